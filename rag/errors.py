@@ -1,0 +1,70 @@
+"""What can go wrong, with the values that went wrong and the way out.
+
+FootnoteError
+├── UsageError          an argument or a setting that means nothing
+├── SourceError         a file that cannot be read as a source of papers
+├── LibraryError        a library that cannot be opened, read or written
+│   ├── EmbedderMismatch    made with another embedding model
+│   └── PaperNotFound       no paper goes by that name
+└── ModelUnavailable    a model that is not there or does not load
+
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class FootnoteError(Exception):
+    """Every error that Footnote raises on purpose; the message says what is wrong and what mends it."""
+
+
+class UsageError(FootnoteError):
+    """An argument or a setting that means nothing."""
+
+
+class SourceError(FootnoteError):
+    """A file that cannot be read as a source of papers."""
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(source, why)
+        self.source = source
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.why}"
+
+
+class LibraryError(FootnoteError):
+    """A library that cannot be opened, read or written."""
+
+
+class EmbedderMismatch(LibraryError):
+    """The library was made with another embedding model than the one asked for."""
+
+    def __init__(self, library: str, made_with: str, asked_for: str) -> None:
+        super().__init__(library, made_with, asked_for)
+        self.library = library
+        self.made_with = made_with
+        self.asked_for = asked_for
+
+    def __str__(self) -> str:
+        return (
+            f"the library {self.library} was made with the embedding model '{self.made_with}', not "
+            f"'{self.asked_for}'; vectors of two models cannot be compared. To embed it again: "
+            f"footnote reindex --embedder {self.asked_for} --library {self.library}"
+        )
+
+
+class PaperNotFound(LibraryError):
+    """No paper of the library goes by that name."""
+
+    def __init__(self, name: str, near: tuple[str, ...] = ()) -> None:
+        super().__init__(name, near)
+        self.name = name
+        self.near = near
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {', '.join(self.near)}?" if self.near else "; footnote list shows the papers"
+        return f"no paper '{self.name}' in the library{hint}"
+
+
+class ModelUnavailable(FootnoteError):
+    """A model that is not there or does not load."""

@@ -1,0 +1,288 @@
+"""The records that everything passes around: plain, frozen, standard library only.
+
+Character spans are half-open `[start, end)` offsets into `Paper.abstract`; scores are unitless.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A paper as the library knows it.
+
+    `id` is empty until the library has given one. `source` names the file the paper first came from.
+    `year` is that of publication, or of the preprint where nothing else is known.
+    """
+
+    title: str
+    abstract: str = ""
+    authors: tuple[str, ...] = ()
+    year: int | None = None
+    venue: str = ""
+    url: str = ""
+    doi: str = ""
+    arxiv_id: str = ""
+    pmid: str = ""
+    source: str = ""
+    retracted: bool = False
+    id: str = ""
+
+    @property
+    def link(self) -> str:
+        """Where the paper can be read: its own address, or one made from its identifiers."""
+        if self.url:
+            return self.url
+        if self.doi:
+            return f"https://doi.org/{self.doi}"
+        if self.arxiv_id:
+            return f"https://arxiv.org/abs/{self.arxiv_id}"
+        return f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/" if self.pmid else ""
+
+    @property
+    def byline(self) -> str:
+        """Authors and year as a reader expects them: `Okafor et al., 2021`; empty when both are unknown."""
+        names = self.authors[0] if len(self.authors) == 1 else " and ".join(self.authors)
+        if len(self.authors) > 2:
+            names = f"{self.authors[0]} et al."
+        return ", ".join(str(part) for part in (names, self.year) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk of an abstract, whole sentences only: the unit that Chroma holds."""
+
+    id: str
+    paper_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """The unit of evidence: `text == abstract[start:end]`."""
+
+    paper_id: str
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A paper that was found, with its fused score and the scores it was made of, all in 0..1."""
+
+    paper: Paper
+    score: float
+    rank: int
+    passage: Passage
+    dense: float = 0.0
+    full_text: float = 0.0
+    best_sentence: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A sentence judged to bear on the question."""
+
+    sentence: Sentence
+    paper: Paper
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A footnote: `quote == paper.abstract[start:end]`, always."""
+
+    number: int
+    paper: Paper
+    quote: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One sentence of an answer, and the numbers of the citations that carry it."""
+
+    text: str
+    kind: Literal["quote", "written"]
+    citations: tuple[int, ...]
+    supported: bool
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How an answer came about, so that it can be repeated and compared. Seconds are wall-clock, per stage."""
+
+    embedder: str
+    language_model: str
+    style: str
+    prompt_digest: str
+    library_digest: str
+    seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The same shape whether a language model wrote, or sentences were quoted, or the library does not say."""
+
+    question: str
+    text: str
+    claims: tuple[Claim, ...]
+    citations: tuple[Citation, ...]
+    hits: tuple[Hit, ...]
+    abstained: bool
+    reason: str
+    confidence: float
+    trace: Trace
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; the shape is part of the public interface."""
+        return {
+            "question": self.question,
+            "text": self.text,
+            "abstained": self.abstained,
+            "reason": self.reason,
+            "confidence": round(self.confidence, 4),
+            "claims": [asdict(claim) | {"score": round(claim.score, 4)} for claim in self.claims],
+            "citations": [_citation_dict(citation) for citation in self.citations],
+            "hits": [
+                {"paper_id": h.paper.id, "title": h.paper.title, "score": round(h.score, 4), "rank": h.rank}
+                for h in self.hits
+            ],
+            "trace": asdict(self.trace)
+            | {"seconds": {stage: round(s, 4) for stage, s in self.trace.seconds.items()}}
+            | {"tokens": dict(self.trace.tokens)},
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
+    def to_markdown(self) -> str:
+        """The answer with Markdown footnotes, ready for notes or a manuscript."""
+        lines = [f"**{_markdown_text(self.question)}**", "", self._markdown_body(), ""]
+        for citation in self.citations:
+            paper = citation.paper
+            byline = f" {_markdown_text(paper.byline)}." if paper.byline else ""
+            title = f"*{_markdown_text(paper.title)}*"
+            link = f" <{paper.link}>" if paper.link else ""
+            lines.append(f"[^{citation.number}]: {title}.{byline}{link} “{_markdown_text(citation.quote)}”")
+        return "\n".join(lines).rstrip() + "\n"
+
+    def _markdown_body(self) -> str:
+        if self.abstained:
+            nearest = "".join(f"\n- *{_markdown_text(hit.paper.title)}*" for hit in self.hits)
+            return _markdown_text(self.text) + ("\n" + nearest if nearest else "")
+        return " ".join(
+            _markdown_text(claim.text) + "".join(f"[^{number}]" for number in claim.citations) for claim in self.claims
+        )
+
+
+_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!])")
+
+
+def _markdown_text(text: str) -> str:
+    """Text of strangers as text: nothing in it is a link, an image, a heading or mark-up."""
+    return _MARKDOWN_ACTIVE.sub(r"\\\1", text)
+
+
+def _citation_dict(citation: Citation) -> dict[str, Any]:
+    return {
+        "number": citation.number,
+        "paper_id": citation.paper.id,
+        "title": citation.paper.title,
+        "authors": list(citation.paper.authors),
+        "year": citation.paper.year,
+        "url": citation.paper.link,
+        "quote": citation.quote,
+        "start": citation.start,
+        "end": citation.end,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that could not become a paper. `record` counts from 1 in its file; 0 means the file as a whole."""
+
+    source: str
+    record: int
+    why: str
+
+    def __str__(self) -> str:
+        place = f"{self.source}, record {self.record}" if self.record else self.source
+        return f"{place}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Two records that proved to be one paper, and what proved it (`doi`, `arxiv`, `pmid` or `title`)."""
+
+    paper_id: str
+    title: str
+    source: str
+    record: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What became of every record: `read == added + updated + merged + unchanged + len(rejected)`.
+
+    A record counts as merged when its paper was already met, in this run or from another source.
+    """
+
+    read: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    papers: int = 0
+    merges: tuple[Merge, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    without_abstract: int = 0
+
+    @property
+    def merged(self) -> int:
+        return len(self.merges)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "read": self.read,
+            "added": self.added,
+            "updated": self.updated,
+            "merged": self.merged,
+            "unchanged": self.unchanged,
+            "rejected": [asdict(rejection) for rejection in self.rejected],
+            "papers": self.papers,
+            "without_abstract": self.without_abstract,
+            "merges": [asdict(merge) for merge in self.merges],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which papers may be found. An empty field does not filter.
+
+    `year` is a year or a comparison or a range: `2023`, `>=2023`, `<2020`, `2019-2022`. `venue`, `author` and
+    `source` match a part of the name, whatever the case. `added_since` is an ISO date, `2026-01-31`.
+    """
+
+    year: str = ""
+    venue: str = ""
+    author: str = ""
+    source: str = ""
+    added_since: str = ""
+
+    def __bool__(self) -> bool:
+        return any((self.year, self.venue, self.author, self.source, self.added_since))
+
+
+def paper_dict(paper: Paper) -> dict[str, Any]:
+    """Plain data for JSON Lines: what `footnote add` reads back."""
+    return {key: value for key, value in asdict(paper).items() if value not in ("", None, (), False)}

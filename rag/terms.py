@@ -1,0 +1,122 @@
+"""Terms of the full-text index: how a text is indexed and how a question looks it up.
+
+Scientific names carry hyphens, carets and capitals inside: GPT-4, IL-6, k-NN, U-Net, L^2. People type
+them in every way (gpt4, GPT 4, knn, unet, "L2"). So a compound is indexed joined and in its parts,
+and a question also looks up its neighbouring words joined. Words are stemmed here (Snowball, English),
+so that counting terms in Python and looking them up in SQLite agree.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import cache
+
+import Stemmer
+
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ϵ": "epsilon", "ζ": "zeta",
+    "η": "eta", "θ": "theta", "ϑ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu",
+    "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "ς": "sigma", "τ": "tau", "υ": "upsilon", "φ": "phi",
+    "ϕ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega",
+}  # fmt: skip
+_GREEK_TABLE = str.maketrans(_GREEK)
+_COMPOUND = re.compile(r"[^\W_]+(?:[-‐‑–−^_/.+'’][^\W_]+)*\+*")
+_PART = re.compile(r"\d+(?:ꞏ\d+)*|[^\W\d_ꞏ]+")
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
+_MATH = re.compile(r"(?<!\\)\$([^$]{1,300})\$")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
+_DECIMAL = re.compile(r"(?<=\d)[.](?=\d)")
+# Stands for the decimal point, so that 3.4 is neither 34 nor "3" and "4": FTS5 keeps it, nobody types it.
+_POINT = "ꞏ"
+_BRACES = re.compile(r"[{}]")
+_LATEX = re.compile(r"\\[A-Za-z'`\"^~=.]")
+# Joining neighbours serves short pieces ("gpt 4", "u net", "k nn"); longer words are no compounds.
+_LONGEST_JOINED_PIECE = 4
+
+STOP_WORDS = frozenset(
+    "a about according all also am an and any are as at be because been being both but by can could did do does "
+    "doing each for from get gets give had has have having he her his how i if in into is it its itself just me "
+    "might more most much must my no nor not of on or other our out over own please same shall she should so some "
+    "such tell than that the their them then there these they this those through to too under until up us use used "
+    "uses using very was we were what when where whether which while who whom whose why will with would you your "
+    "paper papers study studies work works author authors article articles show shows library abstract abstracts "
+    "mention mentions discuss discusses describe describes report reports propose proposes proposed method methods "
+    "approach approaches result results find say says".split()
+)
+
+
+def index_text(text: str) -> str:
+    """The text as the full-text index stores it: folded terms, compounds joined and in parts."""
+    return " ".join(_stem(term for compound in _compounds(text) for term in _forms(compound)))
+
+
+def query_terms(question: str) -> list[str]:
+    """Distinct stems to look up, without stop words; all of them when nothing else is left.
+
+    A question that is all stop words ("What did they use?") still looks something up.
+    """
+    compounds = _compounds(question)
+    terms = [term for compound in compounds for term in _forms(compound)]
+    kept = [term for term in terms if term not in STOP_WORDS and (len(term) > 1 or term.isdigit())]
+    return list(dict.fromkeys(_stem(kept + _joined_neighbours(compounds) or terms)))
+
+
+def content_terms(text: str) -> list[str]:
+    """One stem for each word of the text that is no stop word: what a question or a sentence is about."""
+    return _stem(term for term in (_fold(_joined(c)) for c in _compounds(text)) if term not in STOP_WORDS)
+
+
+def _compounds(text: str) -> list[str]:
+    plain = _MATH.sub(lambda match: _BRACES.sub("", match[1]), _without_latex(text))
+    folded = _THOUSANDS.sub("", unicodedata.normalize("NFKC", plain))
+    return _COMPOUND.findall(_DECIMAL.sub(_POINT, folded))
+
+
+def _forms(compound: str) -> list[str]:
+    joined = _fold(_joined(compound))
+    parts = [_fold(part) for piece in _PART.findall(compound) for part in _camel_parts(piece)]
+    return [joined] if parts == [joined] else [joined, *parts]
+
+
+def _camel_parts(piece: str) -> list[str]:
+    return _CAMEL.findall(piece) if piece.isalpha() and piece[1:].lower() != piece[1:] and piece[1:].upper() != piece[1:] else [piece]
+
+
+def _joined(compound: str) -> str:
+    return "".join(c for c in compound if c.isalnum())
+
+
+def _joined_neighbours(compounds: list[str]) -> list[str]:
+    pieces = [_fold(_joined(compound)) for compound in compounds]
+    return [
+        left + right
+        for left, right in zip(pieces, pieces[1:], strict=False)
+        if max(len(left), len(right)) <= _LONGEST_JOINED_PIECE and not {left, right} & STOP_WORDS
+    ]
+
+
+def _fold(term: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", term.casefold().translate(_GREEK_TABLE))
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+@cache
+def _stemmer() -> Stemmer.Stemmer:
+    return Stemmer.Stemmer("english")
+
+
+def _stem(terms: Iterable[str]) -> list[str]:
+    return list(_stemmer().stemWords(list(terms)))
+
+
+def _without_latex(text: str) -> str:
+    return _latex_converter()(text) if _LATEX.search(text) else text
+
+
+@cache
+def _latex_converter() -> Callable[[str], str]:
+    from pylatexenc.latex2text import LatexNodes2Text  # only libraries with LaTeX pay for it
+
+    nodes = LatexNodes2Text(math_mode="text", keep_comments=True)
+    # A bare per cent sign is a figure in an abstract, and a comment to LaTeX.
+    return lambda text: str(nodes.latex_to_text(re.sub(r"(?<!\\)%", r"\\%", text)))
