@@ -5,6 +5,7 @@ invisible characters, no mark-up, no hyphenation at line ends, single spaces. La
 """
 
 import html
+import html.entities
 import re
 import unicodedata
 
@@ -14,41 +15,94 @@ _TAG_NAMES = (
     r"math|mi|mn|mo|mrow|msub|msup|msubsup|mfrac|mtext|msqrt|mover|munder|mstyle|semantics|annotation|"
     r"h[1-6]|font|small|tt|code|pre|blockquote|named-content|styled-content"
 )
-_TAG = re.compile(rf"<(/?)(?:jats:)?({_TAG_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
-_INLINE = frozenset("i b u em strong sub italic bold underline sc span a font small tt code".split())
-_COMMENT = re.compile(r"<!--.*?-->|<!\[CDATA\[|\]\]>", re.DOTALL)
-_SUPERSCRIPT = re.compile(r"(?<=[\w)])<(?:jats:)?sup>\s*(?=[\w+\-−–])", re.IGNORECASE)
-_HYPHENATION = re.compile(r"(?<=[^\W\d_])-[ \t]*\r?\n[ \t]*(?=[a-z])")
+_TAG = re.compile(rf"<(/?)(?:jats:)?({_TAG_NAMES})(\s+[\w:.-]+\s*=[^<>]*|\s*)(/?)>", re.IGNORECASE)
+_CLOSING = re.compile(r"</(?:jats:)?(\w+)\s*>")
+_INLINE = frozenset(
+    "i b u em strong sub italic bold underline sc span a font small tt code "
+    "xref ext-link inline-formula named-content styled-content".split()
+)
+# Bare, these are tags only where they are closed: "a<b>c" is mathematics.
+_NEED_CLOSING = frozenset("ibua")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_CDATA = re.compile(r"<!\[CDATA\[|\]\]>")
+_SUP = r"<(?:jats:)?sup(?:\s[^<>]*)?>"
+_SUPERSCRIPT = re.compile(rf"(?<=[\w)]){_SUP}\s*(?!(?:st|nd|rd|th)\b)(?=[\w+\-−–])", re.IGNORECASE)
+_OTHER_SUP = re.compile(r"</?(?:jats:)?sup(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+_ESCAPED_AGAIN = re.compile(r"&(?:(?:amp|#38|#x26);)+", re.IGNORECASE)
+_HYPHENATION = re.compile(r"(?:\u00ad|(?<=[^\W\d_])[-‐])[ \t]*\r?\n[ \t]*(?=[a-zß-öø-ÿ])")
+# "state-of-the-" + "art" and "end-" + "to-end" keep their hyphen, "net-" + "works" does not.
+_KEEPS_HYPHEN = re.compile(r"(?:(?<![\w-])(?:self|cross|zero|few|well|large)|-(?:of|to|the|in|and|by|on|or|for|a))$")
+_GOES_ON_HYPHENED = re.compile(r"(?:of|to|the|in|and|by|on|or|for)-")
 _SPACE = re.compile(r"\s+")
 # Typesetters' ligatures survive NFC, yet nobody types them in a question.
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
-_VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+# Marks and letters by their category, yet drawn as nothing (Unicode: default ignorable).
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+# What is left after so many layers of escaping is nobody's abstract.
+_MOST_LAYERS = 10
 
 
 def clean(text: str) -> str:
-    """One line of plain text, ready to be stored, shown and quoted.
+    """One line of plain text, ready to be stored, shown and quoted; cleaning it again changes nothing.
 
     `10<sup>-3</sup>` becomes `10^-3`, for the bare `10-3` would be another number.
     """
-    text = html.unescape(_strip_markup(text))
-    text = _HYPHENATION.sub("", text)
-    text = _SPACE.sub(" ", text)
-    return _SPACE.sub(" ", _visible(unicodedata.normalize("NFC", text).translate(_LIGATURES))).strip()
+    for _ in range(_MOST_LAYERS):
+        before, text = text, _clean_layer(text)
+        if text == before:
+            break
+    return text
+
+
+def _clean_layer(text: str) -> str:
+    text = _HYPHENATION.sub(_line_end, _strip_markup(_unescape(text)))
+    text = unicodedata.normalize("NFC", _visible(text)).translate(_LIGATURES)
+    return _SPACE.sub(" ", text).strip()
+
+
+def _unescape(text: str) -> str:
+    """Decode whole entities only: `html.unescape` would also read `?a=1&copy=2` as `?a=1©=2`."""
+    return _ENTITY.sub(_character, _ESCAPED_AGAIN.sub("&", text)) if "&" in text else text
+
+
+def _character(match: re.Match[str]) -> str:
+    entity = match[0]
+    return html.unescape(entity) if entity[1] == "#" or entity[1:] in html.entities.html5 else entity
 
 
 def _strip_markup(text: str) -> str:
     if "<" not in text:
-        return text
-    text = _SUPERSCRIPT.sub("^", _COMMENT.sub("", text))
-    return _TAG.sub(lambda match: "" if match[2].lower() in _INLINE | {"sup"} else " ", text)
+        return text.replace("]]>", "")
+    commented, closing, rest = text.rpartition("-->")
+    text = _CDATA.sub("", _COMMENT.sub("", commented + closing) + rest)
+    closed = {name.lower() for name in _CLOSING.findall(text)}
+    text = _TAG.sub(lambda tag: _in_place_of(tag, closed), text)
+    return _OTHER_SUP.sub("", _SUPERSCRIPT.sub("^", text))
+
+
+def _in_place_of(tag: re.Match[str], closed: set[str]) -> str:
+    name = tag[2].lower()
+    bare = not (tag[1] or tag[3] or tag[4])
+    if name == "sup" or (bare and name in _NEED_CLOSING and name not in closed):
+        return tag[0]
+    return "" if name in _INLINE else " "
+
+
+def _line_end(match: re.Match[str]) -> str:
+    before, after = match.string[max(0, match.start() - 40) : match.start()], match.string[match.end() :][:5]
+    kept = match[0][0] != "\u00ad" and (_KEEPS_HYPHEN.search(before) or _GOES_ON_HYPHENED.match(after))
+    return "-" if kept else ""
 
 
 def _visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
-    kept = (c for c in text if unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
-    return _VARIATION_SELECTORS.sub("", "".join(kept))
+    kept = (c for c in text if c.isspace() or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
+    return _IGNORABLE.sub("", "".join(kept))
 
 
 def title_key(title: str) -> str:

@@ -39,17 +39,16 @@ class LibraryError(FootnoteError):
 class EmbedderMismatch(LibraryError):
     """The library was made with another embedding model than the one asked for."""
 
-    def __init__(self, library: str, made_with: str, asked_for: str) -> None:
-        super().__init__(library, made_with, asked_for)
-        self.library = library
+    def __init__(self, made_with: str, asked_for: str) -> None:
+        super().__init__(made_with, asked_for)
         self.made_with = made_with
         self.asked_for = asked_for
 
     def __str__(self) -> str:
+        same_name = " (other weights under the same name)" if self.made_with == self.asked_for else ""
         return (
-            f"the library {self.library} was made with the embedding model '{self.made_with}', not "
-            f"'{self.asked_for}'; vectors of two models cannot be compared. To embed it again: "
-            f"footnote reindex --embedder {self.asked_for} --library {self.library}"
+            f"the library was made with the embedding model '{self.made_with}', not '{self.asked_for}'{same_name}; "
+            f"vectors of two models cannot be compared. To embed it again: footnote reindex --embedder {self.asked_for}"
         )
 
 

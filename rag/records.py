@@ -87,11 +87,18 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A sentence judged to bear on the question."""
+    """A sentence judged by how well it bears on the question, and what the score was made of.
+
+    `similarity` to the question, the weighted share of the question's `words` in it, and `found`, the score of its
+    paper, are in 0..1.
+    """
 
     sentence: Sentence
     paper: Paper
     score: float
+    similarity: float
+    words: float
+    found: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +125,27 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How an answer came about, so that it can be repeated and compared. Seconds are wall-clock, per stage."""
+    """How an answer came about, so that it can be repeated and compared.
+
+    Seconds are wall-clock, per stage; signals are what the confidence was made of.
+    """
 
     embedder: str
     language_model: str
     style: str
     prompt_digest: str
     library_digest: str
+    signals: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def to_dict(self) -> dict[str, Any]:
+        names = ("embedder", "language_model", "style", "prompt_digest", "library_digest")
+        return {name: getattr(self, name) for name in names} | {
+            "signals": {name: round(value, 4) for name, value in self.signals.items()},
+            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+            "tokens": dict(self.tokens),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +176,7 @@ class Answer:
                 {"paper_id": h.paper.id, "title": h.paper.title, "score": round(h.score, 4), "rank": h.rank}
                 for h in self.hits
             ],
-            "trace": asdict(self.trace)
-            | {"seconds": {stage: round(s, 4) for stage, s in self.trace.seconds.items()}}
-            | {"tokens": dict(self.trace.tokens)},
+            "trace": self.trace.to_dict(),
         }
 
     def to_json(self) -> str:
@@ -167,28 +184,28 @@ class Answer:
 
     def to_markdown(self) -> str:
         """The answer with Markdown footnotes, ready for notes or a manuscript."""
-        lines = [f"**{_markdown_text(self.question)}**", "", self._markdown_body(), ""]
+        lines = [f"**{markdown_text(self.question)}**", "", self._markdown_body(), ""]
         for citation in self.citations:
             paper = citation.paper
-            byline = f" {_markdown_text(paper.byline)}." if paper.byline else ""
-            title = f"*{_markdown_text(paper.title)}*"
+            byline = f" {markdown_text(paper.byline)}." if paper.byline else ""
+            title = f"*{markdown_text(paper.title)}*"
             link = f" <{paper.link}>" if paper.link else ""
-            lines.append(f"[^{citation.number}]: {title}.{byline}{link} “{_markdown_text(citation.quote)}”")
+            lines.append(f"[^{citation.number}]: {title}.{byline}{link} “{markdown_text(citation.quote)}”")
         return "\n".join(lines).rstrip() + "\n"
 
     def _markdown_body(self) -> str:
         if self.abstained:
-            nearest = "".join(f"\n- *{_markdown_text(hit.paper.title)}*" for hit in self.hits)
-            return _markdown_text(self.text) + ("\n" + nearest if nearest else "")
+            nearest = "".join(f"\n- *{markdown_text(hit.paper.title)}*" for hit in self.hits)
+            return markdown_text(self.text) + ("\n" + nearest if nearest else "")
         return " ".join(
-            _markdown_text(claim.text) + "".join(f"[^{number}]" for number in claim.citations) for claim in self.claims
+            markdown_text(claim.text) + "".join(f"[^{number}]" for number in claim.citations) for claim in self.claims
         )
 
 
 _MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!])")
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text of strangers as text: nothing in it is a link, an image, a heading or mark-up."""
     return _MARKDOWN_ACTIVE.sub(r"\\\1", text)
 

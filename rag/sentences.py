@@ -1,72 +1,132 @@
 """Splitting an abstract into sentences, the unit of evidence, with exact character spans.
 
 The rules are for scientific English: a full stop ends a sentence unless it belongs to an
-abbreviation, an initial, a formula or an open bracket.
+abbreviation, an initial, a formula, a closed bracket, the number of a list item or a heading.
 """
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
 
 Span = tuple[int, int]
 
-_BOUNDARY = re.compile(r"[.!?]+[\"'”’»)\]}*]*(?=\s)|[。！？](?=\S)")
-_GLUED = re.compile(r"(?<=[a-z]{3})[.!?](?=(?:We|The|This|These|Our|In|However|It|To|Here|For)\s)")
-_NEXT_WORD = re.compile(r"\s*([\"'“‘«(\[{$\\]*)(\S*)")
-_LAST_WORD = re.compile(r"(\S+)$")
+_CLOSERS = "\"'”’»)]}*$"
+_CJK_STOPS = "。！？｡"
+_BOUNDARY = re.compile(
+    rf"(?<![.!?…])[.!?…]++[{re.escape(_CLOSERS)}]*+(?=\s)|(?<![{_CJK_STOPS}])[{_CJK_STOPS}]++[」』）】〉》”’]*+"
+)
+_GLUED = re.compile(
+    r"(?:(?<=[a-z]{3})|(?<=[\w%]\))|(?<=\d%))[.!?]"
+    r"(?=(?:We|The|This|These|Our|In|However|It|To|Here|For|Code|Codes|Moreover|Furthermore|Finally|Extensive"
+    r"|Experiments|Experimental|Specifically|Additionally|By|As|While|A|An)[\s,])"
+)
+_NEXT_WORD = re.compile(r"\s*([\"'“‘«(\[{$\\*%•]*)(\S{0,40})")
+_BEFORE_WORD = re.compile(r"[\s~—–(\[{\"'“‘«*,;:]")
 _OPENERS = "\"'“‘«([{*"
+# Names that start small: k-means, n-grams; and the items of a list: (ii), b).
+_SMALL_START = re.compile(r"[a-z]-\w|(?:[ivx]+|[a-h])\)")
 
 # Never the end of a sentence: something always follows.
-_NEVER = frozenset(
-    "i.e e.g cf vs viz fig figs eq eqs eqn sec secs sect tab ref refs no nos vol pp ch chap thm lem def prop "
-    "alg algs app dr prof mr mrs ms st approx ca resp incl esp w.r.t s.t a.k.a c.f i.e, sp spp var ed eds".split()
+_NEVER = frozenset("i.e e.g cf vs viz fig figs eq eqs eqn pp approx ca resp incl esp w.r.t s.t a.k.a c.f spp".split())
+_TITLES = frozenset("Dr Prof Mr Mrs Ms St".split())
+# Abbreviations before a number or a label (Sec. 3, App. B), words elsewhere ("the answer is no", "in 5 sec").
+_BEFORE_LABEL = frozenset(
+    "p vol sec secs sect tab ref refs ch chap thm lem def prop alg algs app suppl var ed eds art".split()
 )
+_LABEL = re.compile(r"[A-Z]?\d|[IVX]{2,}\b|[A-Z]\b")
 # May end a sentence, when what follows is a word that starts sentences.
 _SOMETIMES = frozenset("al inc ltd co corp jr sr dept univ i.i.d a.m p.m u.s u.k u.s.a ph.d".split())
 _STARTERS = frozenset(
     "a an the this these those we our it its in on at to for from with by as while when where although though "
-    "however moreover furthermore finally thus therefore hence here there then to using experiments results "
+    "however moreover furthermore finally thus therefore hence here there then using experiments results "
     "experimental extensive code unlike despite because since such each both many most recent recently "
-    "additionally specifically instead yet but and so if one two given based through among empirically".split()
+    "additionally specifically instead yet but and so if one two given based through among empirically "
+    "they their that all some any another every several various existing current previous prior compared "
+    "first second third next overall notably importantly surprisingly interestingly consequently nevertheless "
+    "nonetheless meanwhile similarly conversely further besides also without within under over after before "
+    "during across along only not no what how why which who can does do is are".split()
 )
-_DOTTED = re.compile(r"(?:\w\.)+\w")
-_FORMULA = re.compile(r"(?<!\\)\$[^$]{1,300}?(?<!\\)\$")
+_DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
+_NUMBER_OF_ITEM = re.compile(r"[:;]\s+\(?\d{1,2}\.$")
+_HEADING = re.compile(
+    r"(?:background|introduction|context|purpose|objectives?|aims?|goals?|motivation|(?:materials? and )?methods?|"
+    r"methodology|design|setting|participants|patients|findings|results?|interpretation|discussion|conclusions?|"
+    r"significance|summary|limitations|availability)\.",
+    re.IGNORECASE,
+)
+# Closed as in TeX made of words: no space inside the dollars, no digit after them ("from $5 to $10" is no formula).
+_FORMULA = re.compile(r"(?<!\\)\$(?!\s)[^$]{1,300}?(?<![\s\\])\$(?!\d)")
+_BRACKET = re.compile(r"[()\[\]{}]")
+_OPENING = {")": "(", "]": "[", "}": "{"}
 # A bracket that never closes must not swallow the rest of the abstract.
 _LONGEST_BRACKET = 400
-_CLOSERS = {"(": ")", "[": "]", "{": "}"}
+# No abbreviation and no closing marks are longer: what lies further back need not be looked at.
+_WINDOW = 60
 
 
 def split_sentences(text: str) -> list[Span]:
     """Half-open spans `(start, end)` of the sentences, in order, without the space between them."""
-    formulas = [match.span() for match in _FORMULA.finditer(text)]
+    closed = _formulas_and_brackets(text)
+    openings = [start for start, _ in closed]
     spans: list[Span] = []
-    start = 0
+    start = _skip_space(text, 0)
     for end in _candidates(text):
-        if end <= start or any(a < end < b for a, b in formulas):
+        around = bisect_left(openings, end) - 1
+        if end <= start or (around >= 0 and end < closed[around][1]):
             continue
         if _ends_sentence(text, start, end):
             spans.append((start, end))
-            start = end + len(text[end:]) - len(text[end:].lstrip())
-    if text[start:].strip():
+            start = _skip_space(text, end)
+    if start < len(text):
         spans.append((start, len(text.rstrip())))
-    return [_trim(text, span) for span in spans]
+    return spans
 
 
-def _candidates(text: str) -> Iterator[int]:
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
+
+
+def _candidates(text: str) -> list[int]:
     ends = {match.end() for match in _BOUNDARY.finditer(text)}
-    ends |= {match.end() for match in _GLUED.finditer(text)}
-    return iter(sorted(ends))
+    return sorted(ends | {match.end() for match in _GLUED.finditer(text)})
+
+
+def _formulas_and_brackets(text: str) -> list[Span]:
+    """The outermost formulas and closed brackets, in order: no sentence ends inside one."""
+    merged: list[Span] = []
+    for start, end in sorted([*(match.span() for match in _FORMULA.finditer(text)), *_brackets(text)]):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _brackets(text: str) -> list[Span]:
+    opened: dict[str, list[int]] = {opening: [] for opening in _OPENING.values()}
+    spans: list[Span] = []
+    for match in _BRACKET.finditer(text):
+        if match[0] in opened:
+            opened[match[0]].append(match.start())
+        elif starts := opened[_OPENING[match[0]]]:
+            span = starts.pop(), match.end()
+            spans += [span] if span[1] - span[0] <= _LONGEST_BRACKET else []
+    return spans
 
 
 def _ends_sentence(text: str, start: int, end: int) -> bool:
-    if text[end - 1] in "。！？":
+    mark = text[max(start, end - _WINDOW) : end].rstrip(_CLOSERS + "」』）】〉》")
+    if mark.endswith(tuple(_CJK_STOPS)):
         return True
     opener, following = _following(text, end)
-    if not _can_start(opener, following) or _inside_bracket(text, start, end):
+    if not _can_start(opener, following) or _is_label(text[start : min(end, start + _WINDOW)]):
         return False
-    mark = text[start:end].rstrip("\"'”’»)]}*")
-    if mark.endswith(("!", "?")):
+    if mark.endswith("!"):
+        return not following[:1].isdigit()  # a factorial, or what is left of LaTeX's "\!"
+    if mark.endswith(("?", "…")):
         return True
-    return not _is_abbreviation(mark, following, at_start=not text[start:end].strip(_OPENERS + "0123456789.)(ivx"))
+    return not _is_abbreviation(mark, opener, following)
 
 
 def _following(text: str, end: int) -> tuple[str, str]:
@@ -75,41 +135,36 @@ def _following(text: str, end: int) -> tuple[str, str]:
 
 
 def _can_start(opener: str, word: str) -> bool:
-    """Sentences start with a capital, a digit, a formula, or a name such as `mT5` or `k-NN`."""
+    """Sentences start with a capital, a digit, a formula, or a name such as `mT5`, `k-means` or `ε-greedy`."""
     if not word:
         return bool(opener)
-    if word[0].isupper() or word[0].isdigit() or "$" in opener or "\\" in opener:
+    first = word[0]
+    if first.isupper() or first.isdigit() or "$" in opener or "\\" in opener:
         return True
-    return word[0].isalpha() and (any(c.isupper() or c.isdigit() for c in word) or not word[0].islower())
+    if not first.isalpha():
+        return False
+    return not (first.islower() and first.isascii()) or _is_small_start(word)
 
 
-def _is_abbreviation(mark: str, following: str, *, at_start: bool) -> bool:
-    if at_start:  # "1." or "(ii)." opens an item of a list
+def _is_small_start(word: str) -> bool:
+    return bool(_SMALL_START.match(word)) or any(c.isupper() or c.isdigit() for c in word)
+
+
+def _is_label(sentence: str) -> bool:
+    """Whether all of it is the number of a list item ("1.", "(ii).") or a heading ("METHODS.")."""
+    return not sentence.strip(_OPENERS + "0123456789.)]ivx") or bool(_HEADING.fullmatch(sentence))
+
+
+def _is_abbreviation(mark: str, opener: str, following: str) -> bool:
+    word = _BEFORE_WORD.split(mark.rstrip("."))[-1].removeprefix("non-")
+    lower = word.lower()
+    if lower in _NEVER or word in _TITLES or _NUMBER_OF_ITEM.search(mark):
         return True
-    match = _LAST_WORD.search(mark.rstrip("."))
-    word = match[1].lstrip(_OPENERS + "~").split("~")[-1] if match else ""
-    if word.lower() in _NEVER:
-        return True
-    starts = following.lower().strip(",;:'\"") in _STARTERS and following[:1].isupper()
-    if word.lower() in _SOMETIMES or _DOTTED.fullmatch(word):
-        return not starts
+    if lower in ("no", "nos"):
+        return following[:1].isdigit()
+    if lower in _BEFORE_LABEL:
+        return "$" in opener or bool(_LABEL.match(following))
     is_initial = len(word) == 1 and word.isalpha() and word.isupper()
-    return is_initial and not starts
-
-
-def _inside_bracket(text: str, start: int, end: int) -> bool:
-    stack: list[tuple[str, int]] = []
-    for position in range(start, end):
-        char = text[position]
-        if char in _CLOSERS:
-            stack.append((char, position))
-        elif stack and char == _CLOSERS[stack[-1][0]]:
-            stack.pop()
-    return bool(stack) and _CLOSERS[stack[0][0]] in text[end : stack[0][1] + _LONGEST_BRACKET]
-
-
-def _trim(text: str, span: Span) -> Span:
-    start, end = span
-    while start < end and text[start].isspace():
-        start += 1
-    return start, end
+    if lower in _SOMETIMES or _DOTTED.fullmatch(word) or is_initial:
+        return not (following[:1].isupper() and following.lower().strip(",;:'\"") in _STARTERS)
+    return False

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import pairwise
 
 import Stemmer
 
@@ -22,14 +23,20 @@ _GREEK = {
 _GREEK_TABLE = str.maketrans(_GREEK)
 _COMPOUND = re.compile(r"[^\W_]+(?:[-‐‑–−^_/.+'’][^\W_]+)*\+*")
 _PART = re.compile(r"\d+(?:ꞏ\d+)*|[^\W\d_ꞏ]+")
-_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
+# The small letter after an acronym belongs to it: TNFa is no "TN" and "Fa".
+_CAMEL = re.compile(r"[A-Z]{2,}[a-z](?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
+# Plurals that the stemmer, looking for a vowel, leaves alone: LLMs, RNAs, and small "llms" (yet not "rms").
+_ACRONYMS = re.compile(r"(?<=[A-Z]{2})s(?![^\W\d_])")
+_SMALL_ACRONYMS = re.compile(r"^([b-df-hj-np-tv-xz]{2,}[b-df-hj-np-rtv-xz])s$")
 _MATH = re.compile(r"(?<!\\)\$([^$]{1,300})\$")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _DECIMAL = re.compile(r"(?<=\d)[.](?=\d)")
 # Stands for the decimal point, so that 3.4 is neither 34 nor "3" and "4": FTS5 keeps it, nobody types it.
 _POINT = "ꞏ"
 _BRACES = re.compile(r"[{}]")
+_SCRIPT = re.compile(r"(?<=[\w^])([_^])\{([^{}]*)\}")
 _LATEX = re.compile(r"\\[A-Za-z'`\"^~=.]")
+_LATEX_COMMAND = re.compile(r"\\[A-Za-z]*")
 # Joining neighbours serves short pieces ("gpt 4", "u net", "k nn"); longer words are no compounds.
 _LONGEST_JOINED_PIECE = 4
 
@@ -41,7 +48,8 @@ STOP_WORDS = frozenset(
     "uses using very was we were what when where whether which while who whom whose why will with would you your "
     "paper papers study studies work works author authors article articles show shows library abstract abstracts "
     "mention mentions discuss discusses describe describes report reports propose proposes proposed method methods "
-    "approach approaches result results find say says".split()
+    "approach approaches result results find say says whats whos hows wheres thats theres dont doesnt didnt isnt "
+    "arent cant".split()
 )
 
 
@@ -68,18 +76,21 @@ def content_terms(text: str) -> list[str]:
 
 def _compounds(text: str) -> list[str]:
     plain = _MATH.sub(lambda match: _BRACES.sub("", match[1]), _without_latex(text))
-    folded = _THOUSANDS.sub("", unicodedata.normalize("NFKC", plain))
-    return _COMPOUND.findall(_DECIMAL.sub(_POINT, folded))
+    plain = unicodedata.normalize("NFKC", _SCRIPT.sub(r"\1\2", plain))
+    folded = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), plain)
+    return _COMPOUND.findall(_ACRONYMS.sub("", _DECIMAL.sub(_POINT, folded)))
 
 
 def _forms(compound: str) -> list[str]:
-    joined = _fold(_joined(compound))
-    parts = [_fold(part) for piece in _PART.findall(compound) for part in _camel_parts(piece)]
-    return [joined] if parts == [joined] else [joined, *parts]
+    pieces = _PART.findall(compound)
+    forms = [_joined(compound), *pieces, *(part for piece in pieces for part in _camel_parts(piece))]
+    return list(dict.fromkeys(map(_fold, forms)))
 
 
 def _camel_parts(piece: str) -> list[str]:
-    return _CAMEL.findall(piece) if piece.isalpha() and piece[1:].lower() != piece[1:] and piece[1:].upper() != piece[1:] else [piece]
+    rest = piece[1:]
+    is_mixed = piece.isalpha() and rest != rest.lower() and rest != rest.upper()
+    return _CAMEL.findall(piece) if is_mixed else []
 
 
 def _joined(compound: str) -> str:
@@ -90,7 +101,7 @@ def _joined_neighbours(compounds: list[str]) -> list[str]:
     pieces = [_fold(_joined(compound)) for compound in compounds]
     return [
         left + right
-        for left, right in zip(pieces, pieces[1:], strict=False)
+        for left, right in pairwise(pieces)
         if max(len(left), len(right)) <= _LONGEST_JOINED_PIECE and not {left, right} & STOP_WORDS
     ]
 
@@ -106,11 +117,16 @@ def _stemmer() -> Stemmer.Stemmer:
 
 
 def _stem(terms: Iterable[str]) -> list[str]:
-    return list(_stemmer().stemWords(list(terms)))
+    return [_SMALL_ACRONYMS.sub(r"\1", stem) for stem in _stemmer().stemWords(list(terms))]
 
 
 def _without_latex(text: str) -> str:
-    return _latex_converter()(text) if _LATEX.search(text) else text
+    if not _LATEX.search(text):
+        return text
+    try:
+        return _latex_converter()(text)
+    except RecursionError:  # braces thousands deep: no text, yet no reason to fail either
+        return _LATEX_COMMAND.sub(" ", text)
 
 
 @cache

@@ -1,0 +1,5 @@
+"""`python -m rag` is `footnote`."""
+
+from rag.cli import main
+
+main()

@@ -1,0 +1,377 @@
+"""The command `footnote`: data on standard output, progress and messages on standard error.
+
+Exit codes: 0 done, 1 could not, 2 wrong usage. Each command parses, calls the assistant, prints.
+"""
+
+import importlib.metadata
+import json
+import sys
+import warnings
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rag.errors import FootnoteError, UsageError
+
+if TYPE_CHECKING:
+    from rag.assistant import Assistant
+    from rag.records import AddReport, Paper
+
+app = typer.Typer(
+    name="footnote",
+    help="Ask your own library of paper abstracts; every sentence of an answer carries a footnote you can check.",
+    epilog='Start with:  footnote add --sample  then  footnote ask "Does FP8 beat INT8 for inference?"',
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--library", "-L", metavar="DIR", envvar="FOOTNOTE_LIBRARY", help="The library's folder.", show_envvar=True
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+YearOption = Annotated[str, typer.Option(metavar="YEAR", help="2023, '>=2023', '<2020' or 2019-2022.")]
+VenueOption = Annotated[str, typer.Option(metavar="TEXT", help="Part of the venue's name.")]
+AuthorOption = Annotated[str, typer.Option(metavar="TEXT", help="Part of an author's name.")]
+SourceOption = Annotated[str, typer.Option(metavar="TEXT", help="Part of the name of the file it came from.")]
+SinceOption = Annotated[str, typer.Option("--added-since", metavar="DATE", help="Added on or after, as 2026-01-31.")]
+
+
+@app.command()
+def add(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH...", help="Files, folders or patterns.")] = None,
+    library: LibraryOption = None,
+    format: Annotated[str, typer.Option(metavar="NAME", help="Read every file as this format.")] = "",
+    sample: Annotated[bool, typer.Option("--sample", help="Add the sample papers that come along.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Add papers from saved listing pages, JSON, CSV, BibTeX, RIS, PubMed and arXiv files.
+
+    The format is found from the content. Papers already there are recognised; the same command again costs nothing,
+    and after an interruption it goes on where it was.
+
+    \b
+    footnote add pages/*.txt
+    footnote add zotero.bib scopus.csv pubmed-set.nbib
+    footnote add arxiv.jsonl --library ~/physics
+    """
+    from rag.sample import sample_file
+
+    wanted = [*(paths or []), *([str(sample_file())] if sample else [])]
+    if not wanted:
+        raise typer.BadParameter("name the files to add, or say --sample", param_hint="PATH")
+    with _Bar("B") as bar:
+        report = _open(library).add(*wanted, format=format or None, on_progress=bar.update, on_wait=_say_waiting)
+    for rejection in report.rejected:
+        _say(f"not added: {rejection}")
+    _print_json(report.to_dict()) if as_json else typer.echo(_added(report))
+    raise typer.Exit(1 if report.rejected else 0)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="A question in plain words.")],
+    library: LibraryOption = None,
+    year: YearOption = "",
+    venue: VenueOption = "",
+    author: AuthorOption = "",
+    source: SourceOption = "",
+    added_since: SinceOption = "",
+    sentences: Annotated[int, typer.Option(min=1, max=20, metavar="N", help="At most so many sentences.")] = 3,
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown with footnotes.")] = False,
+) -> None:
+    r"""Answer a question from the library, each sentence with its footnote.
+
+    \b
+    footnote ask "Which papers shrink the KV cache, and by how much?"
+    footnote ask "What helps against forgetting?" --year ">=2022" --sentences 5
+    footnote ask "Does FP8 beat INT8?" --markdown > note.md
+    """
+    filters = {"year": year, "venue": venue, "author": author, "source": source, "added_since": added_since}
+    answer = _open(library, create=False).ask(question, sentences=sentences, **filters)
+    if as_json:
+        typer.echo(answer.to_json())
+    elif as_markdown:
+        typer.echo(answer.to_markdown(), nl=False)
+    else:
+        from rag.terminal import render_answer
+
+        typer.echo(render_answer(answer))
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="Words, or a question.")],
+    library: LibraryOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, metavar="N", help="How many papers.")] = 10,
+    year: YearOption = "",
+    venue: VenueOption = "",
+    author: AuthorOption = "",
+    source: SourceOption = "",
+    added_since: SinceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    r"""Find papers, best first.
+
+    \b
+    footnote search "sparse attention" -k 5
+    footnote search "named entity recognition" --venue ACL --year 2019-2022 --json
+    """
+    from rag.records import paper_dict
+
+    filters = {"year": year, "venue": venue, "author": author, "source": source, "added_since": added_since}
+    hits = _open(library, create=False).search(query, k=k, **filters)
+    if as_json:
+        _print_json([{"rank": hit.rank, "score": round(hit.score, 4), **paper_dict(hit.paper)} for hit in hits])
+        return
+    for hit in hits:
+        typer.echo(f"{hit.rank:3}  {hit.score:.2f}  {_line(hit.paper)}")
+
+
+@app.command("list")
+def list_papers(
+    library: LibraryOption = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 1_000_000,
+    year: YearOption = "",
+    venue: VenueOption = "",
+    author: AuthorOption = "",
+    source: SourceOption = "",
+    added_since: SinceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    r"""List the papers in the order they were added.
+
+    \b
+    footnote list --limit 20
+    footnote list --author Okafor --json
+    """
+    from rag.records import paper_dict
+
+    filters = {"year": year, "venue": venue, "author": author, "source": source, "added_since": added_since}
+    papers = islice(_open(library, create=False).papers(**filters), limit)
+    if as_json:
+        _print_json([paper_dict(paper) for paper in papers])
+        return
+    for paper in papers:
+        typer.echo(_line(paper))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="ID", help="A paper's id, DOI, arXiv id or PubMed id.")],
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Show one paper with its abstract.
+
+    \b
+    footnote show fp8-versus-int8-for
+    footnote show 10.1000/example --json
+    """
+    from rag.records import paper_dict
+    from rag.terminal import render_paper
+
+    paper = _open(library, create=False).paper(name)
+    _print_json(paper_dict(paper)) if as_json else typer.echo(render_paper(paper))
+
+
+@app.command()
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, DOIs, arXiv ids or PubMed ids.")],
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Remove papers; when one of them is not there, none is removed.
+
+    \b
+    footnote remove fp8-versus-int8-for 2301.01234
+    """
+    removed = _open(library, create=False).remove(*names)
+    if as_json:
+        _print_json([paper.id for paper in removed])
+        return
+    for paper in removed:
+        typer.echo(f"removed {_line(paper)}")
+
+
+@app.command()
+def export(
+    names: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="These papers; all when none.")] = None,
+    library: LibraryOption = None,
+    format: Annotated[
+        str, typer.Option("--format", "-f", metavar="NAME", help="markdown, bibtex, ris, csl-json or jsonl.")
+    ] = "markdown",
+    year: YearOption = "",
+    venue: VenueOption = "",
+    author: AuthorOption = "",
+    source: SourceOption = "",
+    added_since: SinceOption = "",
+) -> None:
+    r"""Print papers for other programs.
+
+    \b
+    footnote export --format bibtex > library.bib
+    footnote export --format csl-json --year ">=2024" > recent.json
+    footnote export --format jsonl > backup.jsonl
+    """
+    from rag.export import export_papers
+
+    assistant = _open(library, create=False)
+    filters = {"year": year, "venue": venue, "author": author, "source": source, "added_since": added_since}
+    papers = [assistant.paper(name) for name in names] if names else list(assistant.papers(**filters))
+    typer.echo(export_papers(papers, format), nl=False)
+
+
+@app.command()
+def reindex(
+    library: LibraryOption = None,
+    embedder: Annotated[
+        str, typer.Option(metavar="MODEL", help="Embed every paper again with this model: a folder or a hub id.")
+    ] = "",
+) -> None:
+    r"""Make the search index anew from the library; nothing is embedded again unless another model is named.
+
+    \b
+    footnote reindex
+    footnote reindex --embedder BAAI/bge-small-en-v1.5
+    """
+    with _Bar("papers") as bar:
+        passages = _open(library, create=False).reindex(embedder, bar.update)
+    typer.echo(f"indexed {passages:,} passages")
+
+
+@app.command()
+def doctor(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+    """Say what is missing or damaged, and the command that mends it."""
+    from dataclasses import asdict
+
+    from rag.config import load_settings
+    from rag.health import check_library, check_machine
+    from rag.library import Library
+
+    settings = load_settings()
+    checks = list(check_machine(settings.embedder))
+    checks += check_library(Library(library or settings.library_folder, create=False))
+    if as_json:
+        _print_json([asdict(check) for check in checks])
+    else:
+        for check in checks:
+            mend = f"\n      to mend: {check.mend}" if check.mend and not check.ok else ""
+            typer.echo(f"{'ok ' if check.ok else 'BAD'} {check.name}: {check.seen}{mend}")
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
+@app.command()
+def config(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A setting.")] = "",
+    value: Annotated[str | None, typer.Argument(metavar="VALUE", help="Its new value; '' takes it back.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Show the settings, or change one.
+
+    \b
+    footnote config
+    footnote config library ~/papers
+    """
+    from dataclasses import asdict
+
+    from rag.config import config_file, load_settings, save_setting
+
+    if value is not None:
+        save_setting(name, value)
+    settings = asdict(load_settings()) | {"library": str(load_settings().library_folder)}
+    if name and name not in settings:
+        raise UsageError(f"no setting is called '{name}'; there are: {', '.join(settings)}")
+    shown = {name: settings[name]} if name else settings
+    if as_json:
+        _print_json(shown | ({} if name else {"file": str(config_file())}))
+        return
+    for key, setting in shown.items():
+        typer.echo(f"{key} = {setting}")
+
+
+def main() -> None:
+    """Run the command; what goes wrong on purpose is one line on standard error."""
+    warnings.showwarning = lambda message, *_: _say(str(message))
+    for command in importlib.metadata.entry_points(group="footnote.commands"):
+        app.command(command.name)(command.load())
+    try:
+        app(prog_name="footnote")
+    except UsageError as error:
+        _say(str(error))
+        sys.exit(2)
+    except FootnoteError as error:
+        _say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("stopped; what was committed is kept")
+        sys.exit(130)
+
+
+def _open(library: Path | None, *, create: bool = True) -> "Assistant":
+    from rag.assistant import Assistant
+
+    return Assistant.open(library, create=create)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"footnote: {message}", err=True)
+
+
+def _say_waiting() -> None:
+    _say("another process is writing to this library; waiting for it")
+
+
+def _print_json(data: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def _line(paper: "Paper") -> str:
+    retracted = "RETRACTED " if paper.retracted else ""
+    return f"{paper.id}  {retracted}{paper.title}" + (f" ({paper.byline})" if paper.byline else "")
+
+
+def _added(report: "AddReport") -> str:
+    counts = [f"{report.added:,} added", f"{report.updated:,} updated", f"{report.merged:,} merged"]
+    counts += [f"{report.unchanged:,} unchanged", f"{len(report.rejected):,} rejected"]
+    lines = [f"{report.read:,} records read: {', '.join(counts)}", f"{report.papers:,} papers in the library"]
+    if report.without_abstract:
+        lines.append(f"{report.without_abstract:,} of them have no abstract: found by title, never quoted")
+    return "\n".join(lines)
+
+
+class _Bar:
+    """A progress bar with the remaining time on standard error, where that is a terminal."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._bar: Any = None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, done: int, total: int, records: int) -> None:
+        """Show how much was read, and how many records."""
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total, unit=self._unit, unit_scale=True, file=sys.stderr, disable=None, dynamic_ncols=True
+            )
+        self._bar.set_postfix_str(f"{records:,} records", refresh=False)
+        self._bar.update(done - self._bar.n)
+
+
+if __name__ == "__main__":
+    main()

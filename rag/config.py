@@ -1,0 +1,81 @@
+"""Where things lie on this machine, and the few settings a user can make.
+
+Settings come from, the later over the earlier: defaults, `config.toml` in the user's configuration folder,
+environment variables (`FOOTNOTE_LIBRARY`, `FOOTNOTE_EMBEDDER`), options of a command.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import platformdirs
+
+from rag.errors import UsageError
+
+_APP = "footnote"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`library`: the folder asked when none is named. `embedder`: the model that new libraries are made with."""
+
+    library: str = ""
+    embedder: str = "all-MiniLM-L6-v2"
+
+    @property
+    def library_folder(self) -> Path:
+        if self.library:
+            return Path(self.library).expanduser()
+        return Path(platformdirs.user_data_dir(_APP, appauthor=False)) / "library"
+
+
+def cache_folder() -> Path:
+    """Converted models; can be deleted at any time. `FOOTNOTE_CACHE` puts it elsewhere."""
+    return Path(os.environ.get("FOOTNOTE_CACHE") or platformdirs.user_cache_dir(_APP, appauthor=False))
+
+
+def config_file() -> Path:
+    return (
+        Path(os.environ.get("FOOTNOTE_CONFIG") or platformdirs.user_config_dir(_APP, appauthor=False)) / "config.toml"
+    )
+
+
+def load_settings() -> Settings:
+    """The settings in force. Raises `UsageError` for a file that cannot be read or a name that means nothing."""
+    settings = replace(Settings(), **_from_file())
+    environment = {field.name: os.environ.get(f"FOOTNOTE_{field.name.upper()}", "") for field in fields(Settings)}
+    return replace(settings, **{name: value for name, value in environment.items() if value})
+
+
+def save_setting(name: str, value: str) -> None:
+    """Write one setting to the user's file; an empty value takes it out."""
+    _check_name(name)
+    values = _from_file() | {name: value}
+    lines = [f"{key} = {json.dumps(text, ensure_ascii=False)}" for key, text in sorted(values.items()) if text]
+    config_file().parent.mkdir(parents=True, exist_ok=True)
+    config_file().write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _from_file() -> dict[str, str]:
+    if not config_file().exists():
+        return {}
+    try:
+        values = tomllib.loads(config_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{config_file()} cannot be read: {error}") from error
+    for name, value in values.items():
+        _check_name(name)
+        if not isinstance(value, str):
+            raise UsageError(f"{config_file()}: {name} must be a text in quotation marks, not {value!r}")
+    return values
+
+
+def _check_name(name: str) -> None:
+    known = [field.name for field in fields(Settings)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
+        raise UsageError(f"no setting is called '{name}'; {hint}")

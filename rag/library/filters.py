@@ -1,0 +1,57 @@
+"""Filters as SQL: one meaning for listing, full text and vectors alike."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+
+from rag.errors import UsageError
+from rag.records import Filters
+
+_COMPARISON = re.compile(r"(>=|<=|>|<|=|)\s*(\d{4})")
+_RANGE = re.compile(r"(\d{4})\s*(?:-|–|\.\.)\s*(\d{4})")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on the columns of `paper`, with the values to bind."""
+
+    sql: str
+    values: tuple[str | int, ...]
+
+
+def parse_filters(filters: Filters | None) -> Condition | None:
+    """The condition that the filters mean; none when nothing is filtered.
+
+    Raises `UsageError` for a year or a date that cannot be read.
+    """
+    if not filters:
+        return None
+    parts = [_year(filters.year), _part("venue", filters.venue), _part("authors", filters.author)]
+    parts += [_part("source", filters.source), _since(filters.added_since)]
+    conditions = [part for part in parts if part]
+    sql = " AND ".join(f"({condition.sql})" for condition in conditions)
+    return Condition(sql, tuple(value for condition in conditions for value in condition.values))
+
+
+def _year(text: str) -> Condition | None:
+    if not text.strip():
+        return None
+    if match := _RANGE.fullmatch(text.strip()):
+        return Condition("year BETWEEN ? AND ?", (int(match[1]), int(match[2])))
+    if match := _COMPARISON.fullmatch(text.strip()):
+        return Condition(f"year {match[1] or '='} ?", (int(match[2]),))
+    raise UsageError(f"year '{text}' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022")
+
+
+def _part(column: str, text: str) -> Condition | None:
+    """A part of the name, whatever the case, the accents and the punctuation (`fold` is `title_key`)."""
+    return Condition(f"instr(fold({column}), fold(?)) > 0", (text.strip(),)) if text.strip() else None
+
+
+def _since(text: str) -> Condition | None:
+    if not text.strip():
+        return None
+    try:
+        return Condition("added_at >= ?", (date.fromisoformat(text.strip()).isoformat(),))
+    except ValueError:
+        raise UsageError(f"date '{text}' cannot be read; write it as 2026-01-31") from None

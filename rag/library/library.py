@@ -1,0 +1,305 @@
+"""The library: one SQLite file is the truth about papers, passages, sentences, vectors and full text.
+
+Chroma is derived from it (see `rag.index`). Rows change only inside `Library.writing()`: one transaction,
+under a lock that the operating system takes back from a dead process. Readers never wait (WAL mode).
+"""
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from rag.clean import title_key
+from rag.errors import LibraryError, PaperNotFound
+from rag.library.filters import Condition
+from rag.library.schema import (
+    DATABASE,
+    PAPER_COLUMNS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    Vectors,
+    from_blob,
+    json_keys,
+    paper_of,
+    passage_of,
+)
+from rag.library.writer import Stored, Writer
+from rag.records import Paper, Passage, Sentence
+
+_LOCK_POLL_SECONDS = 0.2
+
+
+class Library:
+    """A folder with the truth (`library.sqlite`) and what is derived from it (`chroma/`).
+
+    Safe to use from several threads and processes. `dimension` (of the vectors) is set by the first paper.
+    """
+
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        """Open the library in `folder`; make it when it is not there and `create` allows."""
+        self.folder = folder
+        self._local = threading.local()
+        self._thread_lock = threading.RLock()
+        self._file_lock = FileLock(folder / "write.lock", thread_local=False)
+        if not (folder / DATABASE).exists():
+            if not create:
+                raise LibraryError(f"no library in {folder}; footnote add PATH --library {folder} makes one")
+            self._create()
+        self._check_version()
+
+    def _create(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked(None), self._connection() as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                    statements = f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}');"
+                    connection.executescript(statements + " INSERT INTO meta VALUES ('digest', '0'); COMMIT;")
+        except (OSError, sqlite3.Error) as error:
+            raise LibraryError(f"cannot make a library in {self.folder}: {error}") from error
+
+    def _check_version(self) -> None:
+        try:
+            version = self.meta("schema")
+        except sqlite3.Error as error:
+            raise LibraryError(f"{self.folder / DATABASE} cannot be opened as a library: {error}") from error
+        if version != str(SCHEMA_VERSION):
+            raise LibraryError(
+                f"the library {self.folder} has schema {version}, this version of Footnote reads {SCHEMA_VERSION}; "
+                "export it with the version that made it (footnote export --format json) and add it to a new library"
+            )
+
+    def _connection(self) -> sqlite3.Connection:
+        """One connection for each thread, for SQLite's transactions belong to the connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self.folder / DATABASE, isolation_level=None, timeout=30)
+            connection.create_function("fold", 1, title_key, deterministic=True)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            self._local.connection = connection
+        return connection
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if connection := getattr(self._local, "connection", None):
+            connection.close()
+            self._local.connection = None
+
+    # --- writing ---------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self, on_wait: Callable[[], None] | None = None) -> Iterator[Writer]:
+        """One transaction, all or nothing; `on_wait` is called once when another writer is at work.
+
+        Raises `LibraryError` when the disk is full, the folder read-only, or the file damaged.
+        """
+        with self._locked(on_wait):
+            connection = self._connection()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield Writer(connection)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error | OSError):
+                    raise self._unwritable(error) from error
+                raise
+
+    @contextlib.contextmanager
+    def _locked(self, on_wait: Callable[[], None] | None) -> Iterator[None]:
+        with self._thread_lock:
+            self._acquire(on_wait)
+            try:
+                yield
+            finally:
+                self._file_lock.release()
+
+    def _acquire(self, on_wait: Callable[[], None] | None) -> None:
+        try:
+            try:
+                self._file_lock.acquire(timeout=0)
+            except Timeout:
+                if on_wait:
+                    on_wait()
+                self._file_lock.acquire(poll_interval=_LOCK_POLL_SECONDS)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> LibraryError:
+        return LibraryError(f"cannot write to the library {self.folder}: {error}")
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether someone, here or in another process, is writing at this moment."""
+        try:
+            with FileLock(self._file_lock.lock_file, timeout=0, is_singleton=False):
+                return False
+        except Timeout:
+            return True
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def meta(self, name: str) -> str:
+        """A value of the library's own notes (`schema`, `digest`, `embedder`, …); empty when there is none."""
+        row = self._connection().execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else ""
+
+    @property
+    def digest(self) -> str:
+        """Digest of what all papers say, whatever the order in which they came."""
+        return f"{int(self.meta('digest')):032x}"[:16]
+
+    def __len__(self) -> int:
+        return int(self._connection().execute("SELECT count(*) FROM paper").fetchone()[0])
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each kind, those that Chroma lacks or has too many of included."""
+        queries = {
+            "papers": "SELECT count(*) FROM paper",
+            "without_abstract": "SELECT count(*) FROM paper WHERE abstract = ''",
+            "passages": "SELECT count(*) FROM passage",
+            "full_text": "SELECT count(*) FROM full_text",
+            "not_indexed": "SELECT count(*) FROM passage WHERE indexed = 0",
+            "not_unindexed": "SELECT count(*) FROM removed_passage",
+        }
+        return {name: int(self._connection().execute(query).fetchone()[0]) for name, query in queries.items()}
+
+    def papers(self, condition: Condition | None = None) -> Iterator[Paper]:
+        """Papers in the order in which they were added."""
+        where, values = (condition.sql, condition.values) if condition else ("1", ())
+        query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE {where} ORDER BY key"
+        for row in self._connection().execute(query, values):
+            yield paper_of(row)
+
+    def papers_by_key(self, keys: Iterable[int]) -> dict[int, Paper]:
+        query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key IN (SELECT value FROM json_each(?))"
+        return {row[0]: paper_of(row) for row in self._connection().execute(query, (json_keys(keys),))}
+
+    def find(self, name: str) -> Stored:
+        """The paper that goes by an id, the unambiguous start of one, a DOI, an arXiv id or a PubMed id."""
+        wanted = name.strip()
+        connection = self._connection()
+        by_identifier = "SELECT paper FROM identifier WHERE name IN (?, ?, ?)"
+        kinds = [f"{kind}:{wanted.lower()}" for kind in ("doi", "arxiv", "pmid")]
+        by_id = "SELECT key FROM paper WHERE id = ? OR key IN (" + by_identifier + ")"
+        keys = [row[0] for row in connection.execute(by_id, (wanted, *kinds))]
+        near: list[tuple[int, str]] = []
+        if not keys and wanted:
+            near = connection.execute(
+                "SELECT key, id FROM paper WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 6", (len(wanted), wanted)
+            ).fetchall()
+            keys = [near[0][0]] if len(near) == 1 else []
+        if not keys:
+            raise PaperNotFound(name, tuple(row[1] for row in near))
+        return Stored(keys[0], self.papers_by_key(keys[:1])[keys[0]])
+
+    def keys(self) -> list[int]:
+        """Row numbers of all papers, in the order in which they were added."""
+        return [row[0] for row in self._connection().execute("SELECT key FROM paper ORDER BY key")]
+
+    def search_full_text(self, terms: Sequence[str], k: int, condition: Condition | None = None) -> dict[int, float]:
+        """BM25 scores (higher is better) of the best `k` papers that hold any of the terms, by row number."""
+        if not terms:
+            return {}
+        where, values = (condition.sql, condition.values) if condition else ("1", ())
+        allowed = f" AND rowid IN (SELECT key FROM paper WHERE {where})" if condition else ""
+        match = " OR ".join(f'"{term}"' for term in terms)
+        query = f"SELECT rowid, -rank FROM full_text WHERE full_text MATCH ?{allowed} ORDER BY rank LIMIT ?"
+        return {row[0]: row[1] for row in self._connection().execute(query, (match, *values, k))}
+
+    def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
+        """In how many papers each term occurs; a term that occurs nowhere has none."""
+        query = "SELECT term, doc FROM full_text_terms WHERE term = ?"
+        rows = (self._connection().execute(query, (term,)).fetchone() for term in terms)
+        return {row[0]: row[1] for row in rows if row}
+
+    def passages_of(self, keys: Iterable[int]) -> dict[int, list[tuple[int, Passage]]]:
+        """For each paper, its passages with their row numbers."""
+        query = (
+            'SELECT passage.paper, passage.key, id, start, "end" FROM passage JOIN paper ON paper.key = passage.paper '
+            "WHERE passage.paper IN (SELECT value FROM json_each(?)) ORDER BY passage.key"
+        )
+        found: dict[int, list[tuple[int, Passage]]] = {}
+        for paper, key, paper_id, start, end in self._connection().execute(query, (json_keys(keys),)):
+            found.setdefault(paper, []).append((key, passage_of(paper_id, start, end)))
+        return found
+
+    def passage_vectors(self, keys: Iterable[int]) -> dict[int, Vectors]:
+        """For each paper, the vectors of its passages, (passages, dimension), in order."""
+        query = "SELECT paper, vector FROM passage WHERE paper IN (SELECT value FROM json_each(?)) ORDER BY passage.key"
+        found: dict[int, list[Vectors]] = {}
+        for paper, vector in self._connection().execute(query, (json_keys(keys),)):
+            found.setdefault(paper, []).append(from_blob(vector, 1)[0])
+        return {paper: np.stack(vectors) for paper, vectors in found.items()}
+
+    def sentences_of(self, keys: Iterable[int]) -> dict[int, tuple[list[Sentence], Vectors]]:
+        """For each paper, its sentences and their vectors, (sentences, dimension)."""
+        query = (
+            "SELECT paper, id, abstract, spans, vectors FROM sentences JOIN paper ON paper.key = sentences.paper "
+            "WHERE paper IN (SELECT value FROM json_each(?))"
+        )
+        found = {}
+        for key, paper_id, abstract, spans, vectors in self._connection().execute(query, (json_keys(keys),)):
+            sentences = [Sentence(paper_id, start, end, abstract[start:end]) for start, end in json.loads(spans)]
+            found[key] = (sentences, from_blob(vectors, len(sentences)))
+        return found
+
+    def sentence_vectors(self, keys: Iterable[int]) -> dict[int, Vectors]:
+        """For each paper, the vectors of its sentences only, (sentences, dimension)."""
+        query = (
+            "SELECT paper, json_array_length(spans), vectors FROM sentences "
+            "WHERE paper IN (SELECT value FROM json_each(?))"
+        )
+        rows = self._connection().execute(query, (json_keys(keys),))
+        return {key: from_blob(vectors, count) for key, count, vectors in rows}
+
+    # --- what the index needs --------------------------------------------------------------------------
+
+    def is_indexed(self) -> bool:
+        """Whether Chroma was told of every change."""
+        query = "SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 0) OR EXISTS (SELECT 1 FROM removed_passage)"
+        return not self._connection().execute(query).fetchone()[0]
+
+    def pending(self, limit: int) -> tuple[list[tuple[int, str, int, int]], Vectors]:
+        """Passages that Chroma lacks: (row number, paper id, start, end) and their vectors."""
+        query = (
+            'SELECT passage.key, id, start, "end", vector FROM passage JOIN paper ON paper.key = passage.paper '
+            "WHERE indexed = 0 ORDER BY passage.key LIMIT ?"
+        )
+        rows = self._connection().execute(query, (limit,)).fetchall()
+        return [row[:4] for row in rows], from_blob(b"".join(row[4] for row in rows), len(rows))
+
+    def removed(self) -> list[int]:
+        """Row numbers of passages that Chroma may still hold and must not."""
+        return [row[0] for row in self._connection().execute("SELECT key FROM removed_passage")]
+
+    def passage_owners(self, passage_keys: Iterable[int]) -> dict[int, int]:
+        """The paper's row number for each passage's."""
+        query = "SELECT key, paper FROM passage WHERE key IN (SELECT value FROM json_each(?))"
+        return dict(self._connection().execute(query, (json_keys(passage_keys),)).fetchall())
+
+    def passage_keys(self, condition: Condition | None = None) -> list[int]:
+        """Row numbers of all passages, or of those of the papers that a filter lets through."""
+        if condition is None:
+            return [row[0] for row in self._connection().execute("SELECT key FROM passage")]
+        query = f"SELECT key FROM passage WHERE paper IN (SELECT key FROM paper WHERE {condition.sql})"
+        return [row[0] for row in self._connection().execute(query, condition.values)]
+
+    def integrity(self) -> str:
+        """What SQLite finds wrong with the file; empty when nothing is."""
+        try:
+            found = self._connection().execute("PRAGMA quick_check(3)").fetchall()
+        except sqlite3.Error as error:
+            return str(error)
+        return "" if found == [("ok",)] else "; ".join(str(row[0]) for row in found)
+
+    def size(self) -> int:
+        """Bytes on disk, what is derived included."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())

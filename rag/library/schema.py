@@ -1,0 +1,89 @@
+"""The tables of the truth, and how a paper becomes a row and back."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.clean import title_key
+from rag.records import Paper, Passage
+
+Vectors = NDArray[np.float32]
+
+SCHEMA_VERSION = 1
+DATABASE = "library.sqlite"
+SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE paper (
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, title_key TEXT NOT NULL,
+    abstract TEXT NOT NULL, authors TEXT NOT NULL, year INTEGER, venue TEXT NOT NULL, url TEXT NOT NULL,
+    doi TEXT NOT NULL, arxiv_id TEXT NOT NULL, pmid TEXT NOT NULL, source TEXT NOT NULL,
+    retracted INTEGER NOT NULL, content_hash TEXT NOT NULL, added_at TEXT NOT NULL
+);
+CREATE INDEX paper_title_key ON paper (title_key);
+CREATE TABLE identifier (
+    name TEXT PRIMARY KEY, paper INTEGER NOT NULL REFERENCES paper (key) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX identifier_paper ON identifier (paper);
+CREATE TABLE provenance (
+    record_hash TEXT NOT NULL, source TEXT NOT NULL, record INTEGER NOT NULL,
+    paper INTEGER NOT NULL REFERENCES paper (key) ON DELETE CASCADE,
+    PRIMARY KEY (record_hash, source, paper)
+) WITHOUT ROWID;
+CREATE INDEX provenance_paper ON provenance (paper);
+CREATE TABLE passage (
+    key INTEGER PRIMARY KEY AUTOINCREMENT, paper INTEGER NOT NULL REFERENCES paper (key) ON DELETE CASCADE,
+    start INTEGER NOT NULL, "end" INTEGER NOT NULL, vector BLOB NOT NULL, indexed INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX passage_paper ON passage (paper);
+CREATE INDEX passage_pending ON passage (key) WHERE indexed = 0;
+CREATE TABLE sentences (
+    paper INTEGER PRIMARY KEY REFERENCES paper (key) ON DELETE CASCADE, spans TEXT NOT NULL, vectors BLOB NOT NULL
+);
+CREATE TABLE removed_passage (key INTEGER PRIMARY KEY);
+CREATE TRIGGER passage_removed AFTER DELETE ON passage BEGIN
+    INSERT OR IGNORE INTO removed_passage VALUES (old.key);
+END;
+CREATE VIRTUAL TABLE full_text USING fts5 (title, abstract, tokenize = "unicode61 remove_diacritics 0");
+CREATE VIRTUAL TABLE full_text_terms USING fts5vocab (full_text, row);
+"""
+PAPER_COLUMNS = "key, id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
+WRITTEN_COLUMNS = "id, title, title_key, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
+
+
+def paper_row(paper: Paper) -> tuple[Any, ...]:
+    """The paper as `WRITTEN_COLUMNS` want it."""
+    return (
+        paper.id, paper.title, title_key(paper.title), paper.abstract, json.dumps(paper.authors, ensure_ascii=False),
+        paper.year, paper.venue, paper.url, paper.doi, paper.arxiv_id, paper.pmid, paper.source, int(paper.retracted),
+    )  # fmt: skip
+
+
+def paper_of(row: tuple[Any, ...]) -> Paper:
+    """The paper of a row of `PAPER_COLUMNS`."""
+    _, paper_id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted = row
+    return Paper(
+        title, abstract, tuple(json.loads(authors)), year, venue, url, doi, arxiv_id, pmid, source, bool(retracted),
+        paper_id,
+    )  # fmt: skip
+
+
+def passage_of(paper_id: str, start: int, end: int) -> Passage:
+    return Passage(f"{paper_id}:{start}-{end}", paper_id, start, end)
+
+
+def to_blob(vectors: Vectors) -> bytes:
+    """Vectors as they are stored: half precision, which changes no ranking that was measured, at half the size."""
+    return vectors.astype(np.float16).tobytes()
+
+
+def from_blob(blob: bytes, count: int) -> Vectors:
+    """`count` vectors, (count, dimension)."""
+    return np.frombuffer(blob, np.float16).reshape(count, -1 if count else 0).astype(np.float32)
+
+
+def json_keys(keys: Iterable[int]) -> str:
+    """Row numbers as one bound value: SQLite binds at most 32,766 of them one by one."""
+    return json.dumps([int(key) for key in keys])

@@ -1,0 +1,149 @@
+"""The changes that can be made to the truth, inside one transaction."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from rag.clean import title_key
+from rag.errors import EmbedderMismatch
+from rag.library.identity import identifiers, new_id, record_hash
+from rag.library.schema import PAPER_COLUMNS, WRITTEN_COLUMNS, Vectors, json_keys, paper_of, paper_row, to_blob
+from rag.records import Paper
+from rag.terms import index_text
+
+Spans = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A paper with its row number, which the other tables and the index go by."""
+
+    key: int
+    paper: Paper
+
+
+class Writer:
+    """Made by `Library.writing()`; valid until that transaction ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    # --- changes -------------------------------------------------------------------------------------------
+
+    def set_meta(self, name: str, value: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def check_embedder(self, name: str, fingerprint: str) -> None:
+        """Note the embedding model with the first vectors; raise `EmbedderMismatch` for another one later."""
+        known = self._connection.execute("SELECT value FROM meta WHERE name = 'embedder_fingerprint'").fetchone()
+        if known is None:
+            self.set_embedder(name, fingerprint)
+        elif known[0] != fingerprint:
+            made_with = self._connection.execute("SELECT value FROM meta WHERE name = 'embedder'").fetchone()[0]
+            raise EmbedderMismatch(made_with, name)
+
+    def set_embedder(self, name: str, fingerprint: str) -> None:
+        """Note the embedding model that all vectors come from."""
+        self.set_meta("embedder", name)
+        self.set_meta("embedder_fingerprint", fingerprint)
+
+    def insert(self, paper: Paper, now: str) -> Stored:
+        """Add a paper and give it its id; `now` is an ISO date and time."""
+        paper = replace(paper, id=new_id(paper, self._id_taken))
+        row = (*paper_row(paper), "", now)
+        query = f"INSERT INTO paper ({WRITTEN_COLUMNS}, content_hash, added_at) VALUES ({', '.join('?' * len(row))})"
+        key = int(self._connection.execute(query, row).lastrowid or 0)
+        self._text_and_identity_changed(key, paper)
+        return Stored(key, paper)
+
+    def update(self, key: int, paper: Paper) -> None:
+        """Replace what is known about a paper; its vectors stay until `put_vectors`."""
+        assignments = ", ".join(f"{column} = ?" for column in WRITTEN_COLUMNS.split(", "))
+        self._connection.execute(f"UPDATE paper SET {assignments} WHERE key = ?", (*paper_row(paper), key))
+        self._text_and_identity_changed(key, paper)
+
+    def put_vectors(self, key: int, passages: Spans, vectors: Vectors, sentences: Spans, of_sentences: Vectors) -> None:
+        """Replace a paper's passages and sentences: spans, and unit vectors (one row for each span)."""
+        self._connection.execute("DELETE FROM passage WHERE paper = ?", (key,))
+        rows = [(key, *span, to_blob(vector)) for span, vector in zip(passages, vectors, strict=True)]
+        query = 'INSERT INTO passage (paper, start, "end", vector) VALUES (?, ?, ?, ?)'
+        self._connection.executemany(query, rows)
+        row = (key, json.dumps(sentences), to_blob(of_sentences))
+        self._connection.execute("INSERT OR REPLACE INTO sentences VALUES (?, ?, ?)", row)
+
+    def note_provenance(self, key: int, digest: str, source: str, record: int) -> None:
+        """Note which record of which source said this of the paper; said again, nothing changes."""
+        row = (digest, source, record, key)
+        self._connection.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?)", row)
+
+    def forget_provenance(self, key: int, source: str) -> None:
+        """Drop the notes of what one source said earlier about a paper."""
+        self._connection.execute("DELETE FROM provenance WHERE paper = ? AND source = ?", (key, source))
+
+    def absorb(self, key: int, other: int) -> None:
+        """Hand the identifiers and provenance of another paper to this one, and remove the other."""
+        self._connection.execute("UPDATE identifier SET paper = ? WHERE paper = ?", (key, other))
+        self._connection.execute("UPDATE OR IGNORE provenance SET paper = ? WHERE paper = ?", (key, other))
+        self.remove([other])
+
+    def remove(self, keys: Iterable[int]) -> None:
+        """Remove papers and all that hangs on them."""
+        for key in keys:
+            self._change_digest(key, "")
+            self._connection.execute("DELETE FROM full_text WHERE rowid = ?", (key,))
+            self._connection.execute("DELETE FROM passage WHERE paper = ?", (key,))
+            self._connection.execute("DELETE FROM paper WHERE key = ?", (key,))
+
+    def mark_indexed(self, passages: Iterable[int], removed: Iterable[int]) -> None:
+        """Note that Chroma holds these passages, and no longer those."""
+        update = "UPDATE passage SET indexed = 1 WHERE key IN (SELECT value FROM json_each(?))"
+        self._connection.execute(update, (json_keys(passages),))
+        delete = "DELETE FROM removed_passage WHERE key IN (SELECT value FROM json_each(?))"
+        self._connection.execute(delete, (json_keys(removed),))
+
+    def mark_all_pending(self) -> None:
+        """Note that Chroma holds nothing."""
+        self._connection.execute("UPDATE passage SET indexed = 0")
+        self._connection.execute("DELETE FROM removed_passage")
+
+    # --- what is already known -----------------------------------------------------------------------------
+
+    def stored(self, key: int) -> Stored:
+        query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key = ?"
+        return Stored(key, paper_of(self._connection.execute(query, (key,)).fetchone()))
+
+    def key_of_record(self, digest: str) -> int | None:
+        """The paper that an identical record already became part of."""
+        return self._key("SELECT paper FROM provenance WHERE record_hash = ?", digest)
+
+    def key_of_identifier(self, name: str) -> int | None:
+        return self._key("SELECT paper FROM identifier WHERE name = ?", name)
+
+    def with_title(self, title: str) -> list[Stored]:
+        """Papers whose titles are the same but for case, accents and punctuation, oldest first."""
+        query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE title_key = ? ORDER BY key"
+        return [Stored(row[0], paper_of(row)) for row in self._connection.execute(query, (title_key(title),))]
+
+    def _key(self, query: str, value: str) -> int | None:
+        row = self._connection.execute(query, (value,)).fetchone()
+        return int(row[0]) if row else None
+
+    def _id_taken(self, name: str) -> bool:
+        return self._connection.execute("SELECT 1 FROM paper WHERE id = ?", (name,)).fetchone() is not None
+
+    def _text_and_identity_changed(self, key: int, paper: Paper) -> None:
+        self._change_digest(key, record_hash(paper))
+        names = [(name, key) for name in identifiers(paper).values()]
+        self._connection.executemany("INSERT OR REPLACE INTO identifier VALUES (?, ?)", names)
+        self._connection.execute("DELETE FROM full_text WHERE rowid = ?", (key,))
+        row = (key, index_text(paper.title), index_text(paper.abstract))
+        self._connection.execute("INSERT INTO full_text (rowid, title, abstract) VALUES (?, ?, ?)", row)
+
+    def _change_digest(self, key: int, new_hash: str) -> None:
+        """Take the paper's old hash out of the library's digest and put the new one in: a sum does not mind order."""
+        row = self._connection.execute("SELECT content_hash FROM paper WHERE key = ?", (key,)).fetchone()
+        digest = int(self._connection.execute("SELECT value FROM meta WHERE name = 'digest'").fetchone()[0])
+        digest += int(new_hash or "0", 16) - int(row[0] or "0", 16)
+        self.set_meta("digest", str(digest % 2**128))
+        self._connection.execute("UPDATE paper SET content_hash = ? WHERE key = ?", (new_hash, key))

@@ -1,0 +1,65 @@
+"""An answer and a paper as they are read in a terminal."""
+
+import shutil
+import textwrap
+
+from rag.records import Answer, Citation, Paper
+
+_WIDEST = 100
+_SURE = 0.8
+_FAIRLY_SURE = 0.65
+
+
+def render_answer(answer: Answer) -> str:
+    """The text, its footnotes, and how sure the assistant is."""
+    width = min(_WIDEST, shutil.get_terminal_size().columns)
+    parts = [textwrap.fill(answer.text, width)]
+    if answer.abstained:
+        parts += [f"The nearest papers:\n{_nearest(answer, width)}"] if answer.hits else []
+        return "\n\n".join(parts)
+    parts.append("\n".join(_footnote(citation, width) for citation in answer.citations))
+    parts.append(f"Confidence: {confidence_in_words(answer.confidence)} ({answer.confidence:.2f})")
+    return "\n\n".join(parts)
+
+
+def confidence_in_words(confidence: float) -> str:
+    """What a measured confidence means to a reader."""
+    if confidence >= _SURE:
+        return "high"
+    return "fair" if confidence >= _FAIRLY_SURE else "low"
+
+
+def render_paper(paper: Paper) -> str:
+    """Everything that the library knows about a paper."""
+    width = min(_WIDEST, shutil.get_terminal_size().columns)
+    facts = {
+        "": ", ".join(paper.authors),
+        "year": str(paper.year or ""),
+        "venue": paper.venue,
+        "DOI": paper.doi,
+        "arXiv": paper.arxiv_id,
+        "PubMed": paper.pmid,
+        "link": paper.link,
+        "id": paper.id,
+        "source": paper.source,
+    }
+    lines = [textwrap.fill(paper.title, width), *(["RETRACTED"] if paper.retracted else [])]
+    lines += [f"{name}: {value}" if name else value for name, value in facts.items() if value]
+    return "\n".join(lines) + "\n\n" + (textwrap.fill(paper.abstract, width) or "(no abstract)")
+
+
+def _footnote(citation: Citation, width: int) -> str:
+    mark = f"[{citation.number}] "
+    text = citation.paper.title + (f". {citation.paper.byline}" if citation.paper.byline else "")
+    lines = [textwrap.fill(text, width, initial_indent=mark, subsequent_indent=" " * len(mark))]
+    if citation.paper.retracted:
+        lines.append(" " * len(mark) + "RETRACTED")
+    lines.append(" " * len(mark) + (citation.paper.link or f"footnote show {citation.paper.id}"))
+    return "\n".join(lines)
+
+
+def _nearest(answer: Answer, width: int) -> str:
+    return "\n".join(
+        textwrap.fill(f"- {hit.paper.title}", width, subsequent_indent="  ", break_long_words=False)
+        for hit in answer.hits
+    )

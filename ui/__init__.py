@@ -1,0 +1,1 @@
+"""The page: ask a library in the browser. It knows only the public names of `rag`."""

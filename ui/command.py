@@ -1,0 +1,35 @@
+"""`footnote ui`: open the page. Nothing heavy is imported before the command runs."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ui(
+    library: Annotated[
+        Path | None,
+        typer.Option("--library", "-L", metavar="DIR", envvar="FOOTNOTE_LIBRARY", help="The library's folder."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="The port on 127.0.0.1.")] = 7860,
+) -> None:
+    r"""Open the page on 127.0.0.1, for this machine only; the sample papers when there is no library yet.
+
+    \b
+    footnote ui
+    footnote ui --library ~/physics --port 8000
+    """
+    from rag import Assistant, LibraryError
+    from rag.sample import sample_file
+    from ui.page import serve
+
+    try:
+        assistant = Assistant.open(library, create=False)
+    except LibraryError:
+        if library is not None:
+            raise
+        assistant = Assistant.open(Path(tempfile.mkdtemp(prefix="footnote-sample-")))
+        assistant.add(sample_file())
+        typer.echo("footnote: no library yet; showing the sample papers", err=True)
+    serve(assistant, port)
