@@ -116,7 +116,14 @@ def _ris(papers: list[Paper]) -> str:
         {name: value for name, value in _ris_fields(paper).items() if value} | {"type_of_reference": "JOUR"}
         for paper in papers
     ]
-    return str(rispy.dumps(entries)) + "\n" if entries else ""
+
+    class Writer(rispy.RisWriter):  # type: ignore[misc]
+        """Without the numbers that rispy puts before the records, for they are no part of RIS."""
+
+        def set_header(self, count: int) -> str:
+            return ""
+
+    return str(rispy.dumps(entries, implementation=Writer)) + "\n" if entries else ""
 
 
 def _ris_fields(paper: Paper) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import shutil
 import textwrap
+from collections.abc import Iterator
+from itertools import groupby
 
-from rag.records import Answer, Citation, Paper
+from rag.records import Answer, Paper
 
 _WIDEST = 100
 _SURE = 0.8
@@ -17,7 +19,7 @@ def render_answer(answer: Answer) -> str:
     if answer.abstained:
         parts += [f"The nearest papers:\n{_nearest(answer, width)}"] if answer.hits else []
         return "\n\n".join(parts)
-    parts.append("\n".join(_footnote(citation, width) for citation in answer.citations))
+    parts.append("\n".join(_footnotes(answer, width)))
     parts.append(f"Confidence: {confidence_in_words(answer.confidence)} ({answer.confidence:.2f})")
     return "\n\n".join(parts)
 
@@ -48,14 +50,15 @@ def render_paper(paper: Paper) -> str:
     return "\n".join(lines) + "\n\n" + (textwrap.fill(paper.abstract, width) or "(no abstract)")
 
 
-def _footnote(citation: Citation, width: int) -> str:
-    mark = f"[{citation.number}] "
-    text = citation.paper.title + (f". {citation.paper.byline}" if citation.paper.byline else "")
-    lines = [textwrap.fill(text, width, initial_indent=mark, subsequent_indent=" " * len(mark))]
-    if citation.paper.retracted:
-        lines.append(" " * len(mark) + "RETRACTED")
-    lines.append(" " * len(mark) + (citation.paper.link or f"footnote show {citation.paper.id}"))
-    return "\n".join(lines)
+def _footnotes(answer: Answer, width: int) -> Iterator[str]:
+    """One note for each paper, with all the numbers that lead to it."""
+    for _, citations in groupby(answer.citations, key=lambda citation: citation.paper.id):
+        same = list(citations)
+        paper = same[0].paper
+        mark = "".join(f"[{citation.number}]" for citation in same) + " "
+        text = paper.title + (f". {paper.byline}" if paper.byline else "") + (" — RETRACTED" if paper.retracted else "")
+        yield textwrap.fill(text, width, initial_indent=mark, subsequent_indent=" " * len(mark))
+        yield " " * len(mark) + (paper.link or f"footnote show {paper.id}")
 
 
 def _nearest(answer: Answer, width: int) -> str:

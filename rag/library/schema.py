@@ -28,8 +28,8 @@ CREATE TABLE identifier (
 ) WITHOUT ROWID;
 CREATE INDEX identifier_paper ON identifier (paper);
 CREATE TABLE provenance (
-    record_hash TEXT NOT NULL, source TEXT NOT NULL, record INTEGER NOT NULL,
-    paper INTEGER NOT NULL REFERENCES paper (key) ON DELETE CASCADE,
+    record_hash TEXT NOT NULL, source TEXT NOT NULL,
+    paper INTEGER NOT NULL REFERENCES paper (key) ON DELETE CASCADE, record INTEGER NOT NULL,
     PRIMARY KEY (record_hash, source, paper)
 ) WITHOUT ROWID;
 CREATE INDEX provenance_paper ON provenance (paper);

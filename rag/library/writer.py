@@ -74,7 +74,7 @@ class Writer:
 
     def note_provenance(self, key: int, digest: str, source: str, record: int) -> None:
         """Note which record of which source said this of the paper; said again, nothing changes."""
-        row = (digest, source, record, key)
+        row = (digest, source, key, record)
         self._connection.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?)", row)
 
     def forget_provenance(self, key: int, source: str) -> None:
