@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.add import BATCH, Record, add_records, embed_papers
-from rag.config import load_settings
+from rag.config import cache_folder, load_settings
 from rag.errors import EmbedderMismatch, SourceError, UsageError
 from rag.index import PassageIndex
 from rag.library import Library, parse_filters
@@ -16,6 +16,7 @@ from rag.models import Embedder, load_embedder
 from rag.read import read, weigh
 from rag.records import AddReport, Answer, Evidence, Filters, Hit, Paper, Rejection, Trace
 from rag.retrieve import Retriever
+from rag.sample import sample_file
 from rag.sources import expand, open_source
 from rag.write import answer
 
@@ -31,12 +32,13 @@ Progress = Callable[[int, int, int], None]
 class Assistant:
     """Ask one library. Open it with `Assistant.open`; it is safe to use from several threads."""
 
-    def __init__(self, library: Library, embedder: str = "") -> None:
-        """Serve a library; `embedder` names the model for a new one, and must be the library's own otherwise."""
+    def __init__(self, library: Library, embedder: str | Embedder = "") -> None:
+        """Serve a library with an embedding model, given by name or loaded; by default the library's own."""
         self.library = library
         self._index = PassageIndex(library)
-        self._embedder_name = embedder
-        self._embedder: Embedder | None = None
+        self._embedder = None if isinstance(embedder, str) else embedder
+        name = embedder if isinstance(embedder, str) else embedder.name
+        self._embedder_name = name or library.meta("embedder") or load_settings().embedder
         self._loading = threading.Lock()
         self._retriever = Retriever(library, self._index, self._load_embedder)
 
@@ -48,14 +50,20 @@ class Assistant:
 
         Raises `LibraryError`, and `EmbedderMismatch` when the library was made with another embedding model.
         """
-        settings = load_settings()
-        folder = Path(library).expanduser() if library is not None else settings.library_folder
+        folder = Path(library).expanduser() if library is not None else load_settings().library_folder
         opened = Library(folder, create=create)
         made_with = opened.meta("embedder")
         if embedder and made_with and embedder != made_with:
             raise EmbedderMismatch(made_with, embedder)
-        assistant = cls(opened, embedder or made_with or settings.embedder)
+        assistant = cls(opened, embedder)
         assistant._catch_up()
+        return assistant
+
+    @classmethod
+    def sample(cls) -> "Assistant":
+        """The sample library, made in the user's cache when it is asked for the first time."""
+        assistant = cls.open(cache_folder() / "sample-library")
+        assistant.add(sample_file())
         return assistant
 
     def _catch_up(self) -> None:

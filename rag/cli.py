@@ -1,6 +1,6 @@
 """The command `footnote`: data on standard output, progress and messages on standard error.
 
-Exit codes: 0 done, 1 could not, 2 wrong usage. Each command parses, calls the assistant, prints.
+Exit codes: 0 done, 1 could not, 2 wrong usage, 130 interrupted. Each command parses, calls the assistant, prints.
 """
 
 import importlib.metadata
@@ -18,6 +18,9 @@ from rag.errors import FootnoteError, UsageError
 if TYPE_CHECKING:
     from rag.assistant import Assistant
     from rag.records import AddReport, Paper
+
+# What typer makes of Ctrl-C: 128 and the number of the signal.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="footnote",
@@ -51,10 +54,10 @@ def add(
     sample: Annotated[bool, typer.Option("--sample", help="Add the sample papers that come along.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    r"""Add papers from saved listing pages, JSON, CSV, BibTeX, RIS, PubMed and arXiv files.
+    r"""Add the papers of files, whatever their format.
 
-    The format is found from the content. Papers already there are recognised; the same command again costs nothing,
-    and after an interruption it goes on where it was.
+    Saved listing pages, JSON, CSV, BibTeX, RIS, PubMed and arXiv files are told apart by their content. Papers already
+    there are recognised; the same command again costs nothing, and after an interruption it goes on where it was.
 
     \b
     footnote add pages/*.txt
@@ -62,7 +65,10 @@ def add(
     footnote add arxiv.jsonl --library ~/physics
     """
     from rag.sample import sample_file
+    from rag.sources import FORMATS
 
+    if format and format not in FORMATS:
+        raise UsageError(f"no format is called '{format}'; there are: {', '.join(FORMATS)}")
     wanted = [*(paths or []), *([str(sample_file())] if sample else [])]
     if not wanted:
         raise typer.BadParameter("name the files to add, or say --sample", param_hint="PATH")
@@ -87,7 +93,7 @@ def ask(
     as_json: JsonOption = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown with footnotes.")] = False,
 ) -> None:
-    r"""Answer a question from the library, each sentence with its footnote.
+    r"""Answer a question, each sentence of it with its footnote.
 
     \b
     footnote ask "Which papers shrink the KV cache, and by how much?"
@@ -188,7 +194,7 @@ def remove(
     library: LibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    r"""Remove papers; when one of them is not there, none is removed.
+    r"""Remove papers: all that are named, or none.
 
     \b
     footnote remove fp8-versus-int8-for 2301.01234
@@ -225,6 +231,8 @@ def export(
 
     assistant = _open(library, create=False)
     filters = {"year": year, "venue": venue, "author": author, "source": source, "added_since": added_since}
+    if names and any(filters.values()):
+        raise UsageError("name the papers or filter them, not both")
     papers = [assistant.paper(name) for name in names] if names else list(assistant.papers(**filters))
     typer.echo(export_papers(papers, format), nl=False)
 
@@ -235,8 +243,11 @@ def reindex(
     embedder: Annotated[
         str, typer.Option(metavar="MODEL", help="Embed every paper again with this model: a folder or a hub id.")
     ] = "",
+    as_json: JsonOption = False,
 ) -> None:
-    r"""Make the search index anew from the library; nothing is embedded again unless another model is named.
+    r"""Make the search index anew from the library.
+
+    Nothing is embedded again unless another model is named.
 
     \b
     footnote reindex
@@ -244,21 +255,23 @@ def reindex(
     """
     with _Bar("papers") as bar:
         passages = _open(library, create=False).reindex(embedder, bar.update)
-    typer.echo(f"indexed {passages:,} passages")
+    _print_json({"passages": passages}) if as_json else typer.echo(f"indexed {passages:,} passages")
 
 
 @app.command()
 def doctor(library: LibraryOption = None, as_json: JsonOption = False) -> None:
-    """Say what is missing or damaged, and the command that mends it."""
+    r"""Say what is missing or damaged, and the command that mends it.
+
+    \b
+    footnote doctor
+    footnote doctor --library ~/physics --json
+    """
     from dataclasses import asdict
 
     from rag.config import load_settings
-    from rag.health import check_library, check_machine
-    from rag.library import Library
+    from rag.health import check_all
 
-    settings = load_settings()
-    checks = list(check_machine(settings.embedder))
-    checks += check_library(Library(library or settings.library_folder, create=False))
+    checks = list(check_all(library.expanduser() if library else load_settings().library_folder))
     if as_json:
         _print_json([asdict(check) for check in checks])
     else:
@@ -282,13 +295,13 @@ def config(
     """
     from dataclasses import asdict
 
-    from rag.config import config_file, load_settings, save_setting
+    from rag.config import check_setting, config_file, load_settings, save_setting
 
     if value is not None:
         save_setting(name, value)
+    elif name:
+        check_setting(name)
     settings = asdict(load_settings()) | {"library": str(load_settings().library_folder)}
-    if name and name not in settings:
-        raise UsageError(f"no setting is called '{name}'; there are: {', '.join(settings)}")
     shown = {name: settings[name]} if name else settings
     if as_json:
         _print_json(shown | ({} if name else {"file": str(config_file())}))
@@ -310,9 +323,10 @@ def main() -> None:
     except FootnoteError as error:
         _say(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("stopped; what was committed is kept")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            _say("stopped; what was committed is kept")
+        raise
 
 
 def _open(library: Path | None, *, create: bool = True) -> "Assistant":
@@ -322,7 +336,8 @@ def _open(library: Path | None, *, create: bool = True) -> "Assistant":
 
 
 def _say(message: str) -> None:
-    typer.echo(f"footnote: {message}", err=True)
+    """Say something on standard error; what a damaged file slips into it cannot steer the terminal."""
+    typer.echo("footnote: " + "".join(c if c.isprintable() or c == "\n" else "�" for c in message), err=True)
 
 
 def _say_waiting() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
-from rag.errors import UsageError
+from rag.errors import FootnoteError, UsageError
 
 _APP = "footnote"
 
@@ -52,11 +52,19 @@ def load_settings() -> Settings:
 
 def save_setting(name: str, value: str) -> None:
     """Write one setting to the user's file; an empty value takes it out."""
-    _check_name(name)
+    check_setting(name)
     values = _from_file() | {name: value}
-    lines = [f"{key} = {json.dumps(text, ensure_ascii=False)}" for key, text in sorted(values.items()) if text]
-    config_file().parent.mkdir(parents=True, exist_ok=True)
-    config_file().write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [f"{key} = {_toml(text)}\n" for key, text in sorted(values.items()) if text]
+    try:
+        config_file().parent.mkdir(parents=True, exist_ok=True)
+        config_file().write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise FootnoteError(f"{config_file()} cannot be written: {error}") from error
+
+
+def _toml(text: str) -> str:
+    """A text as JSON writes it, which is TOML too, but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _from_file() -> dict[str, str]:
@@ -67,13 +75,14 @@ def _from_file() -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{config_file()} cannot be read: {error}") from error
     for name, value in values.items():
-        _check_name(name)
+        check_setting(name)
         if not isinstance(value, str):
             raise UsageError(f"{config_file()}: {name} must be a text in quotation marks, not {value!r}")
     return values
 
 
-def _check_name(name: str) -> None:
+def check_setting(name: str) -> None:
+    """Raise `UsageError`, with what may have been meant, when no setting goes by that name."""
     known = [field.name for field in fields(Settings)]
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)

@@ -3,12 +3,30 @@
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
+from rag.clean import title_key
 from rag.errors import UsageError
 from rag.records import Paper, markdown_text, paper_dict
 
 _CITEKEY_STOP = frozenset("a an the on of for in to and with by from at is are towards toward".split())
+_SUFFIX = re.compile(r"(?:Jr|Sr|II|III|IV)\.?")
+# Names that have no family name, or that would be taken for a list of names.
+_ONE_PIECE = re.compile(
+    r"[,;]|\b(?:and|collaboration|consortium|group|team|network|committee|university|institute|society|inc|ltd|llc|gmbh)\b",
+    re.IGNORECASE,
+)
+# "$x$", yet not what stands between "$5 and $6".
+_FORMULA = re.compile(r"\$(?!\s)[^$]+(?<!\s)\$(?!\d)")
+# A formula, a command, an escaped character, or a bare one that LaTeX would misread.
+_LATEX = re.compile(_FORMULA.pattern + r"|\\(?:[A-Za-z]+|[%&#_${}^~'\"`=.])|[\\%&#_$^~{}]")
+_LATEX_ESCAPES = {char: f"\\{char}" for char in "%&#_${}"} | {
+    "\\": r"{\textbackslash}",
+    "^": r"{\textasciicircum}",
+    "~": r"{\textasciitilde}",
+}
 
 
 def export_papers(papers: Iterable[Paper], format: str) -> str:  # noqa: A002 - the word users know
@@ -18,22 +36,47 @@ def export_papers(papers: Iterable[Paper], format: str) -> str:  # noqa: A002 - 
     return FORMATS[format](list(papers))
 
 
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """The parts of `Given particle Family Suffix`; that of an organisation is all family."""
+
+    given: str
+    particle: str
+    family: str
+    suffix: str
+
+    @classmethod
+    def of(cls, author: str) -> "_Name":
+        *words, family = author.split() or [""]
+        if not words or _ONE_PIECE.search(author):
+            return cls("", "", author, "")
+        suffix = ""
+        if len(words) > 1 and _SUFFIX.fullmatch(family):
+            suffix, family = family, words.pop()
+        start = len(words)
+        while start > 1 and words[start - 1].islower():
+            start -= 1
+        return cls(" ".join(words[:start]), " ".join(words[start:]), family, suffix)
+
+
 def citekeys(papers: Iterable[Paper]) -> list[str]:
     """A key for each paper in the manner of `okafor2021sparse`; the second of two alike ends in `b`."""
-    seen: dict[str, int] = {}
-    keys = []
+    keys: dict[str, int] = {}
     for paper in papers:
-        family = _plain(paper.authors[0].split()[-1]) if paper.authors else ""
+        family = _plain(_Name.of(paper.authors[0]).family) if paper.authors else ""
         words = [_plain(word) for word in paper.title.split()]
         word = next((word for word in words if word and word not in _CITEKEY_STOP), "paper")
-        key = f"{family}{paper.year or ''}{word}"
-        seen[key] = seen.get(key, 0) + 1
-        keys.append(key if seen[key] == 1 else f"{key}{_letters(seen[key])}")
-    return keys
+        stem = f"{family}{paper.year or ''}{word}"
+        key, number = stem, keys.get(stem, 0)
+        while key in keys:
+            number += 1
+            key = f"{stem}{_letters(number)}"
+        keys |= {stem: max(1, number), key: 1}
+    return list(keys)
 
 
-def _plain(word: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", word.lower())
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", title_key(text))
 
 
 def _letters(number: int) -> str:
@@ -50,10 +93,25 @@ def _markdown(papers: list[Paper]) -> str:
     for paper in papers:
         byline = f" — {markdown_text(paper.byline)}" if paper.byline else ""
         venue = f". {markdown_text(paper.venue)}" if paper.venue else ""
-        link = f" <{paper.link}>" if paper.link else ""
+        link = f" <{_address(paper)}>" if paper.link else ""
         retracted = " **Retracted.**" if paper.retracted else ""
         lines.append(f"- *{markdown_text(paper.title)}*{byline}{venue}.{retracted}{link}")
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def _address(paper: Paper) -> str:
+    """The link, free of what would end it in Markdown or BibTeX; old DOIs hold `<`, `>` and worse."""
+    return _percent_encoded(paper.link, r"[<>{}\\\s]")
+
+
+def _percent_encoded(text: str, characters: str) -> str:
+    return re.sub(characters, lambda found: quote(found[0]), text)
+
+
+def _remarks(paper: Paper) -> list[str]:
+    """What a format has no field for, worded so that it is understood where the paper is read back."""
+    arxiv = [f"arXiv:{paper.arxiv_id}"] if paper.arxiv_id else []
+    return arxiv + (["This paper has been retracted."] if paper.retracted else [])
 
 
 def _json_lines(papers: list[Paper]) -> str:
@@ -77,36 +135,51 @@ def _bibtex(papers: list[Paper]) -> str:
 
 
 def _bibtex_fields(paper: Paper) -> dict[str, str]:
-    fields = {
-        "author": " and ".join(_family_first(author) for author in paper.authors),
-        "title": paper.title,
-        "journal": paper.venue,
+    prose = {
+        "author": " and ".join(map(_bibtex_name, paper.authors)),
+        "title": _bibtex_text(paper.title),
+        "journal": _bibtex_text(paper.venue),
+        "abstract": _bibtex_text(paper.abstract),
+        "note": "This paper has been retracted." if paper.retracted else "",
+    }
+    verbatim = {
         "year": str(paper.year or ""),
-        "doi": paper.doi,
+        "doi": _percent_encoded(paper.doi, r"[{}\\]"),
         "eprint": paper.arxiv_id,
         "archiveprefix": "arXiv" if paper.arxiv_id else "",
         "pmid": paper.pmid,
-        "url": paper.link,
-        "abstract": paper.abstract,
-        "note": "Retracted" if paper.retracted else "",
+        "url": _address(paper),
     }
-    braced = ("title", "abstract", "journal", "author", "note")
-    return {
-        name: f"{{{_bibtex_text(value) if name in braced else value}}}" if value else ""
-        for name, value in fields.items()
-    }
+    return {name: f"{{{value}}}" if value else "" for name, value in (prose | verbatim).items()}
+
+
+def _bibtex_name(author: str) -> str:
+    """`Family, Given`; as it is spoken with a particle, which BibTeX finds there; braced when it is in one piece."""
+    name = _Name.of(author)
+    if not name.given:
+        return f"{{{_bibtex_text(author)}}}"
+    if name.particle and not name.suffix:
+        return _bibtex_text(author)
+    family = f"{name.particle} {name.family}".strip()
+    return _bibtex_text(", ".join(part for part in (family, name.suffix, name.given) if part))
 
 
 def _bibtex_text(text: str) -> str:
-    """Text that LaTeX would misread, escaped; formulas stay, and a lone brace cannot break the entry."""
-    if text.count("{") != text.count("}"):
+    """Text that LaTeX would misread, escaped; formulas and commands stay, and no brace can break the entry."""
+    if not _is_balanced(text):
         text = text.replace("{", "(").replace("}", ")")
-    return re.sub(r"(?<!\\)([%&#])", r"\\\1", text)
+    has_commands = re.search(r"\\[A-Za-z]", _FORMULA.sub("", text))
+    kept = "{}" if has_commands else ""
+    return _LATEX.sub(lambda found: found[0] if found[0] in kept else _LATEX_ESCAPES.get(found[0], found[0]), text)
 
 
-def _family_first(author: str) -> str:
-    given, _, family = author.rpartition(" ")
-    return f"{family}, {given}" if given else author
+def _is_balanced(text: str) -> bool:
+    depth = 0
+    for brace in re.findall("[{}]", text):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _ris(papers: list[Paper]) -> str:
@@ -129,15 +202,22 @@ def _ris(papers: list[Paper]) -> str:
 def _ris_fields(paper: Paper) -> dict[str, Any]:
     return {
         "title": paper.title,
-        "authors": [_family_first(author) for author in paper.authors],
+        "authors": [_ris_name(author) for author in paper.authors],
         "year": str(paper.year or ""),
         "journal_name": paper.venue,
         "doi": paper.doi,
         "urls": [paper.link] if paper.link else [],
         "abstract": paper.abstract,
         "accession_number": paper.pmid,
-        "notes": ["Retracted"] if paper.retracted else [],
+        "name_of_database": "PubMed" if paper.pmid else "",
+        "notes": _remarks(paper),
     }
+
+
+def _ris_name(author: str) -> str:
+    name = _Name.of(author)
+    given = f"{name.given} {name.particle}".strip()
+    return ", ".join(part for part in (name.family, given, name.suffix) if part)
 
 
 def _csl_json(papers: list[Paper]) -> str:
@@ -157,13 +237,17 @@ def _csl_item(paper: Paper, key: str) -> dict[str, Any]:
         "PMID": paper.pmid,
         "URL": paper.link,
         "abstract": paper.abstract,
+        "note": " ".join(_remarks(paper)),
     }
     return {name: value for name, value in item.items() if value}
 
 
 def _csl_name(author: str) -> dict[str, str]:
-    given, _, family = author.rpartition(" ")
-    return {"family": family, "given": given} if given else {"literal": author}
+    name = _Name.of(author)
+    if not name.given:
+        return {"literal": author}
+    parts = {"given": name.given, "non-dropping-particle": name.particle, "family": name.family, "suffix": name.suffix}
+    return {part: value for part, value in parts.items() if value}
 
 
 FORMATS: dict[str, Callable[[list[Paper]], str]] = {

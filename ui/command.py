@@ -1,6 +1,5 @@
 """`footnote ui`: open the page. Nothing heavy is imported before the command runs."""
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +20,6 @@ def ui(
     footnote ui --library ~/physics --port 8000
     """
     from rag import Assistant, LibraryError
-    from rag.sample import sample_file
     from ui.page import serve
 
     try:
@@ -29,7 +27,6 @@ def ui(
     except LibraryError:
         if library is not None:
             raise
-        assistant = Assistant.open(Path(tempfile.mkdtemp(prefix="footnote-sample-")))
-        assistant.add(sample_file())
+        assistant = Assistant.sample()
         typer.echo("footnote: no library yet; showing the sample papers", err=True)
     serve(assistant, port)

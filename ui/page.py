@@ -12,8 +12,9 @@ from ui.render import answer_html
 _CSS = """
 .answer { font-size: 1.15rem; line-height: 1.6 } .answer q { quotes: "“" "”" }
 .mark { text-decoration: none; font-weight: 600; margin: 0 .3em }
-.sources li { margin: 1rem 0; scroll-margin-top: 1rem } .sources li:target { outline: 2px solid; outline-offset: .5rem }
-.sources mark { background: #ffe08a; color: #1a1a1a; padding: .1em .15em; border-radius: .2em }
+.sources { list-style: none; padding: 0 } .sources li { margin: 1.2rem 0 }
+.sources mark { background: #ffe08a; color: #1a1a1a; padding: .1em .15em; border-radius: .2em; scroll-margin: 4rem }
+.sources mark:target { outline: 2px solid currentColor; outline-offset: .15em }
 .abstained { border-left: 4px solid; padding-left: 1rem } .confidence { opacity: .7; font-size: .9rem }
 """
 _LONGEST_QUEUE = 32
@@ -39,10 +40,12 @@ def build(assistant: Assistant) -> gradio.Blocks:
 
 def serve(assistant: Assistant, port: int) -> None:
     """Serve the page on this machine until it is stopped."""
+    print(f"Footnote is at http://127.0.0.1:{port} (Ctrl+C stops it)", flush=True)  # noqa: T201 - for the terminal
     build(assistant).queue(max_size=_LONGEST_QUEUE).launch(
         server_name="127.0.0.1",
         server_port=port,
         share=False,
+        quiet=True,
         css=_CSS,
         footer_links=[],
         enable_monitoring=False,

@@ -1,6 +1,7 @@
 """Answers as HTML: every text of a stranger is escaped, and links lead only to http and https."""
 
 from html import escape
+from itertools import groupby
 from urllib.parse import urlsplit
 
 from rag import Answer, Citation, Paper
@@ -15,25 +16,27 @@ def answer_html(answer: Answer) -> str:
     sentences = " ".join(
         f"<q>{escape(claim.text)}</q>" + "".join(_mark(number) for number in claim.citations) for claim in answer.claims
     )
-    sources = "".join(_source(citation) for citation in answer.citations)
+    by_paper = groupby(answer.citations, key=lambda citation: citation.paper.id)
+    sources = "".join(_source(list(citations)) for _, citations in by_paper)
     sure = f'<p class="confidence">Confidence {answer.confidence:.2f}</p>'
-    return f'<p class="answer">{sentences}</p>{sure}<ol class="sources">{sources}</ol>'
+    return f'<p class="answer">{sentences}</p>{sure}<ul class="sources">{sources}</ul>'
 
 
 def _mark(number: int) -> str:
     return f'<a class="mark" href="#source-{number}">[{number}]</a>'
 
 
-def _source(citation: Citation) -> str:
-    """The abstract with the quoted sentence highlighted."""
-    paper = citation.paper
-    before, quoted, after = (
-        paper.abstract[: citation.start],
-        paper.abstract[citation.start : citation.end],
-        paper.abstract[citation.end :],
-    )
-    abstract = f"{escape(before)}<mark>{escape(quoted)}</mark>{escape(after)}"
-    return f'<li id="source-{citation.number}">{_title(paper)}<p>{abstract}</p></li>'
+def _source(citations: list[Citation]) -> str:
+    """One paper: the numbers that lead to it, and its abstract with the quoted sentences highlighted."""
+    paper = citations[0].paper
+    numbers = " ".join(f"[{citation.number}]" for citation in citations)
+    abstract, position = "", 0
+    for citation in sorted(citations, key=lambda one: one.start):
+        quoted = escape(paper.abstract[citation.start : citation.end])
+        abstract += escape(paper.abstract[position : citation.start])
+        abstract += f'<mark id="source-{citation.number}">{quoted}</mark>'
+        position = citation.end
+    return f"<li><div>{numbers} {_title(paper)}</div><div>{abstract}{escape(paper.abstract[position:])}</div></li>"
 
 
 def _title(paper: Paper) -> str:

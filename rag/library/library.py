@@ -46,32 +46,40 @@ class Library:
         self._local = threading.local()
         self._thread_lock = threading.RLock()
         self._file_lock = FileLock(folder / "write.lock", thread_local=False)
-        if not (folder / DATABASE).exists():
+        if not self._is_made():
             if not create:
                 raise LibraryError(f"no library in {folder}; footnote add PATH --library {folder} makes one")
             self._create()
         self._check_version()
 
+    def _is_made(self) -> bool:
+        """Whether the tables are there; a process killed while making a library leaves a file without any."""
+        if not (self.folder / DATABASE).exists():
+            return False
+        try:
+            made = self._connection().execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+        except sqlite3.Error as error:
+            raise LibraryError(f"{self.folder / DATABASE} cannot be opened as a library: {error}") from error
+        return made is not None
+
     def _create(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._locked(None), self._connection() as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                    statements = f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}');"
-                    connection.executescript(statements + " INSERT INTO meta VALUES ('digest', '0'); COMMIT;")
+            with self._locked(None):
+                if not self._is_made():
+                    connection = self._connection()
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    notes = f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0');"
+                    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {notes} COMMIT;")
         except (OSError, sqlite3.Error) as error:
             raise LibraryError(f"cannot make a library in {self.folder}: {error}") from error
 
     def _check_version(self) -> None:
-        try:
-            version = self.meta("schema")
-        except sqlite3.Error as error:
-            raise LibraryError(f"{self.folder / DATABASE} cannot be opened as a library: {error}") from error
+        version = self.meta("schema")
         if version != str(SCHEMA_VERSION):
             raise LibraryError(
                 f"the library {self.folder} has schema {version}, this version of Footnote reads {SCHEMA_VERSION}; "
-                "export it with the version that made it (footnote export --format json) and add it to a new library"
+                "export it with the version that made it (footnote export --format jsonl) and add it to a new library"
             )
 
     def _connection(self) -> sqlite3.Connection:

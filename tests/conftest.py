@@ -1,0 +1,92 @@
+"""What tests share: folders of their own, a small library with the real embedding model, and the command."""
+
+import json
+import shutil
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PAPERS = Path(__file__).parent / "data" / "papers.jsonl"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """No test reads or writes the user's own library and settings; only the cache of converted models is shared."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOOTNOTE_CONFIG", str(home / "config"))
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.delenv("FOOTNOTE_LIBRARY", raising=False)
+        patch.delenv("FOOTNOTE_EMBEDDER", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def papers():
+    """The records of the small library, as they were written down."""
+    return [json.loads(line) for line in PAPERS.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def small_library(tmp_path_factory):
+    """The folder of a library with twelve papers; for reading only."""
+    from rag import Assistant
+
+    folder = tmp_path_factory.mktemp("small") / "library"
+    assistant = Assistant.open(folder)
+    assistant.add(PAPERS)
+    assistant.library.close()
+    return folder
+
+
+@pytest.fixture
+def own_library(small_library, tmp_path):
+    """The folder of a copy of the small library, for tests that change it."""
+    return Path(shutil.copytree(small_library, tmp_path / "library"))
+
+
+@pytest.fixture
+def assistant(own_library):
+    """The assistant over a copy of the small library."""
+    from rag import Assistant
+
+    return Assistant.open(own_library)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+
+@pytest.fixture
+def footnote(monkeypatch, capsys, tmp_path):
+    """Run the command `footnote` in this process, from the arguments to the exit code."""
+    from rag import cli
+
+    monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+            patch.setattr(sys, "argv", ["footnote", *map(str, arguments)])
+            patch.setattr(warnings, "showwarning", warnings.showwarning)
+            capsys.readouterr()
+            cli.main()
+        return Run(stop.value.code or 0, *capsys.readouterr())
+
+    return run

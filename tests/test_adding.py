@@ -1,0 +1,238 @@
+"""Adding: what is read, recognised, merged, updated, and what survives."""
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import HashEmbedder, OtherEmbedder
+
+from rag import Assistant, EmbedderMismatch, Library, LibraryError
+
+GATES = {"title": "Tidal Gates", "abstract": "Gates open twice a day. They save 12% of power.", "year": 2020}
+OWLS = {"title": "Night Owls of Jutland", "abstract": "Owls hunt at dusk.", "authors": ["Ada Brandt"]}
+REEDS = {"title": "Reed Beds", "abstract": "Reeds filter water.", "doi": "10.1000/reeds"}
+
+
+@pytest.fixture
+def assistant(tmp_path):
+    return Assistant(Library(tmp_path / "library"), HashEmbedder())
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_records(name, *records):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        return path
+
+    return write_records
+
+
+def counts(report):
+    return (report.read, report.added, report.updated, report.merged, report.unchanged, len(report.rejected))
+
+
+def test_every_record_is_accounted_for(assistant, write):
+    report = assistant.add(write("a.jsonl", GATES, OWLS, {"title": "tidal gates!"}, {"abstract": "No title."}))
+    assert counts(report) == (4, 2, 0, 1, 0, 1)
+    assert report.papers == 2
+    assert (report.rejected[0].record, report.merges[0].record, report.merges[0].by) == (4, 3, "title")
+
+
+def test_the_same_file_again_changes_nothing_and_embeds_nothing(assistant, write):
+    path = write("a.jsonl", GATES, OWLS, GATES)
+    assistant.add(path)
+    digest, embedded = assistant.library.digest, assistant._embedder.embedded
+    report = assistant.add(path)
+    assert counts(report) == (3, 0, 0, 1, 2, 0)
+    assert (assistant.library.digest, assistant._embedder.embedded) == (digest, embedded)
+
+
+def test_an_edited_record_updates_its_paper(assistant, write):
+    assistant.add(write("a.jsonl", GATES, REEDS))
+    report = assistant.add(write("a.jsonl", GATES | {"abstract": "Gates now save 30% of power."}, REEDS))
+    assert counts(report) == (2, 0, 1, 0, 1, 0)
+    (paper,) = [paper for paper in assistant.papers() if paper.title == "Tidal Gates"]
+    assert paper.abstract == "Gates now save 30% of power."
+    assert assistant.ask("How much power do gates save?").citations[0].quote == "Gates now save 30% of power."
+
+
+def test_an_edit_taken_back_is_an_update_too(assistant, write):
+    assistant.add(write("a.jsonl", GATES))
+    assistant.add(write("a.jsonl", GATES | {"abstract": "Edited."}))
+    report = assistant.add(write("a.jsonl", GATES))
+    assert report.updated == 1
+    assert next(assistant.papers()).abstract == GATES["abstract"]
+
+
+def test_preprint_and_publication_merge_and_keep_both_ids(assistant, write):
+    preprint = GATES | {"arxiv_id": "2003.01234", "authors": ["Ada Brandt"]}
+    published = {"title": "Tidal gates", "doi": "10.1000/gates", "year": 2021, "venue": "Gate Letters"}
+    assistant.add(write("arxiv.jsonl", preprint))
+    report = assistant.add(write("journal.jsonl", published))
+    assert counts(report) == (1, 0, 0, 1, 0, 0)
+    (paper,) = assistant.papers()
+    assert (paper.doi, paper.arxiv_id, paper.venue) == ("10.1000/gates", "2003.01234", "Gate Letters")
+    assert assistant.paper("10.1000/gates") == assistant.paper("2003.01234") == paper
+
+
+def test_a_record_with_the_ids_of_two_papers_makes_them_one(assistant, write):
+    assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}))
+    assistant.add(write("b.jsonl", {"title": "The Gates of the Tide", "doi": "10.1000/gates", "venue": "Gate Letters"}))
+    assert len(assistant.library) == 2
+    both = GATES | {"arxiv_id": "2003.01234", "doi": "10.1000/gates"}
+    assistant.add(write("c.jsonl", both))
+    (paper,) = assistant.papers()
+    assert (paper.doi, paper.arxiv_id, paper.venue) == ("10.1000/gates", "2003.01234", "Gate Letters")
+    assert assistant._index.keys() == set(assistant.library.passage_keys())
+
+
+def test_two_papers_with_one_title_and_other_ids_stay_two(assistant, write):
+    report = assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}, GATES | {"arxiv_id": "2107.05555"}))
+    assert (report.added, report.papers) == (2, 2)
+
+
+def test_a_paper_without_abstract_is_found_and_never_quoted(assistant, write):
+    report = assistant.add(write("a.jsonl", {"title": "Walrus Counting by Sonar"}, OWLS))
+    assert report.without_abstract == 1
+    assert assistant.search("walrus sonar")[0].paper.title == "Walrus Counting by Sonar"
+    assert all(citation.paper.abstract for citation in assistant.ask("walrus sonar").citations)
+
+
+def test_removing_takes_everything_along(assistant, write):
+    path = write("a.jsonl", GATES, OWLS)
+    assistant.add(path)
+    (removed,) = assistant.remove(next(assistant.papers()).id)
+    assert removed.title == "Tidal Gates"
+    assert [hit.paper.title for hit in assistant.search("tidal gates power")] == ["Night Owls of Jutland"]
+    assert assistant._index.keys() == set(assistant.library.passage_keys())
+    assert assistant.add(path).added == 1
+
+
+def test_the_digest_is_of_what_is_known_whatever_the_order(tmp_path, write):
+    first = Assistant(Library(tmp_path / "one"), HashEmbedder())
+    second = Assistant(Library(tmp_path / "two"), HashEmbedder())
+    first.add(write("a.jsonl", GATES, OWLS))
+    second.add(write("b.jsonl", OWLS, GATES, REEDS))
+    assert first.library.digest != second.library.digest
+    second.remove("10.1000/reeds")
+    assert first.library.digest == second.library.digest
+
+
+def test_another_embedding_model_is_refused(tmp_path, assistant, write):
+    assistant.add(write("a.jsonl", GATES))
+    other = Assistant(Library(tmp_path / "library"), OtherEmbedder())
+    with pytest.raises(EmbedderMismatch, match="footnote reindex --embedder other"):
+        other.add(write("b.jsonl", OWLS))
+    assert len(assistant.library) == 1
+    with pytest.raises(EmbedderMismatch):
+        Assistant.open(tmp_path / "library", embedder="other")
+
+
+def test_a_failure_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, write):
+    class Failing(HashEmbedder):
+        def embed_passages(self, texts):
+            raise OSError(28, "No space left on device")
+
+    failing = Assistant(Library(tmp_path / "library"), Failing())
+    with pytest.raises(LibraryError, match="No space left"):
+        failing.add(write("a.jsonl", GATES, OWLS))
+    assert len(failing.library) == 0
+    healthy = Assistant(Library(tmp_path / "library"), HashEmbedder())
+    assert healthy.add(tmp_path / "a.jsonl").added == 2
+
+
+def test_long_abstracts_are_cut_into_passages_that_cover_every_sentence(assistant, write):
+    sentences = [f"Sentence number {n} speaks of tides and of owls near the coast." for n in range(30)]
+    assistant.add(write("a.jsonl", {"title": "Long", "abstract": " ".join(sentences)}))
+    (key,) = assistant.library.keys()
+    passages = [passage for _, passage in assistant.library.passages_of([key])[key]]
+    assert len(passages) > 1
+    found, vectors = assistant.library.sentences_of([key])[key]
+    assert [sentence.text for sentence in found] == sentences
+    assert vectors.shape == (30, HashEmbedder.dimension)
+    assert all(sum(p.start <= s.start and s.end <= p.end for p in passages) == 1 for s in found)
+
+
+def test_progress_ends_with_everything_read(assistant, write):
+    seen = []
+    path = write("a.jsonl", GATES, OWLS, REEDS)
+    assistant.add(path, on_progress=lambda done, total, records: seen.append((done, total, records)))
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size, 3)
+    assert seen == sorted(seen)
+
+
+def test_two_adders_at_once_lose_nothing(tmp_path, write):
+    files = [write(f"{n}.jsonl", *({"title": f"Paper {n} {m}", "abstract": "Text."} for m in range(300))) for n in "ab"]
+    waited = threading.Event()
+
+    def add(path):
+        Assistant(Library(tmp_path / "library"), HashEmbedder()).add(path, on_wait=waited.set)
+
+    threads = [threading.Thread(target=add, args=(path,)) for path in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    library = Library(tmp_path / "library")
+    assert len(library) == 600
+    assert Assistant(library, HashEmbedder())._index.keys() == set(library.passage_keys())
+
+
+ADD_IN_A_PROCESS = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from fakes import HashEmbedder
+from rag import Assistant, Library
+Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
+"""
+
+
+def test_a_kill_loses_at_most_the_batch_in_hand(tmp_path, write):
+    path = write("a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(1500)))
+    command = [sys.executable, "-c", ADD_IN_A_PROCESS, str(tmp_path / "library"), str(path), str(Path(__file__).parent)]
+    generator = random.Random(1)
+    kept = 0
+    for _ in range(4):
+        process = subprocess.Popen(command)
+        wanted = kept + generator.randrange(1, 400)
+        while process.poll() is None and papers_in(tmp_path / "library") < wanted:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assistant = Assistant.open(tmp_path / "library", create=False)
+        assert len(assistant.library) >= kept
+        assert assistant.library.integrity() == ""
+        assert assistant._index.keys() == set(assistant.library.passage_keys())
+        kept = len(assistant.library)
+    assert 0 < kept < 1500
+    subprocess.run(command, check=True)
+    uninterrupted = Assistant(Library(tmp_path / "other"), HashEmbedder())
+    uninterrupted.add(path)
+    assert Library(tmp_path / "library").digest == uninterrupted.library.digest
+    assert len(Library(tmp_path / "library")) == 1500
+
+
+def papers_in(folder):
+    try:
+        with sqlite3.connect(f"file:{folder / 'library.sqlite'}?mode=ro", uri=True) as connection:
+            return connection.execute("SELECT count(*) FROM paper").fetchone()[0]
+    except sqlite3.Error:
+        return 0
+
+
+def test_vectors_survive_the_truth_in_half_precision(assistant, write):
+    assistant.add(write("a.jsonl", GATES))
+    (key,) = assistant.library.keys()
+    stored = assistant.library.passage_vectors([key])[key][0]
+    exact = assistant._embedder._vector(f"{GATES['title']}. {GATES['abstract']}")
+    assert np.abs(stored - exact).max() < 1e-3

@@ -1,0 +1,123 @@
+"""Chroma as an index: derived, rebuildable, never stale."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from fakes import HashEmbedder
+
+from rag import Assistant, Library, LibraryError
+
+
+def records(first, last):
+    words = ["tide", "owl", "reed", "gate", "moor", "lark", "dune", "heron", "salt", "marsh", "crab", "kelp"]
+    return [
+        {"title": f"Paper {n}", "abstract": f"A {words[n % 12]} by the {words[n % 7]} and {words[n % 5]} no. {n}."}
+        for n in range(first, last)
+    ]
+
+
+@pytest.fixture
+def library_of(tmp_path):
+    def build(first, last, name="library"):
+        path = tmp_path / f"{first}-{last}.jsonl"
+        path.write_text("\n".join(json.dumps(record) for record in records(first, last)))
+        assistant = Assistant(Library(tmp_path / name), HashEmbedder())
+        assistant.add(path)
+        return assistant
+
+    return build
+
+
+def test_the_index_finds_what_an_exact_search_finds(library_of):
+    assistant = library_of(0, 800)
+    library, index = assistant.library, assistant._index
+    keys = library.keys()
+    vectors = np.stack([library.passage_vectors([key])[key][0] for key in keys])
+    owner = library.passage_owners(library.passage_keys())
+    for question in ("tide and owl", "heron", "salt marsh by the dune"):
+        vector = HashEmbedder().embed_question(question)
+        exact = np.sort(vectors @ vector)[::-1][:50]
+        found = index.search(vector, 50)
+        assert np.allclose(sorted(found.values(), reverse=True), exact, atol=2e-3)
+        assert all(key in owner for key in found)
+
+
+def test_a_search_can_be_limited_to_some_passages(library_of):
+    assistant = library_of(0, 50)
+    allowed = assistant.library.passage_keys()[:7]
+    vector = HashEmbedder().embed_question("owl")
+    assert set(assistant._index.search(vector, 50, allowed)) == set(allowed)
+    assert assistant._index.search(vector, 50, []) == {}
+
+
+def test_rebuilding_embeds_nothing_and_finds_the_same(library_of):
+    assistant = library_of(0, 60)
+    before = [(hit.paper.id, hit.score) for hit in assistant.search("owl by the reed")]
+    embedded = assistant._embedder.embedded
+    shutil.rmtree(assistant.library.folder / "chroma")
+    again = Assistant(Library(assistant.library.folder), assistant._embedder)
+    assert again.reindex() == 60
+    assert [(hit.paper.id, hit.score) for hit in again.search("owl by the reed")] == before
+    assert assistant._embedder.embedded == embedded
+
+
+def test_a_damaged_index_is_refused_with_the_way_out_and_mended(library_of):
+    assistant = library_of(0, 30)
+    folder = assistant.library.folder
+    assistant._index.close()
+    (folder / "chroma" / "chroma.sqlite3").write_bytes(b"not a database" * 100)
+    again = Assistant(Library(folder), HashEmbedder())
+    with pytest.raises(LibraryError, match="footnote reindex"):
+        again.search("owl")
+    again.reindex()
+    assert again.search("owl")
+
+
+ADD_MORE = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from fakes import HashEmbedder
+from rag import Assistant, Library
+Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
+"""
+
+
+def test_a_reader_sees_what_another_process_adds(library_of, tmp_path, request):
+    assistant = library_of(0, 20)
+    assert assistant.search("zeppelin")[0].full_text == 0
+    more = tmp_path / "more.jsonl"
+    more.write_text(json.dumps({"title": "Zeppelin moorings", "abstract": "A zeppelin over the moor."}))
+    tests = str(request.path.parent)
+    subprocess.run([sys.executable, "-c", ADD_MORE, str(assistant.library.folder), str(more), tests], check=True)
+    (best, *_) = assistant.search("zeppelin")
+    assert best.paper.title == "Zeppelin moorings"
+    assert best.dense > 0.5
+    assert assistant._index.keys() == set(assistant.library.passage_keys())
+
+
+def test_what_a_kill_left_unindexed_is_made_up_when_the_library_is_opened(library_of):
+    assistant = library_of(0, 20)
+    folder = assistant.library.folder
+    with assistant.library.writing() as writer:
+        writer.mark_all_pending()
+    assert not assistant.library.is_indexed()
+    Assistant.open(folder)
+    assert assistant.library.is_indexed()
+
+
+def test_embedding_again_with_another_model_replaces_every_vector(library_of, tmp_path):
+    from fakes import OtherEmbedder
+
+    assistant = library_of(0, 25)
+    assistant._embed_again(OtherEmbedder(), None)
+    assistant._index.rebuild()
+    key = assistant.library.keys()[0]
+    assert assistant.library.passage_vectors([key])[key].shape[1] == OtherEmbedder.dimension
+    assert len(assistant._index.keys()) == 25
+    again = Assistant(Library(assistant.library.folder), OtherEmbedder())
+    assert again.search("owl")[0].dense > 0
