@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from rag.errors import FootnoteError, UsageError
 
@@ -22,8 +23,20 @@ if TYPE_CHECKING:
 # What typer makes of Ctrl-C: 128 and the number of the signal.
 _INTERRUPTED = 130
 
+
+class _Commands(typer.core.TyperGroup):
+    r"""Commands whose examples are shown line by line: `\b` in a docstring becomes the mark that asks for that."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - types that typer keeps to itself
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help:
+            command.help = command.help.replace("\\b\n", "\b\n")
+        return command
+
+
 app = typer.Typer(
     name="footnote",
+    cls=_Commands,
     help="Ask your own library of paper abstracts; every sentence of an answer carries a footnote you can check.",
     epilog='Start with:  footnote add --sample  then  footnote ask "Does FP8 beat INT8 for inference?"',
     no_args_is_help=True,
@@ -82,7 +95,7 @@ def add(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="A question in plain words.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question in plain words.")],
     library: LibraryOption = None,
     year: YearOption = "",
     venue: VenueOption = "",
@@ -114,7 +127,7 @@ def ask(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="Words, or a question.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words, or a question.")],
     library: LibraryOption = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, metavar="N", help="How many papers.")] = 10,
     year: YearOption = "",
@@ -144,7 +157,7 @@ def search(
 @app.command("list")
 def list_papers(
     library: LibraryOption = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 1_000_000,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.", show_default="all")] = 1_000_000,
     year: YearOption = "",
     venue: VenueOption = "",
     author: AuthorOption = "",

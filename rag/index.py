@@ -8,7 +8,7 @@ the generation, tells readers in other processes that what they have open is sta
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,11 @@ class PassageIndex:
     def _folder(self) -> Path:
         return self._library.folder / (self._library.meta(_FOLDER) or "chroma")
 
-    def search(self, vector: Vectors, k: int, allowed: Sequence[int] | None = None) -> dict[int, float]:
-        """Cosine similarity of the `k` passages nearest to a vector, (dimension,), by row number.
-
-        `allowed` limits the search to these row numbers.
-        """
-        if allowed is not None and not allowed:
-            return {}
+    def search(self, vector: Vectors, k: int) -> dict[int, float]:
+        """Cosine similarity of the `k` passages nearest to a vector, (dimension,), by row number."""
         with self._opened.lock, self._chroma_errors():
             collection = self._fresh_collection()
-            ids = {} if allowed is None else {"ids": [str(key) for key in allowed]}
-            found = collection.query(query_embeddings=[vector], n_results=k, include=["distances"], **ids)
+            found = collection.query(query_embeddings=[vector], n_results=k, include=["distances"])
         pairs = zip(found["ids"][0], found["distances"][0], strict=True)
         return {int(key): 1.0 - float(distance) for key, distance in pairs}
 

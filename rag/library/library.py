@@ -208,18 +208,24 @@ class Library:
             raise PaperNotFound(name, tuple(row[1] for row in near))
         return Stored(keys[0], self.papers_by_key(keys[:1])[keys[0]])
 
-    def keys(self) -> list[int]:
-        """Row numbers of all papers, in the order in which they were added."""
-        return [row[0] for row in self._connection().execute("SELECT key FROM paper ORDER BY key")]
+    def keys(self, condition: Condition | None = None) -> list[int]:
+        """Row numbers of the papers, all or those that a filter lets through, in the order they were added."""
+        where, values = (condition.sql, condition.values) if condition else ("1", ())
+        query = f"SELECT key FROM paper WHERE {where} ORDER BY key"
+        return [row[0] for row in self._connection().execute(query, values)]
 
-    def search_full_text(self, terms: Sequence[str], k: int, condition: Condition | None = None) -> dict[int, float]:
-        """BM25 scores (higher is better) of the best `k` papers that hold any of the terms, by row number."""
+    def search_full_text(self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None) -> dict[int, float]:
+        """BM25 scores (higher is better) of the best `k` papers that hold any of the terms, by row number.
+
+        `allowed` limits the search to these row numbers.
+        """
         if not terms:
             return {}
-        where, values = (condition.sql, condition.values) if condition else ("1", ())
-        allowed = f" AND rowid IN (SELECT key FROM paper WHERE {where})" if condition else ""
+        # The plus keeps SQLite from looking every allowed row up in the full text, one by one.
+        among = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(?))"
+        values = () if allowed is None else (json_keys(allowed),)
         match = " OR ".join(f'"{term}"' for term in terms)
-        query = f"SELECT rowid, -rank FROM full_text WHERE full_text MATCH ?{allowed} ORDER BY rank LIMIT ?"
+        query = f"SELECT rowid, -rank FROM full_text WHERE full_text MATCH ? {among} ORDER BY rank LIMIT ?"
         return {row[0]: row[1] for row in self._connection().execute(query, (match, *values, k))}
 
     def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
@@ -246,6 +252,12 @@ class Library:
         for paper, vector in self._connection().execute(query, (json_keys(keys),)):
             found.setdefault(paper, []).append(from_blob(vector, 1)[0])
         return {paper: np.stack(vectors) for paper, vectors in found.items()}
+
+    def vectors_of_passages(self, passage_keys: Sequence[int]) -> Vectors:
+        """The vectors of these passages, (passages, dimension), in that order."""
+        query = "SELECT key, vector FROM passage WHERE key IN (SELECT value FROM json_each(?))"
+        found = dict(self._connection().execute(query, (json_keys(passage_keys),)).fetchall())
+        return from_blob(b"".join(found[key] for key in passage_keys), len(passage_keys))
 
     def sentences_of(self, keys: Iterable[int]) -> dict[int, tuple[list[Sentence], Vectors]]:
         """For each paper, its sentences and their vectors, (sentences, dimension)."""
@@ -293,12 +305,12 @@ class Library:
         query = "SELECT key, paper FROM passage WHERE key IN (SELECT value FROM json_each(?))"
         return dict(self._connection().execute(query, (json_keys(passage_keys),)).fetchall())
 
-    def passage_keys(self, condition: Condition | None = None) -> list[int]:
-        """Row numbers of all passages, or of those of the papers that a filter lets through."""
-        if condition is None:
+    def passage_keys(self, papers: Iterable[int] | None = None) -> list[int]:
+        """Row numbers of all passages, or of those of some papers."""
+        if papers is None:
             return [row[0] for row in self._connection().execute("SELECT key FROM passage")]
-        query = f"SELECT key FROM passage WHERE paper IN (SELECT key FROM paper WHERE {condition.sql})"
-        return [row[0] for row in self._connection().execute(query, condition.values)]
+        query = "SELECT key FROM passage WHERE paper IN (SELECT value FROM json_each(?))"
+        return [row[0] for row in self._connection().execute(query, (json_keys(papers),))]
 
     def integrity(self) -> str:
         """What SQLite finds wrong with the file; empty when nothing is."""

@@ -1,0 +1,165 @@
+"""Readers of the files that hold papers: one for each format, behind one door.
+
+    with open_source("references.bib") as source:
+        for number, outcome in source:
+            ...  # a Paper, or a Rejection that says why there is none
+
+Every record ends as one or the other; a broken one never costs the others.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from glob import glob
+from pathlib import Path
+from types import TracebackType
+
+from rag.errors import SourceError
+from rag.records import Paper, Rejection
+from rag.sources import bibtex, jsonfile, listing, markup, table, tagged, webpage
+from rag.sources.detect import format_of, why_not_text
+from rag.sources.paper import BrokenOff, Draft, Flaw, NotPapers, Unfit, paper_of
+from rag.sources.stream import Stream
+
+__all__ = ["FORMATS", "Source", "expand", "open_source"]
+
+_READERS: dict[str, Callable[[Stream], Iterator[Draft | Flaw]]] = {
+    "listing": listing.read,
+    "jsonl": jsonfile.read_lines,
+    "json": jsonfile.read_document,
+    "csv": table.read,
+    "bibtex": bibtex.read,
+    "ris": tagged.read_ris,
+    "medline": tagged.read_medline,
+    "pubmed-xml": markup.read_pubmed,
+    "atom": markup.read_atom,
+    "html": webpage.read,
+}
+FORMATS: tuple[str, ...] = tuple(_READERS)
+
+
+class Source:
+    """An open file of papers. Iterating yields (record number, Paper or Rejection), numbers counting from 1."""
+
+    def __init__(self, name: str, stream: Stream, format: str) -> None:  # noqa: A002 - the word of the command line
+        self.name = name
+        self.format = format
+        self.size = stream.size
+        self._stream = stream
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far, for a progress bar."""
+        return self._stream.position
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __iter__(self) -> Iterator[tuple[int, Paper | Rejection]]:
+        number = 0
+        try:
+            for number, record in enumerate(_READERS[self.format](self._stream), start=1):
+                yield number, self._outcome(number, record)
+        except NotPapers as error:
+            yield 0, Rejection(self.name, 0, str(error))
+        except (BrokenOff, OSError) as error:
+            yield number + 1, Rejection(self.name, number + 1, str(error))
+        else:
+            if not number:
+                yield 0, Rejection(self.name, 0, f"no papers found in it; it was read as {self.format}")
+
+    def _outcome(self, number: int, record: Draft | Flaw) -> Paper | Rejection:
+        if isinstance(record, Flaw):
+            return Rejection(self.name, number, record.why)
+        try:
+            return paper_of(record, Path(self.name).name)
+        except Unfit as error:
+            return Rejection(self.name, number, str(error))
+
+
+def open_source(path: str | os.PathLike[str], format: str | None = None) -> Source:  # noqa: A002
+    """Open a file of papers, its format told from its content unless it is named; raises SourceError."""
+    name = os.fspath(path)
+    if format is not None and format not in FORMATS:
+        raise SourceError(name, f"no format is called '{format}'; there are {', '.join(FORMATS)}")
+    stream = _open(name, named=format is not None)
+    try:
+        return Source(name, stream, _checked_format(name, stream, format))
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _open(name: str, named: bool) -> Stream:
+    try:
+        # Not a pipe: opening one could wait for ever.
+        mode = os.stat(name).st_mode  # noqa: PTH116 - the path as the user gave it
+        if stat.S_ISDIR(mode):
+            raise SourceError(name, "a directory, not a file")
+        if not stat.S_ISREG(mode):
+            raise SourceError(name, "not a regular file")
+        file = Path(name).open("rb")  # noqa: SIM115 - the Source closes it
+        return Stream(file, os.fstat(file.fileno()).st_size, named)
+    except FileNotFoundError:
+        raise SourceError(name, "no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise SourceError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _checked_format(name: str, stream: Stream, asked: str | None) -> str:
+    if why := why_not_text(stream, name):
+        raise SourceError(name, why)
+    form = asked or format_of(stream, name)
+    if not form:
+        known = ", ".join(FORMATS)
+        raise SourceError(name, f"its format is not recognised; Footnote reads {known}, and --format overrides")
+    if form == "bibtex" and stream.size > bibtex.MAX_SIZE:
+        raise SourceError(name, "a BibTeX file of more than 64 MB; split it, or export it as JSON Lines or RIS")
+    return form
+
+
+def expand(paths: Iterable[str]) -> list[Path | SourceError]:
+    """The files that paths, folders and patterns stand for, each once; what cannot be found is a SourceError."""
+    found: dict[str, Path | SourceError] = {}
+    for name in paths:
+        for item in _expanded(str(name)):
+            key = str(item) if isinstance(item, SourceError) else os.path.realpath(item)
+            found.setdefault(key, item)
+    return list(found.values())
+
+
+def _expanded(name: str) -> list[Path | SourceError]:
+    path = Path(name)
+    try:
+        if path.is_dir():
+            return _files_under(path)
+        matches = [name] if path.exists() else sorted(glob(name, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    except (OSError, ValueError) as error:
+        return [SourceError(name, f"cannot be read: {error}")]
+    if not matches:
+        return [SourceError(name, "no such file")]
+    return [
+        item for match in matches for item in (_files_under(Path(match)) if Path(match).is_dir() else [Path(match)])
+    ]
+
+
+def _files_under(folder: Path) -> list[Path | SourceError]:
+    """The regular files below a folder in the order of their names, hidden ones left out."""
+    found: list[Path | SourceError] = []
+
+    def unreadable(error: OSError) -> None:
+        found.append(SourceError(str(error.filename), f"cannot be read: {error.strerror}"))
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = (Path(root, name) for name in sorted(files) if not name.startswith("."))
+        found.extend(path for path in visible if path.is_file())
+    return found or [SourceError(str(folder), "no files in it")]

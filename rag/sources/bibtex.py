@@ -1,0 +1,128 @@
+"""BibTeX and BibLaTeX, by bibtexparser.
+
+The one format that is read whole: a string defined anywhere may be used anywhere after it.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rag.sources.identify import arxiv_of
+from rag.sources.latex import decode
+from rag.sources.paper import BrokenOff, Draft, Flaw
+from rag.sources.stream import Stream
+
+MAX_SIZE = 64 * 1024 * 1024
+
+_LONGEST_DECODED = 400_000  # characters; a longer title or abstract is refused later anyway
+_PIECE = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*)\}|\"([^\"]*)\"|([^\s#{}\"]+)")
+
+# The parser reports by logging on what it could not read; here that becomes Flaws.
+logging.getLogger("bibtexparser").addHandler(logging.NullHandler())
+
+Fields = dict[str, str]
+
+
+def read(stream: Stream) -> Iterator[Draft | Flaw]:
+    for entry in _entries("".join(stream.text())):
+        yield entry if isinstance(entry, Flaw) else _draft(entry)
+
+
+def _entries(text: str) -> Iterator[Fields | Flaw]:
+    """The fields of each entry, in the order of the file. Entries of one key are papers of their own."""
+    from bibtexparser import middlewares, model
+    from bibtexparser.entrypoint import parse_string
+    from bibtexparser.exceptions import ParserStateException
+    from bibtexparser.library import Library
+
+    try:
+        blocks = parse_string(text, parse_stack=[]).blocks
+    except ParserStateException as error:  # the parser lost its way, and gives nothing of what it read
+        raise BrokenOff(f"broken BibTeX, it cannot be read: {error.message}") from error
+    records = [_unwrapped(block) for block in blocks]
+    strings: list[Any] = [record for record in records if isinstance(record, model.String)]
+    entries: list[Any] = [record for record in records if isinstance(record, model.Entry)]
+    for number, entry in enumerate(entries):
+        entry.key = str(number)  # the parser would set aside entries of the same key, their strings unresolved
+    library = Library(entries + strings, fail_on_duplicate_key=False)
+    for step in middlewares.default_parse_stack():
+        library = step.transform(library)
+    names = {string.key.lower(): string.value for string in library.strings}
+    parsed = iter(library.entries)
+    for record in records:
+        if isinstance(record, model.Entry):
+            yield _fields(next(parsed), names)
+        elif isinstance(record, model.ParsingFailedBlock):
+            yield Flaw(f"broken BibTeX: {_told(record)}")
+
+
+def _unwrapped(block: Any) -> Any:  # noqa: ANN401 - a block of the parser
+    """The entry behind a complaint about a duplicate key or field; anything else as it is."""
+    inner = getattr(block, "ignore_error_block", None)
+    return _unwrapped(inner) if inner is not None else block
+
+
+def _told(block: Any) -> str:  # noqa: ANN401
+    reason = " ".join(str(getattr(block.error, "abort_reason", block.error)).split())
+    return f"{reason[:200].rstrip('. ')}, in the entry that begins with '{' '.join((block.raw or '').split())[:60]}'"
+
+
+def _fields(entry: Any, names: Fields) -> Fields:  # noqa: ANN401
+    """Field by field the first value that is not empty, names in lower case."""
+    fields: Fields = {}
+    for field in entry.fields:
+        value = str(field.value)
+        if field.enclosing == "no-enclosing" and "#" in value:
+            value = _concatenated(value, names)
+        if value.strip():
+            fields.setdefault(field.key.lower(), value)
+    return fields
+
+
+def _concatenated(value: str, names: Fields) -> str:
+    """The text of `jan # { 2021}`, which the parser leaves as it is."""
+    found = (match.groups() for match in _PIECE.finditer(value))
+    return "".join(
+        braced or quoted or (names.get(name.lower(), name) if name else "") for braced, quoted, name in found
+    )
+
+
+def _draft(fields: Fields) -> Draft:
+    def text(*names: str) -> str:
+        value = next((fields[name] for name in names if name in fields), "")
+        return decode(value) if len(value) <= _LONGEST_DECODED else value
+
+    title = text("title")
+    if title and "subtitle" in fields:
+        title = f"{title}: {text('subtitle')}"
+    archive = fields.get("archiveprefix", fields.get("eprinttype", "")).lower()
+    eprint = fields.get("eprint", "")
+    return Draft(
+        title=title,
+        abstract=text("abstract", "summary"),
+        authors=_authors(fields.get("author", "")),
+        year=[fields.get("year"), fields.get("date")],
+        venue=text("journal", "journaltitle", "booktitle", "school", "institution", "howpublished"),
+        url=text("url", "link"),
+        doi=text("doi"),
+        arxiv_id=eprint if archive == "arxiv" or (not archive and arxiv_of(eprint)) else fields.get("arxivid"),
+        pmid=fields.get("pmid") or (eprint if archive in ("pubmed", "pmid") else None),
+        notes=text("note"),
+    )
+
+
+def _authors(text: str) -> object:
+    """Names one by one; braces around a whole name say that it is not to be taken apart."""
+    from bibtexparser.middlewares import names
+
+    people = names.split_multiple_persons_names(text)
+    if len(people) == 1 and not people[0].startswith("{"):
+        return decode(people[0])  # some exports part names by semicolons or commas instead
+    return [_person(person) for person in people]
+
+
+def _person(name: str) -> object:
+    if name.startswith("{") and name.endswith("}") and name.count("{") == name.count("}"):
+        return {"literal": decode(name)}
+    return decode(name)

@@ -1,0 +1,490 @@
+"""Opening files, what is refused at the door, and what a record must be to become a paper."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rag.errors import SourceError
+from rag.records import Paper, Rejection
+from rag.sources import FORMATS, expand, open_source
+
+
+def outcomes(path, form=None):
+    with open_source(path, form) as source:
+        return list(source)
+
+
+def only(path):
+    """The one paper that a file holds."""
+    ((number, paper),) = outcomes(path)
+    assert number == 1
+    assert isinstance(paper, Paper), paper
+    return paper
+
+
+@pytest.fixture
+def paper_of(tmp_path):
+    """A record of Footnote's own schema, read back as a paper."""
+
+    def read(**fields):
+        path = tmp_path / "one.jsonl"
+        path.write_text(json.dumps({"title": "Tidal Locks of Small Moons"} | fields), encoding="utf-8")
+        return only(path)
+
+    return read
+
+
+# --- the door ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "the file is empty"),
+        (b" \n\t\n", "the file is empty"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF; Footnote reads abstracts: export the records from your reference manager"),
+        (b"PK\x03\x04\x14\x00", "an archive; unpack it first"),
+        (b"\x1f\x8b\x08\x00abc", "an archive; unpack it first"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a binary file, not text"),
+        (b"<?xml version='1.0'?><inventory><shelf/></inventory>", "its format is not recognised"),
+    ],
+)
+def test_what_is_no_text_is_refused_when_opened(tmp_path, content, why):
+    path = tmp_path / "input"
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as error:
+        open_source(path)
+    assert error.value.source == str(path)
+    assert why in error.value.why
+
+
+def test_the_message_on_an_unknown_format_lists_the_known_ones(tmp_path):
+    path = tmp_path / "stock.xml"
+    path.write_text("<inventory/>")
+    with pytest.raises(SourceError) as error:
+        open_source(path)
+    assert all(name in error.value.why for name in FORMATS)
+    assert "--format overrides" in error.value.why
+
+
+def test_missing_files_folders_and_unknown_formats(tmp_path):
+    with pytest.raises(SourceError, match="no such file"):
+        open_source(tmp_path / "nowhere.bib")
+    with pytest.raises(SourceError, match="a directory"):
+        open_source(tmp_path)
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_source("a\x00b")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(SourceError, match="no format is called 'bibtext'; there are listing"):
+        open_source(tmp_path / "a.txt", "bibtext")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="not a regular file"):
+        open_source(tmp_path / "pipe")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file(tmp_path):
+    path = tmp_path / "locked.bib"
+    path.write_text("@article{a, title={A}}")
+    path.chmod(0)
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_source(path)
+
+
+def test_importing_the_readers_imports_none_of_their_libraries():
+    heavy = {"lxml", "bibtexparser", "rispy", "ijson", "pylatexenc"}
+    code = f"import sys, rag.sources; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- what a file is told to be --------------------------------------------------------------------------------
+
+BIBTEX = "@article{moon, title={Tidal Locks of Small Moons}}"
+RIS = "TY  - JOUR\nTI  - Tidal Locks of Small Moons\nER  - \n"
+MEDLINE = "PMID- 31415926\nTI  - Tidal Locks of Small Moons\n"
+PUBMED = "<PubmedArticle><Article><ArticleTitle>Tidal Locks of Small Moons</ArticleTitle></Article></PubmedArticle>"
+ATOM = '<feed xmlns="http://www.w3.org/2005/Atom"><entry><title>Tidal Locks of Small Moons</title></entry></feed>'
+HTML = '<html><h3><a href="/papers/2401.01234">Tidal Locks of Small Moons</a></h3></html>'
+ABSTRACT = (
+    "We follow the rotation of forty small moons over ten years of observation. All but two of them are locked to "
+    "their planet, and the two exceptions tumble without any period that we can find. A model of internal friction "
+    "explains both groups with one parameter."
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        ('{"title": "Tidal Locks of Small Moons"}\n{"title": "Tidal Locks of Small Moons"}\n', "jsonl"),
+        ('[{"title": "Tidal Locks of Small Moons"}]', "json"),
+        ('{\n  "title": "Tidal Locks of Small Moons"\n}', "json"),
+        ("Title;Year\nTidal Locks of Small Moons;2020\n", "csv"),
+        (BIBTEX, "bibtex"),
+        ("% exported by hand\n" + BIBTEX, "bibtex"),
+        (RIS, "ris"),
+        (MEDLINE, "medline"),
+        (f"<?xml version='1.0'?>\n<PubmedArticleSet>{PUBMED}</PubmedArticleSet>", "pubmed-xml"),
+        (ATOM, "atom"),
+        (HTML, "html"),
+        (f"Tidal Locks of Small Moons\n\n{ABSTRACT}\n", "listing"),
+    ],
+)
+@pytest.mark.parametrize("name", ["download", "download.txt", "download.bib"])
+@pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
+def test_the_format_is_told_from_the_content_whatever_the_name(tmp_path, content, form, name, prefix):
+    path = tmp_path / name
+    path.write_bytes(prefix + content.encode())
+    if form == "listing" and name.endswith(".bib"):
+        pytest.skip("plain text is what its name says")
+    with open_source(path) as source:
+        assert source.format == form
+        assert {outcome.title for _, outcome in source} == {"Tidal Locks of Small Moons"}
+
+
+def test_the_name_breaks_ties(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"title": "Tidal Locks of Small Moons"}')
+    (tmp_path / "a.json").write_text('{"title": "Tidal Locks of Small Moons"}')
+    (tmp_path / "a.csv").write_text("Title\nTidal Locks of Small Moons\n")
+    forms = [open_source(tmp_path / name).format for name in ("a.jsonl", "a.json", "a.csv")]
+    assert forms == ["jsonl", "json", "csv"]
+
+
+def test_json_lines_are_recognised_when_the_first_line_is_broken(tmp_path):
+    path = tmp_path / "export"
+    path.write_text('{"title": "Cut off\n{"title": "Tidal Locks"}\n{"title": "Ring Gaps"}\n')
+    first, *others = [outcome for _, outcome in outcomes(path)]
+    assert isinstance(first, Rejection)
+    assert [paper.title for paper in others] == ["Tidal Locks", "Ring Gaps"]
+
+
+def test_a_named_format_overrides(tmp_path):
+    path = tmp_path / "odd.txt"
+    path.write_text("@article{moon, title={Tidal Locks of Small Moons}}")
+    ((number, rejection),) = outcomes(path, "ris")
+    assert number == rejection.record == 0
+    assert "no papers found" in rejection.why
+
+
+def test_a_source_knows_its_name_size_and_position(tmp_path):
+    path = tmp_path / "papers.jsonl"
+    path.write_text("".join(f'{{"title": "Paper {n}", "abstract": "{"x" * 500}"}}\n' for n in range(2000)))
+    with open_source(path) as source:
+        assert source.name == str(path)
+        assert source.size == path.stat().st_size
+        positions = [source.position for _ in source]
+        assert positions == sorted(positions)
+        assert 0 < positions[0] < source.size == positions[-1]
+        assert len(list(source)) == 2000, "a source can be read again"
+
+
+# --- text and its encoding ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "ris", "bibtex", "listing"])
+def test_encodings_and_line_ends(tmp_path, encoding, end, form):
+    title = "Über die “Ringe” – Café"
+    text = {
+        "jsonl": f'{{"title": "{title}"}}\n{{"title": "{title}"}}\n',
+        "csv": f"Title,Year\n{title},1999\n{title},1999\n",
+        "ris": f"TY  - JOUR\nTI  - {title}\nER  - \n\nTY  - JOUR\nTI  - {title}\nER  - \n",
+        "bibtex": f"@misc{{a,\n title = {{{title}}}\n}}\n@misc{{a,\n title = {{{title}}}\n}}\n",
+        "listing": f"{title}\n\n{ABSTRACT}\n\n{title}\n\n{ABSTRACT}\n",
+    }[form]
+    path = tmp_path / "text"
+    path.write_bytes(text.replace("\n", end).encode(encoding))
+    with open_source(path) as source:
+        assert source.format == form
+        assert [outcome.title for _, outcome in source] == [title] * 2
+
+
+def test_a_byte_that_is_no_utf8_far_into_the_file(tmp_path):
+    path = tmp_path / "mixed.csv"
+    path.write_bytes(b"Title,Year\n" + "Zoë,2001\n".encode() * 20_000 + "Zoë,2002\n".encode("cp1252"))
+    assert {(paper.title) for _, paper in outcomes(path)} == {"Zoë"}
+
+
+def test_json_surrogates_and_separators_do_no_harm(tmp_path):
+    path = tmp_path / "odd.jsonl"
+    path.write_text('{"title": "Moons \\ud800 and\u2028 rings"}\n{"title": "Gaps"}\n', encoding="utf-8")
+    assert [paper.title for _, paper in outcomes(path)] == ["Moons and rings", "Gaps"]
+
+
+# --- from fields to papers ----------------------------------------------------------------------------------------
+
+
+def test_all_fields_of_the_own_schema(paper_of):
+    assert paper_of(
+        abstract="They lock.",
+        authors=["Ada Okafor", "Lin, Mei"],
+        year=2021,
+        venue="Moons",
+        url="https://example.org/a",
+        doi="10.1234/moon.5",
+        arxiv_id="2101.00001",
+        pmid="123",
+        retracted=True,
+    ) == Paper(
+        title="Tidal Locks of Small Moons",
+        abstract="They lock.",
+        authors=("Ada Okafor", "Mei Lin"),
+        year=2021,
+        venue="Moons",
+        url="https://example.org/a",
+        doi="10.1234/moon.5",
+        arxiv_id="2101.00001",
+        pmid="123",
+        source="one.jsonl",
+        retracted=True,
+    )
+
+
+def test_a_paper_without_abstract_is_a_paper(paper_of):
+    assert paper_of().abstract == ""
+    assert paper_of(abstract=None).abstract == ""
+    assert paper_of(abstract="[No abstract available]").abstract == ""
+    assert paper_of(abstract="N/A").abstract == ""
+    assert paper_of(abstract="None of the moons tumbles.").abstract == "None of the moons tumbles."
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("Abstract: The moons lock.", "The moons lock."),
+        ("Abstract. The moons lock.", "The moons lock."),
+        ("<jats:title>Abstract</jats:title><jats:p>The moons lock.</jats:p>", "The moons lock."),
+        ("Abstract Moon Representation is new.", "Abstract Moon Representation is new."),
+        ("At 10<sup>-3</sup> <b>bar</b>", "At 10^-3 bar"),
+    ],
+)
+def test_the_label_of_an_abstract_is_no_part_of_it(paper_of, written, kept):
+    assert paper_of(abstract=written).abstract == kept
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"abstract": "Only an abstract."}, "no title"),
+        ({"title": None}, "no title"),
+        ({"title": " \u200b… "}, "no title"),
+        ({"title": "x" * 2001}, "title longer than 2,000 characters"),
+        ({"title": "T", "abstract": "x" * 100_001}, "abstract longer than 100,000 characters"),
+        ({"title": "T", "abstract": "<!--" * 200_000}, "abstract longer than 100,000 characters"),
+    ],
+)
+def test_records_that_are_rejected(tmp_path, fields, why):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(json.dumps(fields) + '\n{"title": "Ring Gaps"}\n')
+    (one, bad), (two, good) = outcomes(path)
+    assert (one, bad) == (1, Rejection(str(path), 1, why))
+    assert (two, good.title) == (2, "Ring Gaps")
+
+
+def test_limits_are_inclusive(paper_of):
+    assert len(paper_of(title="x" * 2000, abstract="y" * 100_000).abstract) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("Ada Okafor and Mei Lin and Bo Berg", ("Ada Okafor", "Mei Lin", "Bo Berg")),
+        ("Okafor, Ada and Lin, Mei", ("Ada Okafor", "Mei Lin")),
+        ("Okafor, Ada; Lin, Mei", ("Ada Okafor", "Mei Lin")),
+        ("Ada Okafor; Mei Lin", ("Ada Okafor", "Mei Lin")),
+        ("Ada Okafor, Mei Lin and Bo Berg", ("Ada Okafor", "Mei Lin", "Bo Berg")),
+        ("Ada Okafor, Mei Lin, and Bo Berg", ("Ada Okafor", "Mei Lin", "Bo Berg")),
+        ("Okafor, Lin, and Berg", ("Okafor", "Lin", "Berg")),
+        ("Ada Okafor, Mei Lin", ("Ada Okafor", "Mei Lin")),
+        ("Okafor, A.B., Lin, M.", ("A.B. Okafor", "M. Lin")),
+        ("Okafor A.B., Lin M.", ("Okafor A.B.", "Lin M.")),
+        ("Okafor, Ada", ("Ada Okafor",)),
+        ("van der Berg, Jan", ("Jan van der Berg",)),
+        ("King, Jr., Martin", ("Martin King Jr.",)),
+        ("King, Martin, Jr.", ("Martin King Jr.",)),
+        ("Ada Okafor et al.", ("Ada Okafor",)),
+        ("Okafor, Ada and others", ("Ada Okafor",)),
+        ("Smith, John, Doe, Jane", ("Smith, John, Doe, Jane",)),  # who is who cannot be told
+        (["Okafor, Ada", "Mei Lin"], ("Ada Okafor", "Mei Lin")),
+        (["Okafor, Ada and Lin, Mei"], ("Ada Okafor", "Mei Lin")),
+        ([{"name": "Ada Okafor"}, {"family": "Lin", "given": "Mei"}], ("Ada Okafor", "Mei Lin")),
+        ([{"literal": "Rings, Moons and Dust Group"}], ("Rings, Moons and Dust Group",)),
+        ([{"family": "Gogh", "given": "Vincent", "non-dropping-particle": "van"}], ("Vincent van Gogh",)),
+        ("Moonwatch Collaboration, Ringlab", ("Moonwatch Collaboration, Ringlab",)),
+        ("[No author name available]", ()),
+        ("", ()),
+        (None, ()),
+        ([None, 7, {}], ("7",)),
+    ],
+)
+def test_authors(paper_of, written, names):
+    assert paper_of(authors=written).authors == names
+
+
+@pytest.mark.parametrize(
+    ("written", "year"),
+    [
+        (2021, 2021),
+        ("2021", 2021),
+        ("2021.0", 2021),
+        (2021.0, 2021),
+        ("2021-03-04T00:00:00Z", 2021),
+        ("20210304", 2021),
+        ("2021 Mar", 2021),
+        ("1998 Dec-1999 Jan", 1998),
+        ("Mon, 2 Apr 2007 19:18:42 GMT", 2007),
+        ([[2021, 3]], 2021),
+        ({"date-parts": [["2021", 3]]}, 2021),
+        (1500, 1500),
+        (2100, 2100),
+        (1499, None),
+        (2101, None),
+        (0, None),
+        (True, None),
+        ("in press", None),
+        ("12021", None),
+        (None, None),
+    ],
+)
+def test_years(paper_of, written, year):
+    assert paper_of(year=written).year == year
+
+
+@pytest.mark.parametrize(
+    ("written", "doi"),
+    [
+        ("10.1234/Moon.5", "10.1234/moon.5"),
+        ("https://doi.org/10.1234/moon.5", "10.1234/moon.5"),
+        ("http://dx.doi.org/10.1234/moon.5.", "10.1234/moon.5"),
+        ("doi:10.1234/moon.5,", "10.1234/moon.5"),
+        ("DOI: https://doi.org/10.1234/moon%2E5", "10.1234/moon.5"),
+        ("10.1016/S0140-6736(05)1", "10.1016/s0140-6736(05)1"),
+        ("10.1016/s0140-6736(05))", "10.1016/s0140-6736(05)"),
+        ("10.1002/(sici)1097<1::aid-a1>3.0.co;2-e", "10.1002/(sici)1097<1::aid-a1>3.0.co;2-e"),
+        ("10.12/short", ""),
+        ("moon.5", ""),
+        ("", ""),
+        (12, ""),
+    ],
+)
+def test_dois(paper_of, written, doi):
+    assert paper_of(doi=written).doi == doi
+
+
+@pytest.mark.parametrize(
+    ("written", "arxiv_id"),
+    [
+        ("2301.12345", "2301.12345"),
+        ("2301.12345v3", "2301.12345"),
+        ("arXiv:2301.12345v3 [cs.CL]", "2301.12345"),
+        ("hep-th/9901001", "hep-th/9901001"),
+        ("math.AG/0309136v2", "math/0309136"),
+        ("https://arxiv.org/abs/2301.12345v2", "2301.12345"),
+        ("http://arxiv.org/pdf/0704.0001.pdf", "0704.0001"),
+        ("https://doi.org/10.48550/arXiv.2301.12345", "2301.12345"),
+        ("2313.12345", ""),  # no thirteenth month
+        ("J74-1001", ""),
+        ("", ""),
+    ],
+)
+def test_arxiv_ids(paper_of, written, arxiv_id):
+    assert paper_of(arxiv_id=written).arxiv_id == arxiv_id
+
+
+def test_identifiers_are_read_off_other_fields(paper_of):
+    paper = paper_of(doi="10.48550/arXiv.2301.12345")
+    assert (paper.doi, paper.arxiv_id) == ("", "2301.12345")
+    assert paper_of(url="https://arxiv.org/abs/2301.12345v2").arxiv_id == "2301.12345"
+    assert paper_of(url="https://doi.org/10.1234/Moon").doi == "10.1234/moon"
+    assert paper_of(url="https://journals.example/doi/full/10.1234/moon?x=1").doi == "10.1234/moon"
+    assert paper_of(url="https://pubmed.ncbi.nlm.nih.gov/4711/").pmid == "4711"
+    assert paper_of(venue="arXiv preprint arXiv:2301.12345").arxiv_id == "2301.12345"
+    assert paper_of(note="arXiv:2301.12345 [cs]").arxiv_id == "2301.12345"
+    nothing = paper_of(url="https://aclanthology.org/J74-1001")
+    assert (nothing.doi, nothing.arxiv_id, nothing.pmid) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("https://example.org/a?b=c&copy=2", "https://example.org/a?b=c&copy=2"),
+        ("HTTP://example.org", "HTTP://example.org"),
+        ("javascript:alert(1)", ""),
+        ("file:///etc/passwd", ""),
+        ("ftp://example.org", ""),
+        ("https://", ""),
+        ("http://[broken", ""),
+        (["mailto:a@b", "http://b.example"], "http://b.example"),
+        ("http://a.example; http://b.example", "http://a.example"),
+        ({"x": 1}, ""),
+    ],
+)
+def test_urls(paper_of, written, url):
+    assert paper_of(url=written).url == url
+
+
+@pytest.mark.parametrize(
+    ("written", "pmid"), [("123", "123"), (123, "123"), ("PMID: 0123", "123"), ("12a", ""), ("", "")]
+)
+def test_pmids(paper_of, written, pmid):
+    assert paper_of(pmid=written).pmid == pmid
+
+
+@pytest.mark.parametrize(
+    ("fields", "retracted"),
+    [
+        ({"title": "RETRACTED: Moons of glass"}, True),
+        ({"title": "Retracted Article: Moons of glass"}, True),
+        ({"title": "[Retracted] Moons of glass"}, True),
+        ({"title": "WITHDRAWN: Moons of glass"}, True),
+        ({"abstract": "This paper has been withdrawn by the author."}, True),
+        ({"note": "This paper has been withdrawn"}, True),
+        ({"retracted": True}, True),
+        ({"title": "Retracted moons still circle"}, False),
+        ({"title": "Withdrawn from the ring"}, False),
+        ({"abstract": "We ask why readers cite on after a notice that this article has been retracted."}, False),
+        ({"retracted": "no"}, False),
+    ],
+)
+def test_retractions(paper_of, fields, retracted):
+    assert paper_of(**fields).retracted is retracted
+
+
+# --- several files ------------------------------------------------------------------------------------------------
+
+
+def test_expand(tmp_path, monkeypatch):
+    for name in ("b.bib", "a.bib", ".hidden.bib", "sub/c.ris", ".git/d.bib", "odd[1].txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert expand(["b.bib", "a.bib"]) == [Path("b.bib"), Path("a.bib")]
+    assert expand(["."]) == [Path("a.bib"), Path("b.bib"), Path("odd[1].txt"), Path("sub/c.ris")]
+    assert expand(["*.bib"]) == [Path("a.bib"), Path("b.bib")]
+    assert expand(["**/*.ris", "su?"]) == [Path("sub/c.ris")], "each file once"
+    assert expand(["odd[1].txt"]) == [Path("odd[1].txt")], "a file of that name is no pattern"
+    missing, found, none = expand(["gone.bib", "a.bib", "*.xyz"])
+    assert (str(missing), found, str(none)) == ("gone.bib: no such file", Path("a.bib"), "*.xyz: no such file")
+    assert [str(error) for error in expand(["empty"])] == ["empty: no files in it"]
+    assert isinstance(expand(["a\x00b"])[0], SourceError)
+    assert expand([]) == []
+
+
+def test_a_loop_of_links_ends(tmp_path):
+    (tmp_path / "a.bib").write_text("x")
+    try:
+        (tmp_path / "loop").symlink_to(tmp_path)
+    except OSError:
+        pytest.skip("no links on this system")
+    assert expand([str(tmp_path)]) == [tmp_path / "a.bib"]
