@@ -5,7 +5,8 @@ signals of `Answer.trace` are fitted by logistic regression on one half of the s
 the command prints the coefficients for `rag.read`, and how well old and new separate the two kinds.
 
 Questions: `squad2` (its paragraphs as papers; half of its subjects are left out of the library) and `scitldr`
-(one-line descriptions of papers; half of the papers are left out), each also put to the other's library.
+(one-line descriptions of papers; half of the papers are left out), each also put to the other's library, and
+those of `squad2` to every fourth abstract of `acl`, for in a larger library more of a question's words occur by chance.
 """
 
 import argparse
@@ -66,6 +67,13 @@ def scitldr_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assist
     yield assistant, [Case("foreign", row["title"], row["question"], False) for row in foreign]
 
 
+def acl_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assistant, list[Case]]]:
+    rows = list(read_jsonl(data / "acl" / "acl.jsonl"))[::4]
+    assistant, _ = build_library(scratch / "quarter-acl", ((row["id"], row["title"], row["abstract"]) for row in rows))
+    foreign = list(read_jsonl(data / "squad2" / "flat.jsonl"))[:: max(1, 2 * 6000 // most)]
+    yield assistant, [Case("acl", row["title"], row["question"], False) for row in foreign]
+
+
 def _descriptions(data: Path) -> list[dict[str, str]]:
     return [row for row in read_jsonl(data / "scitldr" / "queries_known_item.jsonl") if row["split"] == "dev"]
 
@@ -87,7 +95,7 @@ def fit(judged: list[Judged]) -> tuple[float, tuple[float, ...]]:
 
 def report(name: str, judged: list[Judged], scores: list[float]) -> None:
     """Print how well the scores tell answered from unanswered, in all and by kind of question."""
-    for kind in ("all", "squad2", "scitldr", "foreign"):
+    for kind in ("all", "squad2", "scitldr", "foreign", "acl"):
         chosen = [
             (s, one.case.answered) for s, one in zip(scores, judged, strict=True) if kind in ("all", one.case.kind)
         ]
@@ -108,7 +116,7 @@ def main() -> None:
     judged: list[Judged] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.libraries or Path(scratch)
-        for cases in (squad_cases, scitldr_cases):
+        for cases in (squad_cases, scitldr_cases, acl_cases):
             for assistant, of_library in cases(data_folder(), folder, options.questions):
                 judged += judge(assistant, of_library)
     fitted_on = [one for one in judged if half(one.case.subject, "fit")]
