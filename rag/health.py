@@ -15,8 +15,7 @@ from rag.config import load_settings
 from rag.errors import FootnoteError, LibraryError
 from rag.index import PassageIndex
 from rag.library import Library
-from rag.models import DEFAULT_EMBEDDER
-from rag.models.embedding import model_folder
+from rag.models import DEFAULT_EMBEDDER, model_folder
 
 _PACKAGES = ("footnote", "chromadb", "llama-index-core", "openvino", "torch", "transformers", "sentence-transformers")
 _LOW_DISK_BYTES = 1 << 30

@@ -17,7 +17,7 @@ import numpy as np
 
 from rag.errors import LibraryError
 from rag.library import Library
-from rag.library.schema import Vectors
+from rag.vectors import Vectors
 
 # ef_search: how many candidates the graph keeps while it searches; 200 finds what an exact search finds.
 _SETTINGS: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}

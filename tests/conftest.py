@@ -25,12 +25,6 @@ def own_folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def papers():
-    """The records of the small library, as they were written down."""
-    return [json.loads(line) for line in PAPERS.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.fixture(scope="session")
 def small_library(tmp_path_factory):
     """The folder of a library with twelve papers; for reading only."""
     from rag import Assistant
@@ -82,10 +76,10 @@ def footnote(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments):
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
-            patch.setattr(sys, "argv", ["footnote", *map(str, arguments)])
-            patch.setattr(warnings, "showwarning", warnings.showwarning)
-            capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["footnote", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
             cli.main()
         return Run(stop.value.code or 0, *capsys.readouterr())
 

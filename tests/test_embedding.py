@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import ModelUnavailable
-from rag.models import TextToEmbed, load_embedder
-from rag.models.embedding import fingerprint, model_folder
+from rag.models import TextToEmbed, fingerprint, load_embedder, model_folder
 from rag.models.openvino_embedding import OpenVinoEmbedder
 from rag.models.torch_embedding import TorchEmbedder
 

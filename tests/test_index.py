@@ -46,12 +46,15 @@ def test_the_index_finds_what_an_exact_search_finds(library_of):
         assert all(key in owner for key in found)
 
 
-def test_a_search_can_be_limited_to_some_passages(library_of):
-    assistant = library_of(0, 50)
-    allowed = assistant.library.passage_keys()[:7]
-    vector = HashEmbedder().embed_question("owl")
-    assert set(assistant._index.search(vector, 50, allowed)) == set(allowed)
-    assert assistant._index.search(vector, 50, []) == {}
+@pytest.mark.parametrize("most", [20_000, 10])
+def test_a_filtered_search_finds_the_nearest_allowed_however_many_are(library_of, monkeypatch, most):
+    monkeypatch.setattr("rag.retrieve._MOST_COMPARED", most)
+    one, two = library_of(0, 60), library_of(60, 90)
+    expected = [hit.paper.id for hit in two.search("owl by the reed", k=90) if hit.paper.source == "60-90.jsonl"]
+    found = two.search("owl by the reed", k=90, source="60-90")
+    assert [hit.paper.id for hit in found] == expected
+    assert len(found) == 30
+    assert len(one.library) == 90
 
 
 def test_rebuilding_embeds_nothing_and_finds_the_same(library_of):

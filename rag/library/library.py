@@ -22,7 +22,6 @@ from rag.library.schema import (
     PAPER_COLUMNS,
     SCHEMA,
     SCHEMA_VERSION,
-    Vectors,
     from_blob,
     json_keys,
     paper_of,
@@ -30,6 +29,7 @@ from rag.library.schema import (
 )
 from rag.library.writer import Stored, Writer
 from rag.records import Paper, Passage, Sentence
+from rag.vectors import Vectors
 
 _LOCK_POLL_SECONDS = 0.2
 

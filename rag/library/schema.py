@@ -5,12 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rag.clean import title_key
 from rag.records import Paper, Passage
-
-Vectors = NDArray[np.float32]
+from rag.vectors import Vectors
 
 SCHEMA_VERSION = 1
 DATABASE = "library.sqlite"

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from rag.clean import title_key
 from rag.errors import EmbedderMismatch
 from rag.library.identity import identifiers, new_id, record_hash
-from rag.library.schema import PAPER_COLUMNS, WRITTEN_COLUMNS, Vectors, json_keys, paper_of, paper_row, to_blob
+from rag.library.schema import PAPER_COLUMNS, WRITTEN_COLUMNS, json_keys, paper_of, paper_row, to_blob
 from rag.records import Paper
 from rag.terms import index_text
+from rag.vectors import Vectors
 
 Spans = Sequence[tuple[int, int]]
 

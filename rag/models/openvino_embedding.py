@@ -16,8 +16,10 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from rag.config import cache_folder
-from rag.models.embedding import TextToEmbed, Vectors, read_json, unit
+from rag.models.embedder import TextToEmbed
+from rag.models.files import read_json
 from rag.models.runtime import openvino
+from rag.vectors import Vectors, unit
 
 _BATCH = 16
 # The converted form may change with the version of the converter.
@@ -25,7 +27,7 @@ _CONVERTED = f"openvino-{openvino.__version__.split('-')[0]}"
 
 
 class OpenVinoEmbedder:
-    """See `rag.models.embedding.Embedder`. Safe to use from several threads."""
+    """See `rag.models.Embedder`. Safe to use from several threads."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rag.models.embedding import TextToEmbed, Vectors, unit
+from rag.models.embedder import TextToEmbed
 from rag.models.quiet import quiet_conversion
+from rag.vectors import Vectors, unit
 
 _BATCH = 16
 
 
 class TorchEmbedder:
-    """See `rag.models.embedding.Embedder`. Sentences are embedded one by one, for pooling differs by model."""
+    """See `rag.models.Embedder`. Sentences are embedded one by one, for pooling differs by model."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name

