@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from rag.clean import title_key
 from rag.errors import UsageError
 from rag.records import Paper, markdown_text, paper_dict
+from rag.text.clean import title_key
 
 _CITEKEY_STOP = frozenset("a an the on of for in to and with by from at is are towards toward".split())
 _SUFFIX = re.compile(r"(?:Jr|Sr|II|III|IV)\.?")
@@ -93,15 +93,10 @@ def _markdown(papers: list[Paper]) -> str:
     for paper in papers:
         byline = f" — {markdown_text(paper.byline)}" if paper.byline else ""
         venue = f". {markdown_text(paper.venue)}" if paper.venue else ""
-        link = f" <{_address(paper)}>" if paper.link else ""
+        link = f" <{paper.link}>" if paper.link else ""
         retracted = " **Retracted.**" if paper.retracted else ""
         lines.append(f"- *{markdown_text(paper.title)}*{byline}{venue}.{retracted}{link}")
     return "\n".join(lines) + "\n" if lines else ""
-
-
-def _address(paper: Paper) -> str:
-    """The link, free of what would end it in Markdown or BibTeX; old DOIs hold `<`, `>` and worse."""
-    return _percent_encoded(paper.link, r"[<>{}\\\s]")
 
 
 def _percent_encoded(text: str, characters: str) -> str:
@@ -148,7 +143,7 @@ def _bibtex_fields(paper: Paper) -> dict[str, str]:
         "eprint": paper.arxiv_id,
         "archiveprefix": "arXiv" if paper.arxiv_id else "",
         "pmid": paper.pmid,
-        "url": _address(paper),
+        "url": paper.link,
     }
     return {name: f"{{{value}}}" if value else "" for name, value in (prose | verbatim).items()}
 

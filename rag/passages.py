@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rag.models import Embedder, TextToEmbed
 from rag.records import Paper
-from rag.sentences import split_sentences
+from rag.text.sentences import split_sentences
 
 # Tokens that the model adds around a text, and the full stop between title and text.
 _RESERVED_TOKENS = 4

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
+from urllib.parse import quote
+
+_UNSAFE_IN_ADDRESS = re.compile(r"[<>{}\"\\\s]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,17 @@ class Paper:
 
     @property
     def link(self) -> str:
-        """Where the paper can be read: its own address, or one made from its identifiers."""
-        if self.url:
-            return self.url
-        if self.doi:
-            return f"https://doi.org/{self.doi}"
-        if self.arxiv_id:
-            return f"https://arxiv.org/abs/{self.arxiv_id}"
-        return f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/" if self.pmid else ""
+        """Where the paper can be read: its own address, or one made from its identifiers.
+
+        Percent-encoded where a character would end an address in Markdown, HTML or BibTeX; old DOIs hold `<` and `>`.
+        """
+        made = {
+            f"https://doi.org/{self.doi}": self.doi,
+            f"https://arxiv.org/abs/{self.arxiv_id}": self.arxiv_id,
+            f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/": self.pmid,
+        }
+        address = self.url or next((link for link, known in made.items() if known), "")
+        return _UNSAFE_IN_ADDRESS.sub(lambda found: quote(found[0]), address)
 
     @property
     def byline(self) -> str:
@@ -189,8 +195,9 @@ class Answer:
             paper = citation.paper
             byline = f" {markdown_text(paper.byline)}." if paper.byline else ""
             title = f"*{markdown_text(paper.title)}*"
+            retracted = " **Retracted.**" if paper.retracted else ""
             link = f" <{paper.link}>" if paper.link else ""
-            lines.append(f"[^{citation.number}]: {title}.{byline}{link} “{markdown_text(citation.quote)}”")
+            lines.append(f"[^{citation.number}]: {title}.{byline}{retracted}{link} “{markdown_text(citation.quote)}”")
         return "\n".join(lines).rstrip() + "\n"
 
     def _markdown_body(self) -> str:
@@ -202,12 +209,17 @@ class Answer:
         )
 
 
-_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!])")
+_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!])|^([-+]|\d+(?=[.)]))")
 
 
 def markdown_text(text: str) -> str:
     """Text of strangers as text: nothing in it is a link, an image, a heading or mark-up."""
-    return _MARKDOWN_ACTIVE.sub(r"\\\1", text)
+    return _MARKDOWN_ACTIVE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = found[0] if found[0].isdigit() else ""  # "1." at the start would be a list: it becomes "1\\."
+    return f"{number}\\" if number else f"\\{found[0]}"
 
 
 def _citation_dict(citation: Citation) -> dict[str, Any]:

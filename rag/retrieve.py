@@ -14,7 +14,7 @@ from rag.index import PassageIndex
 from rag.library import Library, parse_filters
 from rag.models import Embedder
 from rag.records import Filters, Hit, Paper, Passage
-from rag.terms import query_terms
+from rag.text.terms import query_terms
 from rag.vectors import Vectors
 
 # How many candidates each voice proposes; the full text's scores are known for more, so that a paper that

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from rag.terms import content_terms
+from rag.text.terms import content_terms
 
 
 class HashEmbedder:

@@ -12,7 +12,7 @@ import rag
 ROOT = Path(__file__).parent.parent
 # Each room may know the rooms before it, never those after.
 ORDER = (
-    "rag.records", "rag.errors", "rag.vectors", "rag.clean", "rag.sentences", "rag.terms", "rag.config", "rag.sample", "rag.sources",
+    "rag.records", "rag.errors", "rag.vectors", "rag.text", "rag.config", "rag.sample", "rag.sources",
     "rag.models", "rag.library", "rag.index", "rag.passages", "rag.add", "rag.retrieve", "rag.read", "rag.write",
     "rag.llama", "rag.export", "rag.health", "rag.terminal", "rag.assistant", "rag.cli", "rag.__main__",
 )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag.clean import clean, title_key
+from rag.text.clean import clean, title_key
 
 PIECES = [
     "<", ">", "</", "/>", "&", "amp;", "lt;", "gt;", "#38;", "#x26;", ";", "&shy;", "&#8203;", "&#10;", "<p>",

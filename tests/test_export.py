@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from rag import Paper, UsageError
-from rag.clean import clean
 from rag.export import FORMATS, citekeys, export_papers
 from rag.sources import open_source
+from rag.text.clean import clean
 
 # Each format that can be added again, and as what it is read; one line of JSON Lines is JSON as well.
 READ_BACK = {"bibtex": {"bibtex"}, "ris": {"ris"}, "csl-json": {"json"}, "jsonl": {"jsonl", "json"}}

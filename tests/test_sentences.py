@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag.clean import clean
-from rag.sentences import split_sentences
+from rag.text.clean import clean
+from rag.text.sentences import split_sentences
 
 SHARED = Path(os.environ.get("FOOTNOTE_SHARED") or Path(__file__).parents[2] / "shared")
 SEEDS = sorted((SHARED / "seeds").glob("*.txt"))

@@ -110,7 +110,7 @@ def test_markdown_as_it_is_written():
         "<https://doi.org/10.5555/shores.2021.7> “Gates open twice a day.”\n"
         "[^2]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
         "<https://doi.org/10.5555/shores.2021.7> “They save 12% of post-war power.”\n"
-        "[^3]: *Night Owls*. “Owls hunt at dusk.”\n"
+        "[^3]: *Night Owls*. **Retracted.** “Owls hunt at dusk.”\n"
     )
 
 

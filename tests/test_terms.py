@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag.terms import content_terms, index_text, query_terms
+from rag.text.terms import content_terms, index_text, query_terms
 
 PIECES = [
     "GPT-4", "IL-6", "k-NN", "L^2", "β-VAE", "v2.0", "24,094", "$L^{2}$", r"\alpha", r"\textbf{", "{", "}",

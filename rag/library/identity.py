@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 
-from rag.clean import title_key
 from rag.records import Paper
+from rag.text.clean import title_key
 
 # A preprint and its publication are rarely further apart; two editions of a yearly report with one title are.
 _LARGEST_YEAR_GAP = 2

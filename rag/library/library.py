@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from rag.clean import title_key
 from rag.errors import LibraryError, PaperNotFound
 from rag.library.filters import Condition
 from rag.library.schema import (
@@ -29,6 +28,7 @@ from rag.library.schema import (
 )
 from rag.library.writer import Stored, Writer
 from rag.records import Paper, Passage, Sentence
+from rag.text.clean import title_key
 from rag.vectors import Vectors
 
 _LOCK_POLL_SECONDS = 0.2

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rag.clean import title_key
 from rag.records import Paper, Passage
+from rag.text.clean import title_key
 from rag.vectors import Vectors
 
 SCHEMA_VERSION = 1

@@ -5,12 +5,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from rag.clean import title_key
 from rag.errors import EmbedderMismatch
 from rag.library.identity import identifiers, new_id, record_hash
 from rag.library.schema import PAPER_COLUMNS, WRITTEN_COLUMNS, json_keys, paper_of, paper_row, to_blob
 from rag.records import Paper
-from rag.terms import index_text
+from rag.text.clean import title_key
+from rag.text.terms import index_text
 from rag.vectors import Vectors
 
 Spans = Sequence[tuple[int, int]]

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import unquote, urlsplit
 
-from rag.clean import clean
+from rag.text.clean import clean
 
 _DOI_LEAD = re.compile(r"(?:https?://)?(?:dx\.|www\.)?doi\.org/|doi\s*[:=]?\s*", re.IGNORECASE)
 _DOI = re.compile(r"10\.\d{4,9}/\S+")

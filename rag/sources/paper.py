@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 
-from rag.clean import clean
 from rag.records import Paper
 from rag.sources.identify import (
     arxiv_in_notes,
@@ -17,6 +16,7 @@ from rag.sources.identify import (
     year_of,
 )
 from rag.sources.names import author_names
+from rag.text.clean import clean
 
 MAX_TITLE = 2_000
 MAX_ABSTRACT = 100_000

@@ -105,7 +105,11 @@ def _visible(text: str) -> str:
     return _IGNORABLE.sub("", "".join(kept))
 
 
+# Letters that Unicode does not take apart, and that people type without their strokes.
+_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
+
+
 def title_key(title: str) -> str:
     """The title as it is compared between sources: letters and digits only, no case, no accents."""
-    folded = unicodedata.normalize("NFKD", title).casefold()
+    folded = unicodedata.normalize("NFKD", title).casefold().translate(_STROKES)
     return " ".join(re.findall(r"[^\W_]+", "".join(c for c in folded if not unicodedata.combining(c))))
