@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # What typer makes of Ctrl-C: 128 and the number of the signal.
 _INTERRUPTED = 130
+_MOST_MERGES = 10
 
 
 class _Commands(typer.core.TyperGroup):
@@ -370,6 +371,13 @@ def _added(report: "AddReport") -> str:
     counts = [f"{report.added:,} added", f"{report.updated:,} updated", f"{report.merged:,} merged"]
     counts += [f"{report.unchanged:,} unchanged", f"{len(report.rejected):,} rejected"]
     lines = [f"{report.read:,} records read: {', '.join(counts)}", f"{report.papers:,} papers in the library"]
+    # The same record on several pages is no news; two records that proved to be one paper are.
+    joined = [merge for merge in report.merges if merge.by != "record"]
+    lines += [
+        f"  merged by {m.by}: {m.title} ({Path(m.source).name}, record {m.record})" for m in joined[:_MOST_MERGES]
+    ]
+    if len(joined) > _MOST_MERGES:
+        lines.append(f"  and {len(joined) - _MOST_MERGES:,} more; --json lists all")
     if report.without_abstract:
         lines.append(f"{report.without_abstract:,} of them have no abstract: found by title, never quoted")
     return "\n".join(lines)

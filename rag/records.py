@@ -251,7 +251,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Two records that proved to be one paper, and what proved it (`doi`, `arxiv`, `pmid` or `title`)."""
+    """Two records that proved to be one paper, and what proved it.
+
+    `by` is `doi`, `arxiv`, `pmid`, `title`, or `record` for the very same record again.
+    """
 
     paper_id: str
     title: str
