@@ -7,6 +7,7 @@ transaction; then Chroma is brought up to date. A kill loses at most the batch i
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -23,11 +24,15 @@ BATCH = 128
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a source gave at one place: a paper, or why there is none. `source` names the file in full."""
+    """What a source gave at one place: a paper, or why there is none.
+
+    `source` names the file in full; `position` is about how many bytes of all files it took to come here.
+    """
 
     source: str
     number: int
     outcome: Paper | Rejection
+    position: int = 0
 
 
 @dataclass(slots=True)
@@ -41,31 +46,48 @@ class _Tally:
     met: set[int] = field(default_factory=set)
 
 
-def add_records(
-    library: Library,
-    index: PassageIndex,
-    embedder: Callable[[], Embedder],
-    records: Iterable[Record],
-    on_wait: Callable[[], None] | None = None,
-) -> AddReport:
-    """Add every record or say why not. The embedder is called for only when something has to be embedded."""
-    tally = _Tally()
-    for batch in _batches(records):
-        with library.writing(on_wait) as writer:
-            adder = _Batch(writer, tally)
-            for record in batch:
-                adder.take(record)
-            adder.embed(embedder)
-        index.sync()
-    counts = library.counts()
-    return AddReport(
-        read=tally.read,
-        papers=counts["papers"],
-        without_abstract=counts["without_abstract"],
-        merges=tuple(tally.merges),
-        rejected=tuple(tally.rejected),
-        **tally.counts,
-    )
+class Adder:
+    """Adds records to one library. The embedder is called for only when something has to be embedded."""
+
+    def __init__(self, library: Library, index: PassageIndex, embedder: Callable[[], Embedder]) -> None:
+        self._library = library
+        self._index = index
+        self._embedder = embedder
+
+    def add(
+        self,
+        records: Iterable[Record],
+        on_progress: Callable[[int, int], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> AddReport:
+        """Add every record or say why not.
+
+        `on_progress` gets position and number of records after each batch; `on_wait` is called once if another
+        process is writing.
+        """
+        tally = _Tally()
+        say_once = cache(on_wait) if on_wait else None
+        for batch in _batches(records):
+            with self._library.writing(say_once) as writer:
+                running = _Batch(writer, tally)
+                for record in batch:
+                    running.take(record)
+                running.embed(self._embedder)
+            self._index.sync()
+            if on_progress:
+                on_progress(batch[-1].position, tally.read)
+        return self._report(tally)
+
+    def _report(self, tally: _Tally) -> AddReport:
+        counts = self._library.counts()
+        return AddReport(
+            read=tally.read,
+            papers=counts["papers"],
+            without_abstract=counts["without_abstract"],
+            merges=tuple(tally.merges),
+            rejected=tuple(tally.rejected),
+            **tally.counts,
+        )
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

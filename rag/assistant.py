@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag.add import BATCH, Record, add_records, embed_papers
+from rag.add import BATCH, Adder, Record, embed_papers
 from rag.config import cache_folder, load_settings
 from rag.errors import EmbedderMismatch, SourceError, UsageError
 from rag.index import PassageIndex
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Longer questions are pasted papers; they would only be cut off by the model.
 LONGEST_QUESTION = 2_000
+# Readers take files in pieces of this many bytes.
+_READ_AHEAD = 256 * 1024
 
 Progress = Callable[[int, int, int], None]
 
@@ -40,6 +42,7 @@ class Assistant:
         name = embedder if isinstance(embedder, str) else embedder.name
         self._embedder_name = name or library.meta("embedder") or load_settings().embedder
         self._loading = threading.Lock()
+        self._adder = Adder(library, self._index, self._load_embedder)
         self._retriever = Retriever(library, self._index, self._load_embedder)
 
     @classmethod
@@ -92,12 +95,21 @@ class Assistant:
     ) -> AddReport:
         """Add the papers of files, folders and patterns such as `papers/*.bib`.
 
-        `format` overrides what is found from the content. `on_progress` gets bytes read, bytes in all, and records
-        read; `on_wait` is called once if another process is writing. Nothing raises but a library that cannot be
-        written: files and records that cannot be read are in the report.
+        `format` overrides what is found from the content. `on_progress` gets bytes done, bytes in all, and records
+        done after each batch; `on_wait` is called once if another process is writing. Nothing raises but a library
+        that cannot be written: files and records that cannot be read are in the report.
         """
-        records = _records([os.fspath(path) for path in paths], format, on_progress)
-        return add_records(self.library, self._index, self._load_embedder, records, on_wait)
+        files = expand(os.fspath(path) for path in paths)
+        total = sum(file.stat().st_size for file in files if isinstance(file, Path) and file.is_file())
+
+        def report_progress(done: int, records: int) -> None:
+            if on_progress:
+                on_progress(done, total, records)
+
+        report_progress(0, 0)
+        report = self._adder.add(_records(files, format), report_progress, on_wait)
+        report_progress(total, report.read)
+        return report
 
     def papers(self, **filters: str) -> Iterator[Paper]:
         """The papers in the order they were added; filters as in `search`."""
@@ -228,22 +240,22 @@ def _checked(question: str) -> str:
     return text
 
 
-def _records(paths: list[str], format_: str | None, on_progress: Progress | None) -> Iterator[Record]:
+def _records(files: list[Path | SourceError], format_: str | None) -> Iterator[Record]:
     """The records of all files; what cannot be opened becomes a rejection of the file."""
-    files = expand(paths)
-    total = sum(file.stat().st_size for file in files if isinstance(file, Path) and file.is_file())
-    before = count = 0
+    before = 0
     for file in files:
         if isinstance(file, SourceError):
-            yield Record(file.source, 0, Rejection(file.source, 0, file.why))
+            yield Record(file.source, 0, Rejection(file.source, 0, file.why), before)
             continue
         try:
             with open_source(file, format_) as source:
+                text = 0
                 for number, outcome in source:
-                    count += 1
-                    yield Record(str(file.resolve()), number, outcome)
-                    if on_progress:
-                        on_progress(before + source.position, total, count)
+                    if isinstance(outcome, Paper):
+                        text += len(outcome.title) + len(outcome.abstract)
+                    # A small file is read at once: the text that came of it tells better how far its records are.
+                    done = max(source.position - _READ_AHEAD, min(source.position, text))
+                    yield Record(str(file.resolve()), number, outcome, before + done)
                 before += source.size
         except SourceError as error:
-            yield Record(error.source, 0, Rejection(error.source, 0, error.why))
+            yield Record(error.source, 0, Rejection(error.source, 0, error.why), before)

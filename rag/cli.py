@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 could not, 2 wrong usage, 130 interrupted. Each command pa
 
 import importlib.metadata
 import json
+import logging
 import sys
 import warnings
 from itertools import islice
@@ -326,7 +327,9 @@ def config(
 
 def main() -> None:
     """Run the command; what goes wrong on purpose is one line on standard error."""
-    warnings.showwarning = lambda message, *_: _say(str(message))
+    log = logging.getLogger("footnote")
+    log.handlers, log.level = [_Say()], logging.INFO
+    warnings.simplefilter("ignore")  # what libraries tell their developers is not for users
     for command in importlib.metadata.entry_points(group="footnote.commands"):
         app.command(command.name)(command.load())
     try:
@@ -352,6 +355,16 @@ def _open(library: Path | None, *, create: bool = True) -> "Assistant":
 def _say(message: str) -> None:
     """Say something on standard error; what a damaged file slips into it cannot steer the terminal."""
     typer.echo("footnote: " + "".join(c if c.isprintable() or c == "\n" else "�" for c in message), err=True)
+
+
+class _Say(logging.Handler):
+    """What the library tells while it works."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=sys.stderr):  # above a progress bar, not into it
+            _say(record.getMessage())
 
 
 def _say_waiting() -> None:

@@ -2,13 +2,13 @@
 
 import importlib.metadata
 import json
+import logging
 import os
 import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
-import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -555,17 +555,15 @@ def test_an_interruption_is_told_in_one_line(footnote, small_library, monkeypatc
     assert run.err == "footnote: stopped; what was committed is kept\n"
 
 
-def test_warnings_are_no_data(footnote, small_library, monkeypatch):
+def test_what_the_library_tells_is_no_data(footnote, small_library, monkeypatch):
     papers = Assistant.papers
 
-    def warned(self, **filters):
-        warnings.warn("a slow way was taken", stacklevel=1)
+    def telling(self, **filters):
+        logging.getLogger("footnote").warning("a slow way was %s", "taken")
         return papers(self, **filters)
 
-    monkeypatch.setattr(Assistant, "papers", warned)
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        run = footnote("list", "--library", small_library, "--json")
+    monkeypatch.setattr(Assistant, "papers", telling)
+    run = footnote("list", "--library", small_library, "--json")
     assert run.err == "footnote: a slow way was taken\n"
     assert titles(run) == TITLES
 

@@ -122,6 +122,18 @@ def test_a_model_in_a_folder_runs_where_it_can(make_model, pooling, kind, monkey
     assert embedder.count_tokens(["abc"]) == reference.count_tokens(["abc"]) == [3]
 
 
+def test_where_openvino_fails_pytorch_serves_and_says_so(monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(OpenVinoEmbedder, "__init__", fail)
+    embedder = load_embedder()
+    assert isinstance(embedder, TorchEmbedder)
+    assert embedder.embed_question("carbon").shape == (384,)
+    assert "no such device" in caplog.text
+    assert "sentence-transformers" in caplog.text
+
+
 def test_other_weights_have_another_fingerprint(make_model):
     assert fingerprint(make_model("mean")) != fingerprint(make_model("mean"))
 

@@ -1,9 +1,11 @@
 """Embedding models: from a name to a model that runs."""
 
-import warnings
+import logging
 
 from rag.models.embedder import Embedder
 from rag.models.files import DEFAULT_EMBEDDER, fingerprint, model_folder, pools_by_mean
+
+_LOG = logging.getLogger("footnote")
 
 
 def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
@@ -19,7 +21,7 @@ def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
 
             return OpenVinoEmbedder(name, folder, fingerprint(folder))
         except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for all its failures
-            warnings.warn(f"OpenVINO cannot run {name} ({error}); sentence-transformers does", stacklevel=2)
+            _LOG.warning("OpenVINO cannot run %s (%s); sentence-transformers does", name, error)
     from rag.models.torch_embedding import TorchEmbedder
 
     return TorchEmbedder(name, folder, fingerprint(folder))

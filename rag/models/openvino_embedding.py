@@ -4,6 +4,7 @@ The first use converts the weights (PyTorch and transformers, some ten seconds) 
 copy in the user's cache; later starts load that.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from rag.models.files import read_json
 from rag.models.runtime import openvino
 from rag.vectors import Vectors, unit
 
+_LOG = logging.getLogger("footnote")
 _BATCH = 16
 # The converted form may change with the version of the converter.
 _CONVERTED = f"openvino-{openvino.__version__.split('-')[0]}"
@@ -43,7 +45,7 @@ class OpenVinoEmbedder:
         self._lock = threading.Lock()
         core = openvino.Core()
         core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
-        self._model = core.compile_model(_converted(folder, fingerprint), "CPU")
+        self._model = core.compile_model(_converted(name, folder, fingerprint), "CPU")
         self._inputs = {name for port in self._model.inputs for name in port.names}
         self.dimension = int(self._model.output(0).partial_shape[2].get_length())
 
@@ -97,11 +99,12 @@ def _sentence_vectors(text: TextToEmbed, tokens: Vectors, encoding: Encoding, pa
     return unit(vectors)
 
 
-def _converted(folder: Path, fingerprint: str) -> Path:
+def _converted(name: str, folder: Path, fingerprint: str) -> Path:
     """The converted model, made on first use; a conversion cut short leaves nothing behind."""
     target = cache_folder() / "models" / f"{fingerprint}-{_CONVERTED}"
     if not (target / "model.xml").exists():
         target.parent.mkdir(parents=True, exist_ok=True)
+        _LOG.info("preparing the embedding model %s for this machine; this is done once", name)
         scratch = Path(tempfile.mkdtemp(dir=target.parent))
         try:
             _convert(folder, scratch / "model.xml")
