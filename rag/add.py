@@ -14,7 +14,16 @@ import numpy as np
 
 from rag.index import PassageIndex
 from rag.library import Library, Stored, Writer
-from rag.library.identity import fill_gaps, identifiers, overwrite, record_hash, same_title_same_paper
+from rag.library.identity import (
+    TWO_PAPERS,
+    fill_gaps,
+    identifiers,
+    may_be_one,
+    overwrite,
+    record_hash,
+    title_tells,
+    unlikeness,
+)
 from rag.models import Embedder
 from rag.passages import cut
 from rag.records import AddReport, Merge, Paper, Rejection
@@ -42,8 +51,10 @@ class _Tally:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("added", "updated", "unchanged"), 0))
     read: int = 0
     merges: list[Merge] = field(default_factory=list)
+    absorbed: list[Merge] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     met: set[int] = field(default_factory=set)
+    said: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Adder:
@@ -85,6 +96,7 @@ class Adder:
             papers=counts["papers"],
             without_abstract=counts["without_abstract"],
             merges=tuple(tally.merges),
+            absorbed=tuple(tally.absorbed),
             rejected=tuple(tally.rejected),
             **tally.counts,
         )
@@ -113,74 +125,90 @@ class _Batch:
             self._tally.rejected.append(record.outcome)
             return
         self._tally.read += 1
-        digest = record_hash(record.outcome)
-        known = self._writer.key_of_record(digest)
-        if known is not None:
-            self._known_again(known, record, digest)
+        paper, digest = record.outcome, record_hash(record.outcome)
+        known = self._writer.key_of_record(digest, record.source)
+        if known is None:
+            known = self._said_elsewhere(record.source, digest)
+        if known is None:
+            known = self._new_record(record, paper)
+        elif known in self._tally.met:
+            self._merged(known, record, "record")
         else:
-            self._new_record(record, record.outcome, digest)
-
-    def _known_again(self, key: int, record: Record, digest: str) -> None:
-        self._writer.note_provenance(key, digest, record.source, record.number)
-        if key in self._tally.met:
-            self._merged(self._writer.stored(key), record, "record")
-        else:
-            self._tally.met.add(key)
             self._tally.counts["unchanged"] += 1
+        self._tally.met.add(known)
+        self._tally.said.add((record.source, digest))
+        self._writer.note_provenance(known, digest, record.source, record.number)
 
-    def _new_record(self, record: Record, paper: Paper, digest: str) -> None:
-        match, by = self._match(paper)
-        if match is None:
-            stored = self._writer.insert(paper, self._now)
-            self._to_embed[stored.key] = stored.paper
-            self._tally.counts["added"] += 1
-        else:
-            stored = self._join(match, paper, record, by)
-        self._tally.met.add(stored.key)
-        self._writer.note_provenance(stored.key, digest, record.source, record.number)
+    def _said_elsewhere(self, source: str, digest: str) -> int | None:
+        """The paper that the same record from another source became part of, unless this source said otherwise."""
+        known = self._writer.key_of_record(digest)
+        return None if known is None or self._outdated(known, source) else known
 
-    def _join(self, match: Stored, paper: Paper, record: Record, by: str) -> Stored:
-        """Make a record part of a known paper: as its newer version, or to fill gaps."""
-        first_time = match.key not in self._tally.met
-        newer = first_time and (by != "title" or not identifiers(match.paper))
-        joined = overwrite(match.paper, paper) if newer else fill_gaps(match.paper, paper)
+    def _outdated(self, key: int, source: str) -> set[str]:
+        """What a source said of a paper in earlier runs and, as far as is known, no longer says."""
+        return {digest for digest in self._writer.digests_of(key, source) if (source, digest) not in self._tally.said}
+
+    def _new_record(self, record: Record, paper: Paper) -> int:
+        match, by = self._match(paper, record)
+        if match is not None:
+            return self._join(match, paper, record, by)
+        stored = self._writer.insert(paper, self._now)
+        self._to_embed[stored.key] = stored.paper
+        self._tally.counts["added"] += 1
+        return stored.key
+
+    def _join(self, match: Stored, paper: Paper, record: Record, by: str) -> int:
+        """Make a record part of a known paper: instead of what its source said before, or to fill gaps."""
+        outdated = self._outdated(match.key, record.source)
+        joined = overwrite(match.paper, paper) if outdated else fill_gaps(match.paper, paper)
         if joined != match.paper:
-            self._writer.update(match.key, joined)
+            self._writer.update(match.key, joined, edited=bool(outdated))
         if (joined.title, joined.abstract) != (match.paper.title, match.paper.abstract):
             self._to_embed[match.key] = joined
-        if newer:
-            self._writer.forget_provenance(match.key, record.source)
+        if outdated:
+            self._writer.forget_provenance(match.key, record.source, outdated)
             self._tally.counts["updated" if joined != match.paper else "unchanged"] += 1
         else:
-            self._merged(replace(match, paper=joined), record, by)
-        return replace(match, paper=joined)
+            self._merged(match.key, record, by)
+        return match.key
 
-    def _match(self, paper: Paper) -> tuple[Stored | None, str]:
-        """The known paper that this is, and by what. Papers that prove to be one through this record become one."""
-        found: dict[int, str] = {}
+    def _match(self, paper: Paper, record: Record) -> tuple[Stored | None, str]:
+        """The known paper that this is, and by what."""
+        by_key: dict[int, str] = {}
         for kind, name in identifiers(paper).items():
             key = self._writer.key_of_identifier(name)
             if key is not None:
-                found.setdefault(key, kind)
-        if found:
-            first, *others = sorted(found)
-            for other in others:
-                self._absorb(first, other)
-            return self._writer.stored(first), found[first]
-        same = (known for known in self._writer.with_title(paper.title) if same_title_same_paper(known.paper, paper))
-        match = next(same, None)
-        return match, "title"
+                by_key.setdefault(key, kind)
+        found = sorted(map(self._writer.stored, by_key), key=lambda known: unlikeness(known.paper, paper))
+        # Two papers may share an identifier that one of them has by mistake; then the rest of them tells them apart.
+        if found and unlikeness(found[0].paper, paper) < TWO_PAPERS:
+            return self._made_one(found, paper, record, by_key), by_key[found[0].key]
+        same = (known for known in self._writer.with_title(paper.title) if self._is_titled_like(known, paper, record))
+        return next(same, None), "title"
 
-    def _absorb(self, key: int, other: int) -> None:
-        joined = fill_gaps(self._writer.stored(key).paper, self._writer.stored(other).paper)
-        self._writer.absorb(key, other)
-        self._writer.update(key, joined)
-        self._to_embed.pop(other, None)
-        self._to_embed[key] = joined
+    def _is_titled_like(self, known: Stored, paper: Paper, record: Record) -> bool:
+        edited = bool(self._outdated(known.key, record.source))
+        return may_be_one(known.paper, paper) and (edited or title_tells(known.paper, paper))
 
-    def _merged(self, stored: Stored, record: Record, by: str) -> None:
-        paper = stored.paper
-        self._tally.merges.append(Merge(paper.id, paper.title, record.source, record.number, by))
+    def _made_one(self, found: list[Stored], paper: Paper, record: Record, by_key: Mapping[int, str]) -> Stored:
+        """The first of the papers found, joined by the others where all of them may be one."""
+        first, *others = found
+        for other in others:
+            if may_be_one(first.paper, other.paper) and may_be_one(other.paper, paper):
+                joined = fill_gaps(first.paper, other.paper)
+                self._writer.absorb(first.key, other.key)
+                self._writer.update(first.key, joined)
+                self._tally.absorbed.append(self._merge(other, record, by_key[other.key]))
+                self._to_embed.pop(other.key, None)
+                self._to_embed[first.key] = joined
+                first = replace(first, paper=joined)
+        return first
+
+    def _merged(self, key: int, record: Record, by: str) -> None:
+        self._tally.merges.append(self._merge(self._writer.stored(key), record, by))
+
+    def _merge(self, stored: Stored, record: Record, by: str) -> Merge:
+        return Merge(stored.paper.id, stored.paper.title, record.source, record.number, by)
 
     def embed(self, embedder: Callable[[], Embedder]) -> None:
         """Cut and embed what is new or changed, and write its vectors."""

@@ -267,7 +267,8 @@ class Merge:
 class AddReport:
     """What became of every record: `read == added + updated + merged + unchanged + len(rejected)`.
 
-    A record counts as merged when its paper was already met, in this run or from another source.
+    A record replaces what the same source said of its paper before (`updated`), or fills the gaps of a paper known
+    from elsewhere (`merges`). `absorbed` are papers that a record proved to be another one of the library.
     """
 
     read: int = 0
@@ -276,6 +277,7 @@ class AddReport:
     unchanged: int = 0
     papers: int = 0
     merges: tuple[Merge, ...] = ()
+    absorbed: tuple[Merge, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     without_abstract: int = 0
 
@@ -294,6 +296,7 @@ class AddReport:
             "papers": self.papers,
             "without_abstract": self.without_abstract,
             "merges": [asdict(merge) for merge in self.merges],
+            "absorbed": [asdict(merge) for merge in self.absorbed],
         }
 
 

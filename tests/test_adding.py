@@ -95,6 +95,85 @@ def test_a_record_with_the_ids_of_two_papers_makes_them_one(assistant, write):
     assert assistant._index.keys() == set(assistant.library.passage_keys())
 
 
+def test_a_mistaken_identifier_costs_no_paper(assistant, write):
+    tidal, reed = GATES | {"doi": "10.1000/a"}, REEDS | {"doi": "10.1000/b", "pmid": "555"}
+    assistant.add(write("a.jsonl", tidal, reed))
+    assistant.add(write("b.jsonl", tidal | {"pmid": "555"}))
+    assert {paper.title for paper in assistant.papers()} == {"Tidal Gates", "Reed Beds"}
+    assert assistant.paper("555").title == "Reed Beds"
+    report = assistant.add(write("c.jsonl", OWLS | {"pmid": "555", "doi": "10.1000/c"}))
+    assert (report.added, report.papers) == (1, 3)
+
+
+def test_swapped_identifiers_are_put_right(assistant, write):
+    one, two = GATES | {"arxiv_id": "2003.00001"}, REEDS | {"arxiv_id": "2003.00002"}
+    assistant.add(write("a.jsonl", one | {"doi": "10.1000/b"}, two | {"doi": "10.1000/a"}))
+    report = assistant.add(write("a.jsonl", one | {"doi": "10.1000/a"}, two | {"doi": "10.1000/b"}))
+    assert (report.updated, report.papers) == (2, 2)
+    assert assistant.paper("10.1000/a") == assistant.paper("2003.00001")
+    assert assistant.paper("10.1000/b") == assistant.paper("2003.00002")
+
+
+def test_a_corrected_identifier_lets_go_of_the_old_one(assistant, write):
+    assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.00001", "doi": "10.1000/wrong"}))
+    assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.00001", "doi": "10.1000/right"}))
+    report = assistant.add(write("b.jsonl", OWLS | {"doi": "10.1000/wrong"}))
+    assert report.added == 1
+    assert assistant.paper("10.1000/wrong").title == OWLS["title"]
+    assert assistant.paper("10.1000/right").title == "Tidal Gates"
+
+
+def test_another_source_fills_gaps_and_replaces_nothing_in_whichever_order(tmp_path, write):
+    published = GATES | {"arxiv_id": "2003.00001", "venue": "Gate Letters", "year": 2022, "abstract": "Final text."}
+    draft = GATES | {"arxiv_id": "2003.00001", "abstract": "Draft text.", "authors": ["Ada Brandt"]}
+    files = write("published.jsonl", published), write("draft.jsonl", draft)
+    together = Assistant(Library(tmp_path / "together"), HashEmbedder())
+    one_by_one = Assistant(Library(tmp_path / "one by one"), HashEmbedder())
+    together.add(*files)
+    for file in files:
+        one_by_one.add(file)
+    assert next(together.papers()) == next(one_by_one.papers())
+    assert next(together.papers()).abstract == "Final text."
+    assert next(together.papers()).authors == ("Ada Brandt",)
+
+
+def test_an_edit_counts_also_when_another_record_of_the_paper_comes_first(assistant, write):
+    first, second = REEDS, REEDS | {"abstract": "Reeds filter much water."}
+    assistant.add(write("x.jsonl", first), write("y.jsonl", second))
+    edited = second | {"abstract": "Reeds filter nearly all water."}
+    report = assistant.add(write("x.jsonl", first), write("y.jsonl", edited))
+    assert counts(report) == (2, 0, 1, 0, 1, 0)
+    assert next(assistant.papers()).abstract == edited["abstract"]
+    settled = assistant.add(write("x.jsonl", first), write("y.jsonl", edited))
+    assert (settled.updated, next(assistant.papers()).abstract) == (0, edited["abstract"])
+
+
+def test_an_untouched_file_changes_nothing_however_its_records_hang_together(assistant, write):
+    assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.00001"}))
+    both = [GATES | {"doi": "10.1000/a", "abstract": "Published says."}]
+    both.append(both[0] | {"arxiv_id": "2003.00001", "abstract": "Published says it."})
+    path = write("a.jsonl", *both)
+    assistant.add(path)
+    digest = assistant.library.digest
+    for _ in range(2):
+        assert assistant.add(path).updated == 0
+        assert assistant.library.digest == digest
+
+
+def test_an_edit_taken_back_counts_also_when_a_copy_says_the_same(assistant, write):
+    assistant.add(write("a.jsonl", GATES), write("copy.jsonl", GATES))
+    assistant.add(write("a.jsonl", GATES | {"abstract": "Gates open thrice a day."}))
+    assert assistant.add(write("a.jsonl", GATES)).updated == 1
+    assert next(assistant.papers()).abstract == GATES["abstract"]
+
+
+def test_a_short_title_alone_does_not_make_two_texts_one_paper(assistant, write):
+    owls, tides = "Owls hunt voles at dusk in barns.", "Tides lift ferries twice daily near harbours."
+    path = write("a.jsonl", *({"title": "Editorial", "abstract": text} for text in (owls, tides)))
+    assert assistant.add(path).added == 2
+    assert assistant.add(path).unchanged == 2
+
+
 def test_two_papers_with_one_title_and_other_ids_stay_two(assistant, write):
     report = assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}, GATES | {"arxiv_id": "2107.05555"}))
     assert (report.added, report.papers) == (2, 2)

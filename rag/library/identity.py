@@ -8,16 +8,19 @@ So a preprint and its published version become one paper that keeps the identifi
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
 
 from rag.records import Paper
 from rag.text.clean import title_key
+from rag.text.terms import content_terms
 
 # A preprint and its publication are rarely further apart; two editions of a yearly report with one title are.
 _LARGEST_YEAR_GAP = 2
 # DOI prefixes of preprint servers: bioRxiv/medRxiv, OSF, ChemRxiv, Research Square, SSRN, Preprints.org, Zenodo.
 _PREPRINT_DOI = re.compile(r"10\.(?:1101|31219|31234|31235|26434|21203|2139|20944|5281)/")
+_SHORT_TITLE_WORDS = 3
+_SHARED_WORDS = 0.2
 _SLUG_WORDS = 4
 _FIRST_DIGITS = 6
 
@@ -49,8 +52,8 @@ def new_id(paper: Paper, taken: Callable[[str], bool]) -> str:
     return name
 
 
-def same_title_same_paper(known: Paper, new: Paper) -> bool:
-    """Whether two records with one title are one paper: nothing that both of them say contradicts."""
+def may_be_one(known: Paper, new: Paper) -> bool:
+    """Whether two records can be one paper: nothing but the text that both of them say contradicts."""
     if known.arxiv_id and new.arxiv_id and known.arxiv_id != new.arxiv_id:
         return False
     if known.pmid and new.pmid and known.pmid != new.pmid:
@@ -62,6 +65,23 @@ def same_title_same_paper(known: Paper, new: Paper) -> bool:
     return not (known.authors and new.authors) or family_name(known.authors[0]) == family_name(new.authors[0])
 
 
+def unlikeness(known: Paper, new: Paper) -> int:
+    """How little two records look like one paper: 0 not at all, 1 by their titles, 2 by a contradiction, 3 by both."""
+    return 2 * (not may_be_one(known, new)) + (title_key(known.title) != title_key(new.title))
+
+
+# The unlikeness from which on a common identifier is taken for a mistake.
+TWO_PAPERS = 3
+
+
+def title_tells(known: Paper, new: Paper) -> bool:
+    """Whether one title is enough. One such as "Editorial" is not, when the abstracts have hardly a word in common."""
+    if len(title_key(new.title).split()) > _SHORT_TITLE_WORDS or not (known.abstract and new.abstract):
+        return True
+    words, others = set(content_terms(known.abstract)), set(content_terms(new.abstract))
+    return len(words & others) >= _SHARED_WORDS * min(len(words), len(others))
+
+
 def _dois_contradict(one: str, other: str) -> bool:
     if not one or not other or one.lower() == other.lower():
         return False
@@ -71,6 +91,20 @@ def _dois_contradict(one: str, other: str) -> bool:
 def family_name(author: str) -> str:
     """The family name as it is compared: of `Given Family` the last word, folded."""
     return (title_key(author).split() or [""])[-1]
+
+
+def outdated_identifiers(names: Iterable[str], paper: Paper) -> list[str]:
+    """Those of a paper's identifiers that are no longer its own: of a kind of which it now has another one."""
+    current = identifiers(paper)
+    return [
+        name
+        for name in names
+        if (now := current.get(name.split(":", 1)[0])) and now != name and not _is_other_version(name, now)
+    ]
+
+
+def _is_other_version(name: str, now: str) -> bool:
+    return name.startswith("doi:") and not _dois_contradict(name.removeprefix("doi:"), now.removeprefix("doi:"))
 
 
 def fill_gaps(known: Paper, new: Paper) -> Paper:

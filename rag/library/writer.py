@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rag.errors import EmbedderMismatch
-from rag.library.identity import identifiers, new_id, record_hash
+from rag.library.identity import identifiers, new_id, outdated_identifiers, record_hash
 from rag.library.schema import PAPER_COLUMNS, WRITTEN_COLUMNS, json_keys, paper_of, paper_row, to_blob
 from rag.records import Paper
 from rag.text.clean import title_key
@@ -55,14 +55,17 @@ class Writer:
         row = (*paper_row(paper), "", now)
         query = f"INSERT INTO paper ({WRITTEN_COLUMNS}, content_hash, added_at) VALUES ({', '.join('?' * len(row))})"
         key = int(self._connection.execute(query, row).lastrowid or 0)
-        self._text_and_identity_changed(key, paper)
+        self._text_and_identity_changed(key, paper, "IGNORE")
         return Stored(key, paper)
 
-    def update(self, key: int, paper: Paper) -> None:
-        """Replace what is known about a paper; its vectors stay until `put_vectors`."""
+    def update(self, key: int, paper: Paper, *, edited: bool = False) -> None:
+        """Replace what is known about a paper; its vectors stay until `put_vectors`.
+
+        An identifier that another paper has stays with that, unless the paper's own source was `edited`.
+        """
         assignments = ", ".join(f"{column} = ?" for column in WRITTEN_COLUMNS.split(", "))
         self._connection.execute(f"UPDATE paper SET {assignments} WHERE key = ?", (*paper_row(paper), key))
-        self._text_and_identity_changed(key, paper)
+        self._text_and_identity_changed(key, paper, "REPLACE" if edited else "IGNORE")
 
     def put_vectors(self, key: int, passages: Spans, vectors: Vectors, sentences: Spans, of_sentences: Vectors) -> None:
         """Replace a paper's passages and sentences: spans, and unit vectors (one row for each span)."""
@@ -78,9 +81,10 @@ class Writer:
         row = (digest, source, key, record)
         self._connection.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?)", row)
 
-    def forget_provenance(self, key: int, source: str) -> None:
-        """Drop the notes of what one source said earlier about a paper."""
-        self._connection.execute("DELETE FROM provenance WHERE paper = ? AND source = ?", (key, source))
+    def forget_provenance(self, key: int, source: str, digests: Iterable[str]) -> None:
+        """Drop the notes of some of what one source said earlier about a paper."""
+        query = "DELETE FROM provenance WHERE record_hash = ? AND source = ? AND paper = ?"
+        self._connection.executemany(query, [(digest, source, key) for digest in digests])
 
     def absorb(self, key: int, other: int) -> None:
         """Hand the identifiers and provenance of another paper to this one, and remove the other."""
@@ -114,9 +118,16 @@ class Writer:
         query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key = ?"
         return Stored(key, paper_of(self._connection.execute(query, (key,)).fetchone()))
 
-    def key_of_record(self, digest: str) -> int | None:
-        """The paper that an identical record already became part of."""
-        return self._key("SELECT paper FROM provenance WHERE record_hash = ?", digest)
+    def key_of_record(self, digest: str, source: str | None = None) -> int | None:
+        """The paper that an identical record, of one source or of any, already became part of."""
+        if source is None:
+            return self._key("SELECT paper FROM provenance WHERE record_hash = ?", digest)
+        return self._key("SELECT paper FROM provenance WHERE record_hash = ? AND source = ?", digest, source)
+
+    def digests_of(self, key: int, source: str) -> list[str]:
+        """Digests of what one source said of a paper."""
+        query = "SELECT record_hash FROM provenance WHERE paper = ? AND source = ?"
+        return [row[0] for row in self._connection.execute(query, (key, source))]
 
     def key_of_identifier(self, name: str) -> int | None:
         return self._key("SELECT paper FROM identifier WHERE name = ?", name)
@@ -126,17 +137,21 @@ class Writer:
         query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE title_key = ? ORDER BY key"
         return [Stored(row[0], paper_of(row)) for row in self._connection.execute(query, (title_key(title),))]
 
-    def _key(self, query: str, value: str) -> int | None:
-        row = self._connection.execute(query, (value,)).fetchone()
+    def _key(self, query: str, *values: str) -> int | None:
+        row = self._connection.execute(query, values).fetchone()
         return int(row[0]) if row else None
 
     def _id_taken(self, name: str) -> bool:
         return self._connection.execute("SELECT 1 FROM paper WHERE id = ?", (name,)).fetchone() is not None
 
-    def _text_and_identity_changed(self, key: int, paper: Paper) -> None:
+    def _text_and_identity_changed(self, key: int, paper: Paper, conflict: str) -> None:
         self._change_digest(key, record_hash(paper))
-        names = [(name, key) for name in identifiers(paper).values()]
-        self._connection.executemany("INSERT OR REPLACE INTO identifier VALUES (?, ?)", names)
+        query = "SELECT name FROM identifier WHERE paper = ?"
+        names = [row[0] for row in self._connection.execute(query, (key,))]
+        gone = [(name,) for name in outdated_identifiers(names, paper)]
+        self._connection.executemany("DELETE FROM identifier WHERE name = ?", gone)
+        own = [(name, key) for name in identifiers(paper).values()]
+        self._connection.executemany(f"INSERT OR {conflict} INTO identifier VALUES (?, ?)", own)
         self._connection.execute("DELETE FROM full_text WHERE rowid = ?", (key,))
         row = (key, index_text(paper.title), index_text(paper.abstract))
         self._connection.execute("INSERT INTO full_text (rowid, title, abstract) VALUES (?, ?, ?)", row)
