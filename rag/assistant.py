@@ -1,5 +1,6 @@
 """The assistant: one library, and everything that can be asked of it."""
 
+import contextlib
 import os
 import threading
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.add import BATCH, Adder, Record, embed_papers
-from rag.config import cache_folder, load_settings
+from rag.config import cache_folder, load_settings, user_path
 from rag.errors import EmbedderMismatch, SourceError, UsageError
 from rag.index import PassageIndex
 from rag.library import Library, parse_filters
@@ -18,6 +19,7 @@ from rag.records import AddReport, Answer, Evidence, Filters, Hit, Paper, Reject
 from rag.retrieve import Retriever
 from rag.sample import sample_file
 from rag.sources import expand, open_source
+from rag.text.clean import path_text
 from rag.write import answer
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ class Assistant:
         self.library = library
         self._index = PassageIndex(library)
         self._embedder = None if isinstance(embedder, str) else embedder
-        name = embedder if isinstance(embedder, str) else embedder.name
-        self._embedder_name = name or library.meta("embedder") or load_settings().embedder
+        self._embedder_asked = embedder if isinstance(embedder, str) else embedder.name
+        self._default = load_settings().embedder
         self._loading = threading.Lock()
         self._adder = Adder(library, self._index, self._load_embedder)
         self._retriever = Retriever(library, self._index, self._load_embedder)
@@ -53,14 +55,12 @@ class Assistant:
 
         Raises `LibraryError`, and `EmbedderMismatch` when the library was made with another embedding model.
         """
-        folder = Path(library).expanduser() if library is not None else load_settings().library_folder
+        folder = user_path(library) if library is not None else load_settings().library_folder
         opened = Library(folder, create=create)
         made_with = opened.meta("embedder")
         if embedder and made_with and embedder != made_with:
             raise EmbedderMismatch(made_with, embedder)
-        assistant = cls(opened, embedder)
-        assistant._catch_up()
-        return assistant
+        return cls(opened, embedder)
 
     @classmethod
     def sample(cls) -> "Assistant":
@@ -75,13 +75,13 @@ class Assistant:
             self._index.sync()
 
     def _load_embedder(self) -> Embedder:
+        """The library's own model; loaded again when another process embedded the library anew."""
         with self._loading:
-            if self._embedder is None:
-                model = load_embedder(self._embedder_name)
-                known = self.library.meta("embedder_fingerprint")
-                if known and known != model.fingerprint:
-                    raise EmbedderMismatch(self.library.meta("embedder"), model.name)
-                self._embedder = model
+            known = self.library.meta("embedder_fingerprint")
+            if self._embedder is None or (known and known != self._embedder.fingerprint and not self._embedder_asked):
+                self._embedder = load_embedder(self._embedder_asked or self.library.meta("embedder") or self._default)
+            if known and known != self._embedder.fingerprint:
+                raise EmbedderMismatch(self.library.meta("embedder"), self._embedder.name)
             return self._embedder
 
     # --- papers --------------------------------------------------------------------------------------------
@@ -121,8 +121,8 @@ class Assistant:
 
     def remove(self, *names: str) -> list[Paper]:
         """Remove papers, all or none; names as in `paper`."""
-        found = {stored.key: stored.paper for stored in map(self.library.find, names)}
         with self.library.writing() as writer:
+            found = {stored.key: stored.paper for stored in map(self.library.find, names)}
             writer.remove(found)
         self._index.sync()
         return list(found.values())
@@ -135,30 +135,45 @@ class Assistant:
         Filters: `year` (`2023`, `>=2023`, `2019-2022`), `venue`, `author`, `source` (parts of names),
         `added_since` (`2026-01-31`).
         """
-        return list(self._retriever.retrieve(_checked(query), k, _filters(filters)).hits)
+        with self._reading():
+            return list(self._retriever.retrieve(_checked(query), k, _filters(filters)).hits)
 
-    def ask(self, question: str, *, sentences: int = 3, **filters: str) -> Answer:
-        """Answer from the library, at most so many sentences, each with its footnote; filters as in `search`."""
+    def ask(self, question: str, *, sentences: int | None = None, **filters: str) -> Answer:
+        """Answer from the library, each sentence with its footnote; filters as in `search`.
+
+        At most so many `sentences`: 3 by default, 5 when the question asks for several papers.
+        """
+        asked, wanted = _checked(question), _filters(filters)
         clock = _Clock()
-        retrieval = self._retriever.retrieve(_checked(question), filters=_filters(filters))
-        clock.lap("retrieve")
-        reading = read(retrieval, self.library, sentences)
-        clock.lap("read")
-        trace = Trace(
-            embedder=self._embedder_name,
-            language_model="none",
-            style="quote",
-            prompt_digest="",
-            library_digest=self.library.digest,
-            signals={name: getattr(reading.signals, name) for name in reading.signals.__slots__},
-            seconds=clock.laps,
-        )
-        return answer(retrieval, reading, len(self.library), trace)
+        with self._reading():
+            retrieval = self._retriever.retrieve(asked, filters=wanted)
+            clock.lap("retrieve")
+            reading = read(retrieval, self.library, sentences)
+            clock.lap("read")
+            trace = Trace(
+                embedder=self.library.meta("embedder") or self._embedder_asked or self._default,
+                language_model="none",
+                style="quote",
+                prompt_digest="",
+                library_digest=self.library.digest,
+                signals={name: getattr(reading.signals, name) for name in reading.signals.__slots__},
+                seconds=clock.laps,
+            )
+        return answer(retrieval, reading, bool(wanted), trace)
 
     def evidence(self, question: str, k: int = 16, **filters: str) -> list[Evidence]:
         """The `k` sentences that bear most on a question, best first, whether or not they answer it."""
-        retrieval = self._retriever.retrieve(_checked(question), filters=_filters(filters))
-        return weigh(retrieval, self.library)[:k]
+        with self._reading():
+            retrieval = self._retriever.retrieve(_checked(question), filters=_filters(filters))
+            return weigh(retrieval, self.library)[:k]
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One moment of the library, which Chroma knows at least as well: what a kill left undone is made up first."""
+        self._load_embedder()
+        self._catch_up()
+        with self.library.reading():
+            yield
 
     def stream(self, question: str, **options: Any) -> Iterator[str | Answer]:  # noqa: ANN401 - as `ask` takes them
         """The answer's text piece by piece, and at the end the `Answer`; options as in `ask`."""
@@ -191,7 +206,7 @@ class Assistant:
                 if on_progress:
                     done = min(len(keys), start + BATCH)
                     on_progress(done, len(keys), done)
-        self._embedder, self._embedder_name = model, model.name
+        self._embedder, self._embedder_asked = model, model.name
 
     # --- llama-index ---------------------------------------------------------------------------------------
 
@@ -233,6 +248,8 @@ def _filters(named: dict[str, str]) -> Filters:
 
 def _checked(question: str) -> str:
     text = question.strip()
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError("the question holds bytes that are no text")
     if not text:
         raise UsageError("the question is empty")
     if len(text) > LONGEST_QUESTION:
@@ -255,7 +272,7 @@ def _records(files: list[Path | SourceError], format_: str | None) -> Iterator[R
                         text += len(outcome.title) + len(outcome.abstract)
                     # A small file is read at once: the text that came of it tells better how far its records are.
                     done = max(source.position - _READ_AHEAD, min(source.position, text))
-                    yield Record(str(file.resolve()), number, outcome, before + done)
+                    yield Record(path_text(file.resolve()), number, outcome, before + done)
                 before += source.size
         except SourceError as error:
             yield Record(error.source, 0, Rejection(error.source, 0, error.why), before)

@@ -104,7 +104,9 @@ def ask(
     author: AuthorOption = "",
     source: SourceOption = "",
     added_since: SinceOption = "",
-    sentences: Annotated[int, typer.Option(min=1, max=20, metavar="N", help="At most so many sentences.")] = 3,
+    sentences: Annotated[
+        int | None, typer.Option(min=1, max=20, metavar="N", help="At most so many sentences; 3, or 5 for a list.")
+    ] = None,
     as_json: JsonOption = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown with footnotes.")] = False,
 ) -> None:
@@ -310,10 +312,11 @@ def config(
     """
     from dataclasses import asdict
 
-    from rag.config import check_setting, config_file, load_settings, save_setting
+    from rag.config import check_setting, config_file, load_settings, save_setting, user_path
 
     if value is not None:
-        save_setting(name, value)
+        # A path must mean the same wherever the command is run next.
+        save_setting(name, str(user_path(value).absolute()) if value and name == "library" else value)
     elif name:
         check_setting(name)
     settings = asdict(load_settings()) | {"library": str(load_settings().library_folder)}
@@ -323,6 +326,21 @@ def config(
         return
     for key, setting in shown.items():
         typer.echo(f"{key} = {setting}")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"footnote {importlib.metadata.version('footnote')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 def main() -> None:

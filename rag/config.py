@@ -15,6 +15,7 @@ import platformdirs
 
 from rag.errors import FootnoteError, UsageError
 
+DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 _APP = "footnote"
 
 
@@ -23,13 +24,21 @@ class Settings:
     """`library`: the folder asked when none is named. `embedder`: the model that new libraries are made with."""
 
     library: str = ""
-    embedder: str = "all-MiniLM-L6-v2"
+    embedder: str = DEFAULT_EMBEDDER
 
     @property
     def library_folder(self) -> Path:
         if self.library:
-            return Path(self.library).expanduser()
+            return user_path(self.library)
         return Path(platformdirs.user_data_dir(_APP, appauthor=False)) / "library"
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """A path as a user writes it, `~` included."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{os.fspath(text)}: {error}") from error
 
 
 def cache_folder() -> Path:

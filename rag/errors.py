@@ -4,12 +4,16 @@ FootnoteError
 ├── UsageError          an argument or a setting that means nothing
 ├── SourceError         a file that cannot be read as a source of papers
 ├── LibraryError        a library that cannot be opened, read or written
+│   ├── LibraryNotFound     there is none in the folder
 │   ├── EmbedderMismatch    made with another embedding model
 │   └── PaperNotFound       no paper goes by that name
 └── ModelUnavailable    a model that is not there or does not load
 
 Anything else that escapes is a bug and keeps its traceback.
 """
+
+import os
+import shlex
 
 
 class FootnoteError(Exception):
@@ -24,6 +28,7 @@ class SourceError(FootnoteError):
     """A file that cannot be read as a source of papers."""
 
     def __init__(self, source: str, why: str) -> None:
+        source = os.fsencode(source).decode("utf-8", "replace")  # a name that is no text can still be told
         super().__init__(source, why)
         self.source = source
         self.why = why
@@ -34,6 +39,17 @@ class SourceError(FootnoteError):
 
 class LibraryError(FootnoteError):
     """A library that cannot be opened, read or written."""
+
+
+class LibraryNotFound(LibraryError):
+    """There is no library in the folder."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return f"no library in {self.folder}; footnote add PATH --library {shlex.quote(self.folder)} makes one"
 
 
 class EmbedderMismatch(LibraryError):

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rag.config import load_settings
+from rag.config import DEFAULT_EMBEDDER, load_settings
 from rag.errors import FootnoteError, LibraryError
 from rag.index import PassageIndex
 from rag.library import Library
-from rag.models import DEFAULT_EMBEDDER, model_folder
+from rag.models import model_folder
 
 _PACKAGES = ("footnote", "chromadb", "llama-index-core", "openvino", "torch", "transformers", "sentence-transformers")
 _LOW_DISK_BYTES = 1 << 30
@@ -68,13 +68,15 @@ def check_machine(embedder: str, instead: str) -> Iterator[Check]:
 
 def check_library(library: Library) -> Iterator[Check]:
     """The truth, and what is derived from it."""
+    fault = library.integrity()
+    yield Check("truth", not fault, fault or "intact", f"restore a copy of {library.folder}" if fault else "")
+    if fault:
+        return
     counts = library.counts()
     yield Check("library", True, f"{counts['papers']:,} papers in {library.folder}")
     yield Check("papers without abstract", True, f"{counts['without_abstract']:,}: found by title, never quoted")
     free = shutil.disk_usage(library.folder).free
     yield Check("disk", free > _LOW_DISK_BYTES, f"{library.size() / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free")
-    fault = library.integrity()
-    yield Check("truth", not fault, fault or "intact", f"restore a copy of {library.folder}" if fault else "")
     same = counts["full_text"] == counts["papers"]
     again = f"footnote export --format jsonl {_option(library.folder)} > all.jsonl, and add that to a new library"
     yield Check("full text", same, f"{counts['full_text']:,} of {counts['papers']:,} papers", "" if same else again)

@@ -6,6 +6,7 @@ the generation, tells readers in other processes that what they have open is sta
 """
 
 import contextlib
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ _MOST_AT_ONCE = 5_000
 # Names in the library's notes: the state that Chroma was brought to, and the folder it lies in.
 _GENERATION = "generation"
 _FOLDER = "index_folder"
+_OWN_FOLDER = re.compile(r"chroma(-\d+)?")
 
 
 @dataclass(slots=True)
@@ -84,8 +86,8 @@ class PassageIndex:
             writer.set_meta(_FOLDER, f"chroma-{number}")
             writer.set_meta(_GENERATION, str(number))
             writer.mark_all_pending()
-        for folder in self._library.folder.glob("chroma*"):
-            if folder != self._folder:
+        for folder in self._library.folder.iterdir():
+            if _OWN_FOLDER.fullmatch(folder.name) and folder != self._folder:
                 shutil.rmtree(folder, ignore_errors=True)
         return self.sync()
 
@@ -108,7 +110,7 @@ class PassageIndex:
     def _fresh_collection(self) -> Any:  # noqa: ANN401 - Chroma's types are its own affair
         """The collection as of the library's last change, opened again when another process made that."""
         generation = self._library.meta(_GENERATION)
-        if self._opened.collection is not None and generation != self._opened.generation:
+        if self._opened.collection is not None and int(generation or 0) > int(self._opened.generation or 0):
             self.close()
         if self._opened.collection is None:
             self._open()

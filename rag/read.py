@@ -60,8 +60,8 @@ class Reading:
     signals: Signals
 
 
-def read(retrieval: Retrieval, library: Library, most: int = 3) -> Reading:
-    """Read the papers found and keep at most `most` sentences."""
+def read(retrieval: Retrieval, library: Library, most: int | None = None) -> Reading:
+    """Read the papers found and keep at most `most` sentences; 3 by default, 5 when several papers are asked for."""
     words = _Words(retrieval.question, library)
     weighed = _weigh(retrieval, library, words)
     signals = _signals(retrieval, weighed, words)
@@ -120,16 +120,17 @@ def _weight(sentence: Sentence, similarity: float, hit: Hit, words: _Words) -> E
     return Evidence(sentence, hit.paper, score, similarity, shared, hit.score)
 
 
-def _choose(scored: list[Evidence], question: str, most: int) -> list[Evidence]:
+def _choose(scored: list[Evidence], question: str, most: int | None) -> list[Evidence]:
     """The best sentences: few of one paper, one of each when the question asks for several papers."""
     if not scored:
         return []
     several = bool(_ASKS_FOR_SEVERAL.search(question))
     per_paper, floor = (1, 0.7) if several else (2, 0.85)
+    most = most or (5 if several else 3)
     chosen: list[Evidence] = []
     for one in scored:
         of_same = sum(other.paper.id == one.paper.id for other in chosen)
-        if len(chosen) < most + 2 * several and of_same < per_paper and one.score >= floor * scored[0].score:
+        if len(chosen) < most and of_same < per_paper and one.score >= floor * scored[0].score:
             chosen.append(one)
     return chosen
 

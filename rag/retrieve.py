@@ -28,10 +28,11 @@ SENTENCE_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What was found for a question: its vector, (dimension,), and hits with their papers' row numbers."""
+    """What was found for a question among so many `papers`: its vector, (dimension,), hits, and their row numbers."""
 
     question: str
     vector: Vectors
+    papers: int
     hits: tuple[Hit, ...]
     keys: tuple[int, ...]
 
@@ -45,26 +46,28 @@ class Retriever:
         self._embedder = embedder
 
     def retrieve(self, question: str, k: int = 10, filters: Filters | None = None) -> Retrieval:
-        """The best `k` papers for a question, best first; ties are broken by id."""
+        """The best `k` papers for a question, best first; ties are broken by id. Call it inside `Library.reading()`."""
         condition = parse_filters(filters)
         allowed = self._library.keys(condition) if condition else None
         vector = self._embedder().embed_question(question)
-        full_text = self._library.search_full_text(query_terms(question), _SCORED_BY_FULL_TEXT, allowed)
-        candidates = self._dense_candidates(vector, allowed) | set(list(full_text)[:_POOL])
+        pool = max(_POOL, k)
+        full_text = self._library.search_full_text(query_terms(question), max(_SCORED_BY_FULL_TEXT, k), allowed)
+        candidates = self._dense_candidates(vector, pool, allowed) | set(list(full_text)[:pool])
         scored = self._score(vector, sorted(candidates), full_text)
         scored.sort(key=lambda one: (-one.score, one.paper.id))
         best = scored[: max(0, k)]
         hits = tuple(one.hit(rank) for rank, one in enumerate(best, 1))
-        return Retrieval(question, vector, hits, tuple(one.key for one in best))
+        among = len(self._library) if allowed is None else len(allowed)
+        return Retrieval(question, vector, among, hits, tuple(one.key for one in best))
 
-    def _dense_candidates(self, vector: Vectors, allowed: list[int] | None) -> set[int]:
+    def _dense_candidates(self, vector: Vectors, pool: int, allowed: list[int] | None) -> set[int]:
         if allowed is None:
-            nearest = set(self._index.search(vector, _POOL))
+            nearest = set(self._index.search(vector, pool))
         else:
-            nearest = self._nearest_allowed(vector, self._library.passage_keys(allowed))
+            nearest = self._nearest_allowed(vector, pool, self._library.passage_keys(allowed))
         return set(self._library.passage_owners(nearest).values())
 
-    def _nearest_allowed(self, vector: Vectors, allowed: list[int]) -> set[int]:
+    def _nearest_allowed(self, vector: Vectors, pool: int, allowed: list[int]) -> set[int]:
         """Row numbers of the nearest passages that a filter lets through.
 
         Chroma's own filter takes seconds for thousands of passages. So few are compared with one by one, exactly;
@@ -72,9 +75,9 @@ class Retriever:
         """
         if len(allowed) <= _MOST_COMPARED:
             similarities = self._library.vectors_of_passages(allowed) @ vector if allowed else np.zeros(0)
-            return {allowed[row] for row in np.argsort(-similarities, kind="stable")[:_POOL]}
+            return {allowed[row] for row in np.argsort(-similarities, kind="stable")[:pool]}
         every = self._library.counts()["passages"]
-        return set(self._index.search(vector, 2 * _POOL * every // len(allowed))) & set(allowed)
+        return set(self._index.search(vector, 2 * pool * every // len(allowed))) & set(allowed)
 
     def _score(self, vector: Vectors, keys: list[int], full_text: dict[int, float]) -> list["_Scored"]:
         papers = self._library.papers_by_key(keys)
@@ -84,8 +87,6 @@ class Retriever:
         strongest = max(full_text.values(), default=0.0)
         scored = []
         for key in keys:
-            if key not in papers or key not in passages:
-                continue  # removed by another process since it was proposed
             similarities = vectors[key] @ vector
             best = int(np.argmax(similarities))
             dense = _share(similarities[best])

@@ -20,9 +20,9 @@ class Written:
     citations: tuple[Citation, ...]
 
 
-def answer(retrieval: Retrieval, reading: Reading, papers: int, trace: Trace) -> Answer:
-    """The answer to a question from what was found and read in a library of so many papers."""
-    reason = _why_not(retrieval, reading, papers)
+def answer(retrieval: Retrieval, reading: Reading, filtered: bool, trace: Trace) -> Answer:
+    """The answer to a question from what was found and read, in the whole library or in what filters let through."""
+    reason = _why_not(retrieval, reading, filtered)
     if reason:
         text = f"Your library does not say. {reason}"
         nearest = retrieval.hits[:_NEAREST]
@@ -54,11 +54,10 @@ def _cite(evidence: Evidence, number: int) -> Citation:
     return Citation(number, evidence.paper, sentence.text, sentence.start, sentence.end)
 
 
-def _why_not(retrieval: Retrieval, reading: Reading, papers: int) -> str:
-    if not papers:
-        return "It holds no papers yet."
-    if not retrieval.hits:
-        return "No paper passes the filters."
+def _why_not(retrieval: Retrieval, reading: Reading, filtered: bool) -> str:
+    if not retrieval.papers:
+        return "No paper passes the filters." if filtered else "It holds no papers yet."
     if not reading.evidence or reading.confidence < THRESHOLD:
-        return f"None of its {papers:,} papers bears on the question."
+        passing = " that pass the filters" if filtered else ""
+        return f"None of its {retrieval.papers:,} papers{passing} bears on the question."
     return ""

@@ -216,14 +216,16 @@ def test_another_embedding_model_is_refused(tmp_path, assistant, write):
         Assistant.open(tmp_path / "library", embedder="other")
 
 
-def test_a_failure_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, write):
-    class Failing(HashEmbedder):
-        def embed_passages(self, texts):
-            raise OSError(28, "No space left on device")
+def test_a_failure_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, write, monkeypatch):
+    def fail(*_):
+        raise sqlite3.OperationalError("database or disk is full")
 
-    failing = Assistant(Library(tmp_path / "library"), Failing())
-    with pytest.raises(LibraryError, match="No space left"):
-        failing.add(write("a.jsonl", GATES, OWLS))
+    failing = Assistant(Library(tmp_path / "library"), HashEmbedder())
+    path = write("a.jsonl", GATES, OWLS)
+    with monkeypatch.context() as patched:
+        patched.setattr("rag.library.writer.Writer.put_vectors", fail)
+        with pytest.raises(LibraryError, match="disk is full"):
+            failing.add(path)
     assert len(failing.library) == 0
     healthy = Assistant(Library(tmp_path / "library"), HashEmbedder())
     assert healthy.add(tmp_path / "a.jsonl").added == 2
@@ -288,8 +290,9 @@ def test_a_kill_loses_at_most_the_batch_in_hand(tmp_path, write):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assistant = Assistant.open(tmp_path / "library", create=False)
+        assistant = Assistant(Library(tmp_path / "library", create=False), HashEmbedder())
         assert len(assistant.library) >= kept
+        assert assistant.search("paper")
         assert assistant.library.integrity() == ""
         assert assistant._index.keys() == set(assistant.library.passage_keys())
         kept = len(assistant.library)

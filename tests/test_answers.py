@@ -165,6 +165,7 @@ def dated(tmp_path_factory):
         ({"venue": "marsh letters"}, {2020, 2023}),
         ({"author": "nunez"}, {2018}),
         ({"author": "Núñez", "year": ">2018"}, set()),
+        ({"author": "Núñez Brandt"}, set()),
         ({"source": "surveys"}, {2018, 2020, 2023}),
         ({"source": "other.bib"}, set()),
         ({"added_since": "2020-01-01"}, {2018, 2020, 2023}),
@@ -176,11 +177,15 @@ def test_filters_limit_what_is_found(dated, filters, years):
     assert {paper.year for paper in dated.papers(**filters)} == years
 
 
-def test_filters_that_let_nothing_through_are_named_as_the_reason(dated):
+def test_filters_are_named_as_the_reason(dated):
+    assert "1 papers that pass the filters" in dated.ask("What is the capital of France?", year="2020").reason
     assert dated.ask("How were marshes surveyed?", year="1999").reason == "No paper passes the filters."
 
 
-@pytest.mark.parametrize("filters", [{"year": "soon"}, {"added_since": "yesterday"}, {"colour": "red"}])
+@pytest.mark.parametrize(
+    "filters",
+    [{"year": "soon"}, {"year": "2022-2019"}, {"author": "***"}, {"added_since": "yesterday"}, {"colour": "red"}],
+)
 def test_filters_that_mean_nothing_are_refused(dated, filters):
     with pytest.raises(UsageError):
         dated.search("salt", **filters)
@@ -208,3 +213,23 @@ def test_names_are_found_in_every_way_people_type_them(tmp_path):
         for way in ways:
             best = max(assistant.search(way), key=lambda hit: hit.full_text)
             assert (best.paper.title, best.full_text) == (title, 1.0), way
+
+
+def test_no_more_sentences_are_given_than_asked_for(sample):
+    for most in (1, 2, 7):
+        assert len(sample.ask("Which papers shrink the KV cache?", sentences=most).claims) <= most
+
+
+def test_as_many_papers_are_found_as_asked_for(sample):
+    assert len(sample.search("networks", k=170)) == 170
+
+
+@pytest.mark.parametrize(
+    "name", ["https://doi.org/10.1000/Marsh.1", "doi:10.1000/marsh.1", "arXiv:2003.00001v2", "2003.00001", "SALT-marsh"]
+)
+def test_a_paper_is_found_by_its_name_as_people_paste_it(tmp_path, name):
+    row = {"title": "Salt marsh", "abstract": "Salt.", "doi": "10.1000/marsh.1", "arxiv_id": "2003.00001"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assistant = Assistant.open(tmp_path / "library")
+    assistant.add(tmp_path / "a.jsonl")
+    assert assistant.paper(name).title == "Salt marsh"

@@ -55,7 +55,7 @@ def test_add_json_has_the_documented_shape(footnote, own_library, tmp_path):
     run = footnote("add", PAPERS, tmp_path / "more.jsonl", "--library", own_library, "--json")
     assert run.code == 1
     documented = {"read", "added", "updated", "merged", "unchanged", "rejected", "papers"}
-    assert set(run.json) == documented | {"without_abstract", "merges"}
+    assert set(run.json) == documented | {"without_abstract", "merges", "absorbed"}
     counts = {name: run.json[name] for name in ("read", "added", "updated", "merged", "unchanged", "papers")}
     assert counts == {"read": 14, "added": 0, "updated": 0, "merged": 1, "unchanged": 12, "papers": 12}
     assert run.json["rejected"] == [{"source": str(tmp_path / "more.jsonl"), "record": 2, "why": "no title"}]

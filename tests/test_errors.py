@@ -11,6 +11,7 @@ from rag.errors import (
     EmbedderMismatch,
     FootnoteError,
     LibraryError,
+    LibraryNotFound,
     ModelUnavailable,
     PaperNotFound,
     SourceError,
@@ -30,7 +31,8 @@ def raise_one(small_library, tmp_path, monkeypatch):
         FootnoteError: (lambda: save_setting("library", "x"), {}),
         UsageError: (lambda: Assistant(Library(small_library)).search(" "), {}),
         SourceError: (lambda: open_source("no-such.bib"), {"source": "no-such.bib", "why": "no such file"}),
-        LibraryError: (lambda: Library(tmp_path / "nowhere", create=False), {}),
+        LibraryError: (lambda: Library(blocked / "library"), {}),
+        LibraryNotFound: (lambda: Library(tmp_path / "nowhere", create=False), {"folder": str(tmp_path / "nowhere")}),
         EmbedderMismatch: (
             lambda: Assistant.open(small_library, embedder="another"),
             {"made_with": "all-MiniLM-L6-v2", "asked_for": "another"},
@@ -64,7 +66,7 @@ def test_every_error_is_raised_with_its_values_and_survives_pickling(kind, raise
     ("kind", "way_out"),
     [
         (SourceError, "no-such.bib: no such file"),
-        (LibraryError, "footnote add PATH --library"),
+        (LibraryNotFound, "footnote add PATH --library"),
         (EmbedderMismatch, "footnote reindex --embedder another"),
         (PaperNotFound, "footnote list shows the papers"),
         (ModelUnavailable, "hf download no-such/model"),

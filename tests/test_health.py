@@ -115,3 +115,19 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     checks = {check.name: check for check in check_machine("all-MiniLM-L6-v2", "")}
     assert (checks["chromadb"].ok, checks["chromadb"].mend) == (False, "pip install chromadb")
     assert checks["transformers"].ok
+
+
+def test_a_damaged_truth_is_told_and_never_a_traceback(footnote, own_library):
+    path = own_library / "library.sqlite"
+    for extra in ("library.sqlite-wal", "library.sqlite-shm"):
+        (own_library / extra).unlink(missing_ok=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + bytes(reversed(whole[4096:])))
+    run = footnote("doctor", "--library", own_library)
+    assert run.code == 1
+    assert "BAD" in run.out
+    assert "malformed" in run.out
+    for command in (["list"], ["ask", "Does salt harm barley?"], ["export"]):
+        run = footnote(*command, "--library", own_library)
+        assert run.code == 1
+        assert "cannot be read" in run.err

@@ -4,12 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, OtherEmbedder
 
-from rag import Assistant, Library, LibraryError
+from rag import Assistant, EmbedderMismatch, Library, LibraryError
 
 
 def records(first, last):
@@ -74,17 +75,22 @@ def test_a_damaged_index_is_refused_with_the_way_out_and_mended(library_of):
     assistant._index.close()
     (folder / "chroma" / "chroma.sqlite3").write_bytes(b"not a database" * 100)
     again = Assistant(Library(folder), HashEmbedder())
+    with again.library.writing() as writer:
+        writer.mark_all_pending()
     with pytest.raises(LibraryError, match="footnote reindex"):
         again.search("owl")
+    assert len(list(again.papers())) == 30
+    (folder / "chroma_notes").mkdir()
     again.reindex()
     assert again.search("owl")
+    assert (folder / "chroma_notes").exists()
 
 
 ADD_MORE = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-from fakes import HashEmbedder
+from fakes import HashEmbedder, OtherEmbedder
 from rag import Assistant, Library
 Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 """
@@ -103,19 +109,17 @@ def test_a_reader_sees_what_another_process_adds(library_of, tmp_path, request):
     assert assistant._index.keys() == set(assistant.library.passage_keys())
 
 
-def test_what_a_kill_left_unindexed_is_made_up_when_the_library_is_opened(library_of):
+def test_what_a_kill_left_unindexed_is_made_up_before_the_next_search(library_of):
     assistant = library_of(0, 20)
     folder = assistant.library.folder
     with assistant.library.writing() as writer:
         writer.mark_all_pending()
     assert not assistant.library.is_indexed()
-    Assistant.open(folder)
+    Assistant(Library(folder), HashEmbedder()).search("owl")
     assert assistant.library.is_indexed()
 
 
 def test_embedding_again_with_another_model_replaces_every_vector(library_of, tmp_path):
-    from fakes import OtherEmbedder
-
     assistant = library_of(0, 25)
     assistant._embed_again(OtherEmbedder(), None)
     assistant._index.rebuild()
@@ -124,3 +128,33 @@ def test_embedding_again_with_another_model_replaces_every_vector(library_of, tm
     assert len(assistant._index.keys()) == 25
     again = Assistant(Library(assistant.library.folder), OtherEmbedder())
     assert again.search("owl")[0].dense > 0
+
+
+def test_quotations_are_literal_while_their_papers_are_being_edited(library_of, tmp_path):
+    assistant = library_of(0, 60)
+    stop = threading.Event()
+
+    def edit():
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            rows = [row | {"abstract": f"{'Now ' * (turn % 3)}{row['abstract']}"} for row in records(0, 60)]
+            (tmp_path / "0-60.jsonl").write_text("\n".join(map(json.dumps, rows)))
+            Assistant(Library(assistant.library.folder), HashEmbedder()).add(tmp_path / "0-60.jsonl")
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+    try:
+        for _ in range(60):
+            for citation in assistant.ask("heron and owl by the marsh").citations:
+                assert citation.quote == citation.paper.abstract[citation.start : citation.end]
+    finally:
+        stop.set()
+        editor.join()
+
+
+def test_a_model_changed_by_another_process_is_noticed(library_of):
+    assistant = library_of(0, 20)
+    Assistant(Library(assistant.library.folder), OtherEmbedder())._embed_again(OtherEmbedder(), None)
+    with pytest.raises(EmbedderMismatch):
+        assistant.search("owl")

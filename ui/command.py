@@ -19,12 +19,12 @@ def ui(
     footnote ui
     footnote ui --library ~/physics --port 8000
     """
-    from rag import Assistant, LibraryError
+    from rag import Assistant, LibraryNotFound
     from ui.page import serve
 
     try:
         assistant = Assistant.open(library, create=False)
-    except LibraryError:
+    except LibraryNotFound:
         if library is not None:
             raise
         assistant = Assistant.sample()

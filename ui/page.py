@@ -1,12 +1,13 @@
 """The page itself: a question, its answer, and the sources with the quoted sentences highlighted."""
 
 import os
+import socket
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio
 
-from rag import Assistant, FootnoteError
+from rag import Assistant, FootnoteError, UsageError
 from ui.render import answer_html
 
 _CSS = """
@@ -41,6 +42,9 @@ def build(assistant: Assistant) -> gradio.Blocks:
 def serve(assistant: Assistant, port: int) -> None:
     """Serve the page on this machine until it is stopped."""
     print(f"Footnote is at http://127.0.0.1:{port} (Ctrl+C stops it)", flush=True)  # noqa: T201 - for the terminal
+    with socket.socket() as free:
+        if free.connect_ex(("127.0.0.1", port)) == 0:
+            raise UsageError(f"port {port} is taken; name another one with --port")
     build(assistant).queue(max_size=_LONGEST_QUEUE).launch(
         server_name="127.0.0.1",
         server_port=port,

@@ -6,8 +6,11 @@ from datetime import date
 
 from rag.errors import UsageError
 from rag.records import Filters
+from rag.text.clean import title_key
 
 _COMPARISON = re.compile(r"(>=|<=|>|<|=|)\s*(\d{4})")
+_BY_AUTHOR = "EXISTS (SELECT 1 FROM json_each(authors) WHERE instr(fold(value), fold(?)) > 0)"
+_FROM_SOURCE = "key IN (SELECT paper FROM provenance WHERE instr(fold(file_name(source)), fold(?)) > 0)"
 _RANGE = re.compile(r"(\d{4})\s*(?:-|–|\.\.)\s*(\d{4})")
 
 
@@ -26,8 +29,13 @@ def parse_filters(filters: Filters | None) -> Condition | None:
     """
     if not filters:
         return None
-    parts = [_year(filters.year), _part("venue", filters.venue), _part("authors", filters.author)]
-    parts += [_part("source", filters.source), _since(filters.added_since)]
+    parts = [
+        _year(filters.year),
+        _part("venue", filters.venue, "instr(fold(venue), fold(?)) > 0"),
+        _part("author", filters.author, _BY_AUTHOR),
+        _part("source", filters.source, _FROM_SOURCE),
+        _since(filters.added_since),
+    ]
     conditions = [part for part in parts if part]
     sql = " AND ".join(f"({condition.sql})" for condition in conditions)
     return Condition(sql, tuple(value for condition in conditions for value in condition.values))
@@ -37,15 +45,19 @@ def _year(text: str) -> Condition | None:
     if not text.strip():
         return None
     if match := _RANGE.fullmatch(text.strip()):
+        if int(match[1]) > int(match[2]):
+            raise UsageError(f"no year is in '{text}'; write {match[2]}-{match[1]}")
         return Condition("year BETWEEN ? AND ?", (int(match[1]), int(match[2])))
     if match := _COMPARISON.fullmatch(text.strip()):
         return Condition(f"year {match[1] or '='} ?", (int(match[2]),))
     raise UsageError(f"year '{text}' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022")
 
 
-def _part(column: str, text: str) -> Condition | None:
-    """A part of the name, whatever the case, the accents and the punctuation (`fold` is `title_key`)."""
-    return Condition(f"instr(fold({column}), fold(?)) > 0", (text.strip(),)) if text.strip() else None
+def _part(name: str, text: str, sql: str) -> Condition | None:
+    """A part of a name, whatever the case, the accents and the punctuation (`fold` is `title_key`)."""
+    if text and not title_key(text):
+        raise UsageError(f"{name} '{text}' has neither letters nor digits to look for")
+    return Condition(sql, (text,)) if text else None
 
 
 def _since(text: str) -> Condition | None:

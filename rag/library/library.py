@@ -10,11 +10,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from rag.errors import LibraryError, PaperNotFound
+from rag.errors import LibraryError, LibraryNotFound, PaperNotFound
 from rag.library.filters import Condition
 from rag.library.schema import (
     DATABASE,
@@ -28,16 +29,18 @@ from rag.library.schema import (
 )
 from rag.library.writer import Stored, Writer
 from rag.records import Paper, Passage, Sentence
+from rag.sources.identify import arxiv_of, doi_of, pmid_of
 from rag.text.clean import title_key
 from rag.vectors import Vectors
 
 _LOCK_POLL_SECONDS = 0.2
+_AT_ONCE = 500
 
 
 class Library:
     """A folder with the truth (`library.sqlite`) and what is derived from it (`chroma/`).
 
-    Safe to use from several threads and processes. `dimension` (of the vectors) is set by the first paper.
+    Safe to use from several threads and processes; a forked process opens its own.
     """
 
     def __init__(self, folder: Path, *, create: bool = True) -> None:
@@ -48,7 +51,7 @@ class Library:
         self._file_lock = FileLock(folder / "write.lock", thread_local=False)
         if not self._is_made():
             if not create:
-                raise LibraryError(f"no library in {folder}; footnote add PATH --library {folder} makes one")
+                raise LibraryNotFound(str(folder))
             self._create()
         self._check_version()
 
@@ -87,6 +90,7 @@ class Library:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.folder / DATABASE, isolation_level=None, timeout=30)
+            connection.create_function("file_name", 1, lambda path: Path(path).name, deterministic=True)
             connection.create_function("fold", 1, title_key, deterministic=True)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -116,7 +120,7 @@ class Library:
             except BaseException as error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error | OSError):
+                if isinstance(error, sqlite3.Error):
                     raise self._unwritable(error) from error
                 raise
 
@@ -154,10 +158,31 @@ class Library:
 
     # --- reading ---------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that this thread reads inside is of one moment, whatever others write meanwhile."""
+        connection = self._connection()
+        if connection.in_transaction:
+            yield
+            return
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")  # nothing was written; this only ends the reading
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection().execute(query, values).fetchall()
+        except (sqlite3.Error, UnicodeEncodeError) as error:
+            raise LibraryError(
+                f"the library {self.folder} cannot be read: {error}; restore a copy of that folder"
+            ) from error
+
     def meta(self, name: str) -> str:
         """A value of the library's own notes (`schema`, `digest`, `embedder`, …); empty when there is none."""
-        row = self._connection().execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return str(row[0]) if row else ""
+        rows = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else ""
 
     @property
     def digest(self) -> str:
@@ -165,44 +190,39 @@ class Library:
         return f"{int(self.meta('digest')):032x}"[:16]
 
     def __len__(self) -> int:
-        return int(self._connection().execute("SELECT count(*) FROM paper").fetchone()[0])
+        return int(self._rows("SELECT count(*) FROM paper")[0][0])
 
     def counts(self) -> dict[str, int]:
-        """Rows of each kind, those that Chroma lacks or has too many of included."""
+        """Rows of each kind."""
         queries = {
             "papers": "SELECT count(*) FROM paper",
             "without_abstract": "SELECT count(*) FROM paper WHERE abstract = ''",
             "passages": "SELECT count(*) FROM passage",
             "full_text": "SELECT count(*) FROM full_text",
-            "not_indexed": "SELECT count(*) FROM passage WHERE indexed = 0",
-            "not_unindexed": "SELECT count(*) FROM removed_passage",
         }
-        return {name: int(self._connection().execute(query).fetchone()[0]) for name, query in queries.items()}
+        return {name: int(self._rows(query)[0][0]) for name, query in queries.items()}
 
     def papers(self, condition: Condition | None = None) -> Iterator[Paper]:
-        """Papers in the order in which they were added."""
-        where, values = (condition.sql, condition.values) if condition else ("1", ())
-        query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE {where} ORDER BY key"
-        for row in self._connection().execute(query, values):
-            yield paper_of(row)
+        """Papers in the order in which they were added; those of `_AT_ONCE` at a time are held."""
+        keys = self.keys(condition)
+        for start in range(0, len(keys), _AT_ONCE):
+            some = self.papers_by_key(keys[start : start + _AT_ONCE])
+            yield from (some[key] for key in keys[start : start + _AT_ONCE] if key in some)
 
     def papers_by_key(self, keys: Iterable[int]) -> dict[int, Paper]:
         query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key IN (SELECT value FROM json_each(?))"
-        return {row[0]: paper_of(row) for row in self._connection().execute(query, (json_keys(keys),))}
+        return {row[0]: paper_of(row) for row in self._rows(query, (json_keys(keys),))}
 
     def find(self, name: str) -> Stored:
         """The paper that goes by an id, the unambiguous start of one, a DOI, an arXiv id or a PubMed id."""
         wanted = name.strip()
-        connection = self._connection()
-        by_identifier = "SELECT paper FROM identifier WHERE name IN (?, ?, ?)"
-        kinds = [f"{kind}:{wanted.lower()}" for kind in ("doi", "arxiv", "pmid")]
-        by_id = "SELECT key FROM paper WHERE id = ? OR key IN (" + by_identifier + ")"
-        keys = [row[0] for row in connection.execute(by_id, (wanted, *kinds))]
-        near: list[tuple[int, str]] = []
+        names = [f"doi:{doi_of(wanted)}", f"arxiv:{arxiv_of(wanted)}", f"pmid:{pmid_of(wanted)}"]
+        by_id = "SELECT key FROM paper WHERE id = ? OR key IN (SELECT paper FROM identifier WHERE name IN (?, ?, ?))"
+        keys = [row[0] for row in self._rows(by_id, (wanted.lower(), *names))]
+        near: list[tuple[Any, ...]] = []
         if not keys and wanted:
-            near = connection.execute(
-                "SELECT key, id FROM paper WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 6", (len(wanted), wanted)
-            ).fetchall()
+            by_start = "SELECT key, id FROM paper WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 6"
+            near = self._rows(by_start, (len(wanted), wanted.lower()))
             keys = [near[0][0]] if len(near) == 1 else []
         if not keys:
             raise PaperNotFound(name, tuple(row[1] for row in near))
@@ -212,7 +232,7 @@ class Library:
         """Row numbers of the papers, all or those that a filter lets through, in the order they were added."""
         where, values = (condition.sql, condition.values) if condition else ("1", ())
         query = f"SELECT key FROM paper WHERE {where} ORDER BY key"
-        return [row[0] for row in self._connection().execute(query, values)]
+        return [row[0] for row in self._rows(query, values)]
 
     def search_full_text(self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None) -> dict[int, float]:
         """BM25 scores (higher is better) of the best `k` papers that hold any of the terms, by row number.
@@ -226,13 +246,12 @@ class Library:
         values = () if allowed is None else (json_keys(allowed),)
         match = " OR ".join(f'"{term}"' for term in terms)
         query = f"SELECT rowid, -rank FROM full_text WHERE full_text MATCH ? {among} ORDER BY rank LIMIT ?"
-        return {row[0]: row[1] for row in self._connection().execute(query, (match, *values, k))}
+        return {row[0]: row[1] for row in self._rows(query, (match, *values, k))}
 
     def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
         """In how many papers each term occurs; a term that occurs nowhere has none."""
         query = "SELECT term, doc FROM full_text_terms WHERE term = ?"
-        rows = (self._connection().execute(query, (term,)).fetchone() for term in terms)
-        return {row[0]: row[1] for row in rows if row}
+        return dict(row for term in terms for row in self._rows(query, (term,)))
 
     def passages_of(self, keys: Iterable[int]) -> dict[int, list[tuple[int, Passage]]]:
         """For each paper, its passages with their row numbers."""
@@ -241,7 +260,7 @@ class Library:
             "WHERE passage.paper IN (SELECT value FROM json_each(?)) ORDER BY passage.key"
         )
         found: dict[int, list[tuple[int, Passage]]] = {}
-        for paper, key, paper_id, start, end in self._connection().execute(query, (json_keys(keys),)):
+        for paper, key, paper_id, start, end in self._rows(query, (json_keys(keys),)):
             found.setdefault(paper, []).append((key, passage_of(paper_id, start, end)))
         return found
 
@@ -249,14 +268,14 @@ class Library:
         """For each paper, the vectors of its passages, (passages, dimension), in order."""
         query = "SELECT paper, vector FROM passage WHERE paper IN (SELECT value FROM json_each(?)) ORDER BY passage.key"
         found: dict[int, list[Vectors]] = {}
-        for paper, vector in self._connection().execute(query, (json_keys(keys),)):
+        for paper, vector in self._rows(query, (json_keys(keys),)):
             found.setdefault(paper, []).append(from_blob(vector, 1)[0])
         return {paper: np.stack(vectors) for paper, vectors in found.items()}
 
     def vectors_of_passages(self, passage_keys: Sequence[int]) -> Vectors:
         """The vectors of these passages, (passages, dimension), in that order."""
         query = "SELECT key, vector FROM passage WHERE key IN (SELECT value FROM json_each(?))"
-        found = dict(self._connection().execute(query, (json_keys(passage_keys),)).fetchall())
+        found = dict(self._rows(query, (json_keys(passage_keys),)))
         return from_blob(b"".join(found[key] for key in passage_keys), len(passage_keys))
 
     def sentences_of(self, keys: Iterable[int]) -> dict[int, tuple[list[Sentence], Vectors]]:
@@ -266,7 +285,7 @@ class Library:
             "WHERE paper IN (SELECT value FROM json_each(?))"
         )
         found = {}
-        for key, paper_id, abstract, spans, vectors in self._connection().execute(query, (json_keys(keys),)):
+        for key, paper_id, abstract, spans, vectors in self._rows(query, (json_keys(keys),)):
             sentences = [Sentence(paper_id, start, end, abstract[start:end]) for start, end in json.loads(spans)]
             found[key] = (sentences, from_blob(vectors, len(sentences)))
         return found
@@ -277,7 +296,7 @@ class Library:
             "SELECT paper, json_array_length(spans), vectors FROM sentences "
             "WHERE paper IN (SELECT value FROM json_each(?))"
         )
-        rows = self._connection().execute(query, (json_keys(keys),))
+        rows = self._rows(query, (json_keys(keys),))
         return {key: from_blob(vectors, count) for key, count, vectors in rows}
 
     # --- what the index needs --------------------------------------------------------------------------
@@ -285,7 +304,7 @@ class Library:
     def is_indexed(self) -> bool:
         """Whether Chroma was told of every change."""
         query = "SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 0) OR EXISTS (SELECT 1 FROM removed_passage)"
-        return not self._connection().execute(query).fetchone()[0]
+        return not self._rows(query)[0][0]
 
     def pending(self, limit: int) -> tuple[list[tuple[int, str, int, int]], Vectors]:
         """Passages that Chroma lacks: (row number, paper id, start, end) and their vectors."""
@@ -293,24 +312,24 @@ class Library:
             'SELECT passage.key, id, start, "end", vector FROM passage JOIN paper ON paper.key = passage.paper '
             "WHERE indexed = 0 ORDER BY passage.key LIMIT ?"
         )
-        rows = self._connection().execute(query, (limit,)).fetchall()
+        rows = self._rows(query, (limit,))
         return [row[:4] for row in rows], from_blob(b"".join(row[4] for row in rows), len(rows))
 
     def removed(self) -> list[int]:
         """Row numbers of passages that Chroma may still hold and must not."""
-        return [row[0] for row in self._connection().execute("SELECT key FROM removed_passage")]
+        return [row[0] for row in self._rows("SELECT key FROM removed_passage")]
 
     def passage_owners(self, passage_keys: Iterable[int]) -> dict[int, int]:
         """The paper's row number for each passage's."""
         query = "SELECT key, paper FROM passage WHERE key IN (SELECT value FROM json_each(?))"
-        return dict(self._connection().execute(query, (json_keys(passage_keys),)).fetchall())
+        return dict(self._rows(query, (json_keys(passage_keys),)))
 
     def passage_keys(self, papers: Iterable[int] | None = None) -> list[int]:
         """Row numbers of all passages, or of those of some papers."""
         if papers is None:
-            return [row[0] for row in self._connection().execute("SELECT key FROM passage")]
+            return [row[0] for row in self._rows("SELECT key FROM passage")]
         query = "SELECT key FROM passage WHERE paper IN (SELECT value FROM json_each(?))"
-        return [row[0] for row in self._connection().execute(query, (json_keys(papers),))]
+        return [row[0] for row in self._rows(query, (json_keys(papers),))]
 
     def integrity(self) -> str:
         """What SQLite finds wrong with the file; empty when nothing is."""

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rag.config import DEFAULT_EMBEDDER
 from rag.errors import ModelUnavailable
 
-DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 # Enough of a weights file to tell two apart (its header lists every tensor), read in a millisecond.
 _FINGERPRINT_BYTES = 65_536
 

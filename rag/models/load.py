@@ -1,9 +1,12 @@
 """Embedding models: from a name to a model that runs."""
 
 import logging
+from pathlib import Path
 
+from rag.config import DEFAULT_EMBEDDER
+from rag.errors import ModelUnavailable
 from rag.models.embedder import Embedder
-from rag.models.files import DEFAULT_EMBEDDER, fingerprint, model_folder, pools_by_mean
+from rag.models.files import fingerprint, model_folder, pools_by_mean
 
 _LOG = logging.getLogger("footnote")
 
@@ -15,6 +18,13 @@ def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
     OpenVINO cannot take, in sentence-transformers. Raises `ModelUnavailable`.
     """
     folder = model_folder(name)
+    try:
+        return _loaded(name, folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelUnavailable(f"the embedding model '{name}' in {folder} does not load: {error}") from error
+
+
+def _loaded(name: str, folder: Path) -> Embedder:
     if pools_by_mean(folder):
         try:
             from rag.models.openvino_embedding import OpenVinoEmbedder

@@ -20,6 +20,7 @@ from rag.sources import bibtex, jsonfile, listing, markup, table, tagged, webpag
 from rag.sources.detect import format_of, why_not_text
 from rag.sources.paper import BrokenOff, Draft, Flaw, NotPapers, Unfit, paper_of
 from rag.sources.stream import Stream
+from rag.text.clean import path_text
 
 __all__ = ["FORMATS", "Source", "expand", "open_source"]
 
@@ -42,7 +43,7 @@ class Source:
     """An open file of papers. Iterating yields (record number, Paper or Rejection), numbers counting from 1."""
 
     def __init__(self, name: str, stream: Stream, format: str) -> None:  # noqa: A002 - the word of the command line
-        self.name = name
+        self.name = path_text(name)
         self.format = format
         self.size = stream.size
         self._stream = stream
@@ -151,6 +152,11 @@ def _expanded(name: str) -> list[Path | SourceError]:
     ]
 
 
+def _is_library(folder: Path) -> bool:
+    """Whether a folder is a library of ours, which is no source of papers."""
+    return (folder / "library.sqlite").exists() and (folder / "write.lock").exists()
+
+
 def _files_under(folder: Path) -> list[Path | SourceError]:
     """The regular files below a folder in the order of their names, hidden ones left out."""
     found: list[Path | SourceError] = []
@@ -159,7 +165,7 @@ def _files_under(folder: Path) -> list[Path | SourceError]:
         found.append(SourceError(str(error.filename), f"cannot be read: {error.strerror}"))
 
     for root, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_library(Path(root, name)))
         visible = (Path(root, name) for name in sorted(files) if not name.startswith("."))
         found.extend(path for path in visible if path.is_file())
     return found or [SourceError(str(folder), "no files in it")]

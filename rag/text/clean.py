@@ -6,6 +6,7 @@ invisible characters, no mark-up, no hyphenation at line ends, single spaces. La
 
 import html
 import html.entities
+import os
 import re
 import unicodedata
 
@@ -113,3 +114,8 @@ def title_key(title: str) -> str:
     """The title as it is compared between sources: letters and digits only, no case, no accents."""
     folded = unicodedata.normalize("NFKD", title).casefold().translate(_STROKES)
     return " ".join(re.findall(r"[^\W_]+", "".join(c for c in folded if not unicodedata.combining(c))))
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be shown and stored: bytes that are no UTF-8 become `�`."""
+    return os.fsencode(path).decode("utf-8", "replace")
