@@ -29,8 +29,8 @@ from rag.library.schema import (
 )
 from rag.library.writer import Stored, Writer
 from rag.records import Paper, Passage, Sentence
-from rag.sources.identify import arxiv_of, doi_of, pmid_of
 from rag.text.clean import title_key
+from rag.text.identify import arxiv_of, doi_of, pmid_of
 from rag.vectors import Vectors
 
 _LOCK_POLL_SECONDS = 0.2

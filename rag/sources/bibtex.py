@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rag.sources.identify import arxiv_of
 from rag.sources.latex import decode
 from rag.sources.paper import BrokenOff, Draft, Flaw
 from rag.sources.stream import Stream
+from rag.text.identify import arxiv_of
 
 MAX_SIZE = 64 * 1024 * 1024
 

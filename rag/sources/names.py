@@ -2,8 +2,8 @@
 
 import re
 
-from rag.sources.identify import plain
 from rag.text.clean import clean
+from rag.text.identify import plain
 
 _AND = re.compile(r"\s+(?:and|&)\s+")
 _INITIALS = re.compile(r"(?:[A-Z]\.?[\s-]?){1,4}")

@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass
 
 from rag.records import Paper
-from rag.sources.identify import (
+from rag.sources.names import author_names
+from rag.text.clean import clean
+from rag.text.identify import (
     arxiv_in_notes,
     arxiv_of,
     doi_in_url,
@@ -15,8 +17,6 @@ from rag.sources.identify import (
     web_address,
     year_of,
 )
-from rag.sources.names import author_names
-from rag.text.clean import clean
 
 MAX_TITLE = 2_000
 MAX_ABSTRACT = 100_000

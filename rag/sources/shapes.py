@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from rag.sources.identify import plain
 from rag.sources.paper import Draft
+from rag.text.identify import plain
 
 Record = dict[str, Any]
 

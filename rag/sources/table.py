@@ -5,9 +5,9 @@ import re
 from collections import deque
 from collections.abc import Iterator
 
-from rag.sources.identify import plain
 from rag.sources.paper import Draft, Flaw, NotPapers
 from rag.sources.stream import LINE_TOO_LONG, Stream
+from rag.text.identify import plain
 
 _MAX_CELL = 1_000_000  # author lists of large collaborations go beyond the csv module's 131,072
 _MAX_ROW = 2 * _MAX_CELL

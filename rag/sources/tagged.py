@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rag.sources.identify import plain
 from rag.sources.paper import Draft, Flaw
 from rag.sources.stream import LINE_TOO_LONG, MAX_LINE, Stream
+from rag.text.identify import plain
 
 _RIS_LINE = re.compile(r"([A-Z][A-Z0-9])  -\s?(.*)")
 _MEDLINE_LINE = re.compile(r"([A-Z][A-Z0-9]{1,3}) {0,2}-(?:\s(.*)|$)")

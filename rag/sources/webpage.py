@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from rag.sources.identify import arxiv_of
 from rag.sources.listing import Block, is_abstract, is_furniture, pair
 from rag.sources.paper import Draft, Flaw
 from rag.sources.stream import MAX_LINE, Stream
 from rag.text.clean import clean
+from rag.text.identify import arxiv_of
 
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4"})
 _IGNORED = frozenset("script style noscript template svg title nav footer form button select iframe textarea".split())
