@@ -13,7 +13,9 @@ def ui(
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="The port on 127.0.0.1.")] = 7860,
 ) -> None:
-    r"""Open the page on 127.0.0.1, for this machine only; the sample papers when there is no library yet.
+    r"""Open the page, for this machine only.
+
+    It listens on 127.0.0.1, and shows the sample papers when there is no library yet.
 
     \b
     footnote ui
