@@ -14,8 +14,8 @@ _LOG = logging.getLogger("footnote")
 def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
     """The model of that name: the packaged default, a folder, or a Hugging Face id that is on this machine.
 
-    Models that pool by the mean run in OpenVINO, several times as fast on a CPU; all others, and those that
-    OpenVINO cannot take, in sentence-transformers. Raises `ModelUnavailable`.
+    Models that pool by the mean run in OpenVINO; all others, and those that OpenVINO cannot take, in
+    sentence-transformers. Raises `ModelUnavailable`.
     """
     folder = model_folder(name)
     try:
