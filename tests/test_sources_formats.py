@@ -648,3 +648,11 @@ def test_xml_in_windows_letters_without_saying_so(tmp_path):
     path.write_bytes(PUBMED.split("?>", 1)[1].replace("Cold rings", "Zoë’s rings").encode("cp1252"))
     with open_source(path) as source:
         assert [paper.title for _, paper in source][1] == "Zoë’s rings."
+
+
+def test_a_tilde_in_a_bibtex_address_is_no_space(tmp_path):
+    path = tmp_path / "a.bib"
+    path.write_text("@misc{a, title={Dunes}, url={https://example.org/~brandt/dunes}}\n")
+    with open_source(path) as source:
+        ((_, paper),) = source
+    assert paper.url == "https://example.org/~brandt/dunes"

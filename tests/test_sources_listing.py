@@ -308,3 +308,16 @@ def test_an_ordinary_page_is_refused(read):
     (rejection,) = read(page(body), "page.html")
     assert rejection.record == 0
     assert rejection.why.startswith("no papers found in it")
+
+
+def test_a_small_page_may_have_a_title_that_starts_in_lower_case(tmp_path):
+    abstract = (
+        "Herons were counted on forty canals over two wet years. Numbers rose by a tenth in each of them, and fell "
+        "after the sluices had been shut for repairs in spring. The counts agree with the wardens' to three birds."
+    )
+    names = ["k-NN Counts of Herons", "Herons at Sluices", "wav2vec for Herons"]
+    path = tmp_path / "page.txt"
+    path.write_text("\n\n".join(f"{title}\n\n{abstract}" for title in names))
+    with open_source(path) as source:
+        titles = [paper.title for _, paper in source]
+    assert titles == names

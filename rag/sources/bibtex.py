@@ -104,12 +104,17 @@ def _draft(fields: Fields) -> Draft:
         authors=_authors(fields.get("author", "")),
         year=[fields.get("year"), fields.get("date")],
         venue=text("journal", "journaltitle", "booktitle", "school", "institution", "howpublished"),
-        url=text("url", "link"),
+        url=_address(fields.get("url") or fields.get("link", "")),
         doi=text("doi"),
         arxiv_id=eprint if archive == "arxiv" or (not archive and arxiv_of(eprint)) else fields.get("arxivid"),
         pmid=fields.get("pmid") or (eprint if archive in ("pubmed", "pmid") else None),
         notes=text("note"),
     )
+
+
+def _address(text: str) -> str:
+    """An address as it is: to LaTeX its `~` would be a space."""
+    return decode(text) if "\\" in text else text
 
 
 def _authors(text: str) -> object:

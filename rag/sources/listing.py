@@ -64,6 +64,7 @@ _AFTERWORD = re.compile(
     re.IGNORECASE,
 )
 _PERSON = re.compile(r"(?:[^\W\d_][\w.'’-]*\s+){1,4}[^\W\d_][\w'’.-]+")
+_LOWER_WORD = re.compile(r"[a-z]+(?=\s|$)")  # "k-NN", "mT5" and "wav2vec" begin titles, "and" does not
 _SECTION = re.compile(
     r"(?:\d[\d.]*\s+)?(?:abstract|introduction|background|related works?|methods?|materials and methods|results?|"
     r"discussion|conclusions?|references|acknowledge?ments?|appendix|contents|chapter .{1,20}|summary|overview|"
@@ -120,7 +121,7 @@ def _looks_like_paper(title: str, abstract: str) -> bool:
         is_title
         and is_prose
         and len(abstract) >= 150
-        and not title[:1].islower()
+        and not _LOWER_WORD.match(title)
         and bool(_SENTENCE_BREAK.search(abstract))
     )
 
