@@ -151,7 +151,7 @@ class Assistant:
             reading = read(retrieval, self.library, sentences)
             clock.lap("read")
             trace = Trace(
-                embedder=self.library.meta("embedder") or self._embedder_asked or self._default,
+                embedder=self._load_embedder().name,
                 language_model="none",
                 style="quote",
                 prompt_digest="",

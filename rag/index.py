@@ -37,6 +37,7 @@ class _Opened:
     lock: threading.RLock = field(default_factory=threading.RLock)
     client: Any = None
     collection: Any = None
+    identity: str = ""
     generation: str = ""
 
 
@@ -109,12 +110,13 @@ class PassageIndex:
 
     def _fresh_collection(self) -> Any:  # noqa: ANN401 - Chroma's types are its own affair
         """The collection as of the library's last change, opened again when another process made that."""
-        generation = self._library.meta(_GENERATION)
-        if self._opened.collection is not None and int(generation or 0) > int(self._opened.generation or 0):
+        # A library that was deleted and made anew in the same folder is another one.
+        identity, generation = self._library.meta("identity"), self._library.meta(_GENERATION)
+        if identity != self._opened.identity or int(generation or 0) > int(self._opened.generation or 0):
             self.close()
         if self._opened.collection is None:
             self._open()
-            self._opened.generation = generation
+            self._opened.identity, self._opened.generation = identity, generation
         return self._opened.collection
 
     def _open(self) -> None:

@@ -158,3 +158,14 @@ def test_a_model_changed_by_another_process_is_noticed(library_of):
     Assistant(Library(assistant.library.folder), OtherEmbedder())._embed_again(OtherEmbedder(), None)
     with pytest.raises(EmbedderMismatch):
         assistant.search("owl")
+
+
+def test_a_library_made_anew_in_the_same_folder_has_an_index_of_its_own(library_of):
+    first = library_of(0, 20)
+    first.search("owl")
+    shutil.rmtree(first.library.folder)
+    second = library_of(100, 130)
+    assert {hit.paper.source for hit in second.search("owl")} == {"100-130.jsonl"}
+    second._index.close()
+    assert second._index.keys() == set(second.library.passage_keys())
+    assert len(second._index.keys()) == 30

@@ -72,7 +72,8 @@ class Library:
                 if not self._is_made():
                     connection = self._connection()
                     connection.execute("PRAGMA journal_mode = WAL")
-                    notes = f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0');"
+                    notes = f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0'), "
+                    notes += "('identity', hex(randomblob(8)));"
                     connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {notes} COMMIT;")
         except (OSError, sqlite3.Error) as error:
             raise LibraryError(f"cannot make a library in {self.folder}: {error}") from error
