@@ -7,7 +7,10 @@ FootnoteError
 │   ├── LibraryNotFound     there is none in the folder
 │   ├── EmbedderMismatch    made with another embedding model
 │   └── PaperNotFound       no paper goes by that name
-└── ModelUnavailable    a model that is not there or does not load
+└── ModelError          a model that cannot be used
+    ├── ModelUnavailable    it is not there or does not load
+    ├── ModelFailed         it broke off while it worked
+    └── ModelTooSlow        it did not end within its time
 
 Anything else that escapes is a bug and keeps its traceback.
 """
@@ -81,5 +84,33 @@ class PaperNotFound(LibraryError):
         return f"no paper '{self.name}' in the library{hint}"
 
 
-class ModelUnavailable(FootnoteError):
+class ModelError(FootnoteError):
+    """A model that cannot be used; where sentences can be quoted, an answer comes without it."""
+
+
+class ModelUnavailable(ModelError):
     """A model that is not there or does not load."""
+
+
+class ModelFailed(ModelError):
+    """A model that broke off while it worked."""
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(model, why)
+        self.model = model
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"the language model '{self.model}' failed: {self.why}"
+
+
+class ModelTooSlow(ModelError):
+    """A model that did not end within its time."""
+
+    def __init__(self, model: str, seconds: float) -> None:
+        super().__init__(model, seconds)
+        self.model = model
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"the language model '{self.model}' took longer than {self.seconds:g} s"

@@ -96,7 +96,8 @@ class Evidence:
     """A sentence judged by how well it bears on the question, and what the score was made of.
 
     `similarity` to the question, the weighted share of the question's `words` in it, and `found`, the score of its
-    paper, are in 0..1.
+    paper, are in 0..1. `likelihood` is how much likelier the language model finds the question after it than alone,
+    in nats per token; None when no model read it.
     """
 
     sentence: Sentence
@@ -105,6 +106,7 @@ class Evidence:
     similarity: float
     words: float
     found: float
+    likelihood: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +122,27 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One sentence of an answer, and the numbers of the citations that carry it."""
+    """One sentence of an answer, and the numbers of the citations that carry it.
+
+    `note` says when the language model wrote something else here, and why that was not kept.
+    """
 
     text: str
     kind: Literal["quote", "written"]
     citations: tuple[int, ...]
     supported: bool
     score: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
     """How an answer came about, so that it can be repeated and compared.
 
+    `style` is the one that was used, `settings` are those that were asked for (style, sentences, filters). `reader`
+    and `language_model` name the models that ranked the sentences and that wrote, `none` where none did. `read_as` is
+    the stand-alone form of a question that leaned on earlier ones. `fallback` says which part did not work and what
+    was done instead. `left_out` are ids of papers whose evidence did not fit into the model's context.
     Seconds are wall-clock, per stage; signals are what the confidence was made of.
     """
 
@@ -141,13 +151,20 @@ class Trace:
     style: str
     prompt_digest: str
     library_digest: str
+    reader: str = "none"
+    read_as: str = ""
+    fallback: str = ""
+    left_out: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     signals: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_dict(self) -> dict[str, Any]:
-        names = ("embedder", "language_model", "style", "prompt_digest", "library_digest")
-        return {name: getattr(self, name) for name in names} | {
+        names = ("embedder", "reader", "language_model", "style", "prompt_digest", "library_digest")
+        return {name: getattr(self, name) for name in (*names, "read_as", "fallback")} | {
+            "left_out": list(self.left_out),
+            "settings": dict(self.settings),
             "signals": {name: round(value, 4) for name, value in self.signals.items()},
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
             "tokens": dict(self.tokens),

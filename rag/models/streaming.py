@@ -1,0 +1,69 @@
+"""A generation that blocks, run in a thread of its own, so that its text can be had piece by piece and be stopped."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from rag.errors import FootnoteError, ModelFailed, ModelTooSlow
+from rag.models.language import Limits
+
+# How soon a stop is noticed while no piece comes, in seconds.
+_POLL = 0.05
+_END = object()
+
+Emit = Callable[[str], bool]
+
+
+def stream_from_thread(
+    name: str, generate: Callable[[Emit], None], limits: Limits, stop: threading.Event, on_end: Callable[[], None]
+) -> Iterator[str]:
+    """The pieces that `generate` emits. `emit(piece)` says whether to go on; `on_end` is called when nobody listens.
+
+    `generate` may be stuck inside a library when the listener leaves: the thread is left to end by itself, and
+    `on_end` can close what it waits for. Raises `ModelFailed` or `ModelTooSlow`, naming the model.
+    """
+    pieces: queue.SimpleQueue[object] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def emit(piece: str) -> bool:
+        if not left.is_set():
+            pieces.put(piece)
+        return not left.is_set()
+
+    def work() -> None:
+        try:
+            if not left.is_set():
+                generate(emit)
+            pieces.put(_END)
+        except Exception as error:  # noqa: BLE001 - whatever a model's library raises is told to the listener
+            pieces.put(error)
+
+    threading.Thread(target=work, name=f"footnote: {name}", daemon=True).start()
+    try:
+        yield from _listen(name, pieces, limits, stop)
+    finally:
+        left.set()
+        on_end()
+
+
+def _listen(
+    name: str, pieces: "queue.SimpleQueue[object]", limits: Limits, stop: threading.Event
+) -> Iterator[str]:
+    deadline = time.monotonic() + limits.seconds
+    while not stop.is_set():
+        try:
+            piece = pieces.get(timeout=_POLL)
+        except queue.Empty:
+            if time.monotonic() > deadline:
+                raise ModelTooSlow(name, limits.seconds) from None
+            continue
+        if piece is _END:
+            return
+        if isinstance(piece, FootnoteError):
+            raise piece
+        if isinstance(piece, Exception):
+            raise ModelFailed(name, f"{type(piece).__name__}: {piece}") from piece
+        if time.monotonic() > deadline:
+            raise ModelTooSlow(name, limits.seconds)
+        yield str(piece)
