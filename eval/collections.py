@@ -54,7 +54,7 @@ def build_library(folder: Path, documents: Iterable[tuple[str, str, str]]) -> tu
     """A library of (document id, title, text) and the document's id for each paper's.
 
     Every document gets a number as its PubMed id, so that two with one title stay two. A library that is
-    already in `folder` is used again.
+    already in `folder` is used again. No language model reads, for that would take a second for each question.
     """
     folder.mkdir(parents=True, exist_ok=True)
     document_of = {}
@@ -63,6 +63,6 @@ def build_library(folder: Path, documents: Iterable[tuple[str, str, str]]) -> tu
             document_of[str(number)] = document
             row = {"title": title or "Untitled", "abstract": text, "pmid": str(number)}
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-    assistant = Assistant.open(folder / "library")
+    assistant = Assistant.open(folder / "library", language_model="none")
     assistant.add(folder / "corpus.jsonl")
     return assistant, {paper.id: document_of[paper.pmid] for paper in assistant.papers()}

@@ -1,6 +1,8 @@
-"""Metrics as pure functions of a ranking and its judgments."""
+"""Metrics as pure functions: of a ranking and its judgments, of an answer and what was expected of it."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -50,3 +52,38 @@ def _mean_ranks(ordered: Sequence[float]) -> list[float]:
         count = len(list(tied))
         ranks += [len(ranks) + (count + 1) / 2] * count
     return ranks
+
+
+_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|%")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+
+
+def fact_found(text: str, alternatives: Sequence[str], numbers: Sequence[str]) -> bool:
+    """Whether an alternative stands in the text as whole words, and every number does, too.
+
+    Case and punctuation do not count, and numbers are whole: 58 is in "58x", not in "158" or "5.8".
+    """
+    tokens = _tokens(text)
+    spaced = f" {' '.join(tokens)} "
+    numbers_there = all(f" {' '.join(_tokens(number))} " in spaced for number in numbers)
+    return numbers_there and any(f" {' '.join(_tokens(one))} " in spaced for one in alternatives)
+
+
+def _tokens(text: str) -> list[str]:
+    return _TOKEN.findall(_THOUSANDS.sub("", unicodedata.normalize("NFKC", text)).casefold())
+
+
+def group_recall(cited: Sequence[str], gold: Sequence[Sequence[str]]) -> float:
+    """Share of the gold groups of which a paper is cited; 0 without gold."""
+    return sum(bool(set(group) & set(cited)) for group in gold) / len(gold) if gold else 0.0
+
+
+def group_precision(cited: Sequence[str], gold: Sequence[Sequence[str]]) -> float:
+    """Share of the distinct papers cited that are in some gold group; 0 when none is cited."""
+    papers = set(cited)
+    return len(papers & {name for group in gold for name in group}) / len(papers) if papers else 0.0
+
+
+def harmonic_mean(one: float, other: float) -> float:
+    """0 when either is."""
+    return 2 * one * other / (one + other) if one > 0 and other > 0 else 0.0

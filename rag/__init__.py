@@ -6,6 +6,7 @@
 >>> print(assistant.ask("Which papers shrink the KV cache?"))   # doctest: +SKIP
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from rag.errors import (
@@ -13,6 +14,9 @@ from rag.errors import (
     FootnoteError,
     LibraryError,
     LibraryNotFound,
+    ModelError,
+    ModelFailed,
+    ModelTooSlow,
     ModelUnavailable,
     PaperNotFound,
     SourceError,
@@ -35,7 +39,11 @@ from rag.records import (
 
 if TYPE_CHECKING:
     from rag.assistant import Assistant
+    from rag.chat import Conversation
     from rag.library import Library
+    from rag.models import load_language_model
+    from rag.read import SentenceWeights
+    from rag.verify import LexicalVerifier, Source, Support
 
 __all__ = [
     "AddReport",
@@ -43,36 +51,51 @@ __all__ = [
     "Assistant",
     "Citation",
     "Claim",
+    "Conversation",
     "EmbedderMismatch",
     "Evidence",
     "Filters",
     "FootnoteError",
     "Hit",
+    "LexicalVerifier",
     "Library",
     "LibraryError",
     "LibraryNotFound",
+    "ModelError",
+    "ModelFailed",
+    "ModelTooSlow",
     "ModelUnavailable",
     "Paper",
     "PaperNotFound",
     "Passage",
     "Rejection",
     "Sentence",
+    "SentenceWeights",
+    "Source",
     "SourceError",
+    "Support",
     "Trace",
     "UsageError",
+    "load_language_model",
 ]
 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, whichever was asked for
-    """Import the assistant and the library when they are first used, so that `import rag` costs nothing."""
-    if name == "Assistant":
-        from rag.assistant import Assistant
+# Imported when they are first used, so that `import rag` costs nothing.
+_LAZY = {
+    "Assistant": "rag.assistant",
+    "Conversation": "rag.chat",
+    "LexicalVerifier": "rag.verify",
+    "Library": "rag.library",
+    "SentenceWeights": "rag.read",
+    "Source": "rag.verify",
+    "Support": "rag.verify",
+    "load_language_model": "rag.models",
+}
 
-        return Assistant
-    if name == "Library":
-        from rag.library import Library
 
-        return Library
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever was asked for
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'rag' has no attribute '{name}'")

@@ -3,27 +3,30 @@
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.add import BATCH, Adder, Record, embed_papers
+from rag.answering import Answering, Found, Request
+from rag.chat import Conversation
 from rag.config import cache_folder, load_settings, user_path
 from rag.errors import EmbedderMismatch, SourceError, UsageError
 from rag.index import PassageIndex
 from rag.library import Library, parse_filters
 from rag.models import Embedder, load_embedder
-from rag.read import read, weigh
-from rag.records import AddReport, Answer, Evidence, Filters, Hit, Paper, Rejection, Trace
+from rag.models.language import LanguageModel
+from rag.read import SentenceWeights
+from rag.records import AddReport, Answer, Claim, Evidence, Filters, Hit, Paper, Rejection
 from rag.retrieve import Retriever
+from rag.roles import Roles
 from rag.sample import sample_file
 from rag.sources import expand, open_source
 from rag.text.clean import path_text
-from rag.write import answer
+from rag.write import text_of
 
 if TYPE_CHECKING:
-    from rag.llama import FootnoteQueryEngine, FootnoteRetriever
+    from rag.llama import AnyLLM, FootnoteLLM, FootnoteQueryEngine, FootnoteRetriever
 
 # Longer questions are pasted papers; they would only be cut off by the model.
 LONGEST_QUESTION = 2_000
@@ -36,22 +39,42 @@ Progress = Callable[[int, int, int], None]
 class Assistant:
     """Ask one library. Open it with `Assistant.open`; it is safe to use from several threads."""
 
-    def __init__(self, library: Library, embedder: str | Embedder = "") -> None:
-        """Serve a library with an embedding model, given by name or loaded; by default the library's own."""
+    def __init__(
+        self,
+        library: Library,
+        embedder: str | Embedder = "",
+        language_model: "str | LanguageModel | AnyLLM" = "",
+        weights: SentenceWeights | None = None,
+    ) -> None:
+        """Serve a library with an embedding model and a language model, given by name or loaded.
+
+        By default they are the library's own and the one of the settings. `weights` choose the sentences; others than
+        the fitted ones are for experiments.
+        """
+        settings = load_settings()
         self.library = library
         self._index = PassageIndex(library)
         self._embedder = None if isinstance(embedder, str) else embedder
         self._embedder_asked = embedder if isinstance(embedder, str) else embedder.name
-        self._default = load_settings().embedder
+        self._default = settings.embedder
         self._loading = threading.Lock()
         self._adder = Adder(library, self._index, self._load_embedder)
         self._retriever = Retriever(library, self._index, self._load_embedder)
+        self._roles = Roles(language_model or settings.language_model, settings.nli_model)
+        self._answering = Answering(library, self._retriever, self._roles, weights or SentenceWeights())
 
     @classmethod
     def open(
-        cls, library: str | os.PathLike[str] | None = None, *, embedder: str = "", create: bool = True
+        cls,
+        library: str | os.PathLike[str] | None = None,
+        *,
+        embedder: str = "",
+        language_model: "str | LanguageModel | AnyLLM" = "",
+        create: bool = True,
     ) -> "Assistant":
         """Open the library in a folder, by default the user's own; make it when it is not there and `create` allows.
+
+        `language_model`: `embedded`, `none`, a folder, a Hugging Face id on this machine, or a server's address.
 
         Raises `LibraryError`, and `EmbedderMismatch` when the library was made with another embedding model.
         """
@@ -60,7 +83,7 @@ class Assistant:
         made_with = opened.meta("embedder")
         if embedder and made_with and embedder != made_with:
             raise EmbedderMismatch(made_with, embedder)
-        return cls(opened, embedder)
+        return cls(opened, embedder, language_model)
 
     @classmethod
     def sample(cls) -> "Assistant":
@@ -138,34 +161,24 @@ class Assistant:
         with self._reading():
             return list(self._retriever.retrieve(_checked(query), k, _filters(filters)).hits)
 
-    def ask(self, question: str, *, sentences: int | None = None, **filters: str) -> Answer:
+    def ask(self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str) -> Answer:
         """Answer from the library, each sentence with its footnote; filters as in `search`.
 
-        At most so many `sentences`: 3 by default, 5 when the question asks for several papers.
+        At most so many `sentences` are quoted: 3 by default, 5 when the question asks for several papers. `style` is
+        `quote` for literal sentences, `write` for the language model's own, checked, or `auto`: written by a model
+        that proved able to, else quoted.
         """
-        asked, wanted = _checked(question), _filters(filters)
-        clock = _Clock()
+        request = Request(_checked(question), _filters(filters), sentences, style)
+        *_, answer = self._answering.stream(self._find(request), threading.Event())
+        return _whole(answer)
+
+    def _find(self, request: Request) -> Found:
         with self._reading():
-            retrieval = self._retriever.retrieve(asked, filters=wanted)
-            clock.lap("retrieve")
-            reading = read(retrieval, self.library, sentences)
-            clock.lap("read")
-            trace = Trace(
-                embedder=self._load_embedder().name,
-                language_model="none",
-                style="quote",
-                prompt_digest="",
-                library_digest=self.library.digest,
-                signals={name: getattr(reading.signals, name) for name in reading.signals.__slots__},
-                seconds=clock.laps,
-            )
-        return answer(retrieval, reading, bool(wanted), trace)
+            return self._answering.find(request, self._load_embedder().name)
 
     def evidence(self, question: str, k: int = 16, **filters: str) -> list[Evidence]:
         """The `k` sentences that bear most on a question, best first, whether or not they answer it."""
-        with self._reading():
-            retrieval = self._retriever.retrieve(_checked(question), filters=_filters(filters))
-            return weigh(retrieval, self.library)[:k]
+        return list(self._find(Request(_checked(question), _filters(filters))).reading.considered[:k])
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -175,16 +188,30 @@ class Assistant:
         with self.library.reading():
             yield
 
-    def stream(self, question: str, **options: Any) -> Iterator[str | Answer]:  # noqa: ANN401 - as `ask` takes them
-        """The answer's text piece by piece, and at the end the `Answer`; options as in `ask`."""
-        whole = self.ask(question, **options)
-        if whole.abstained:
-            yield whole.text
-        else:
-            for number, claim in enumerate(whole.claims):
-                marks = "".join(f" [{citation}]" for citation in claim.citations)
-                yield (" " if number else "") + f"“{claim.text}”{marks}"
-        yield whole
+    def stream(
+        self,
+        question: str,
+        *,
+        sentences: int | None = None,
+        style: str = "auto",
+        stop: threading.Event | None = None,
+        **filters: str,
+    ) -> Iterator[str | Answer]:
+        """The answer's text piece by piece, as sentences are finished, and at the end the `Answer`.
+
+        Options as in `ask`. Once `stop` is set, or the iterator closed, the language model is free within a second.
+        """
+        request = Request(_checked(question), _filters(filters), sentences, style)
+        yield from in_pieces(self._answering.stream(self._find(request), stop or threading.Event()))
+
+    def chat(self, **filters: str) -> Conversation:
+        """A conversation, in which a question may lean on the ones before; filters as in `search`."""
+
+        def ask(request: Request, stop: threading.Event) -> Iterator[str | Answer]:
+            _checked(request.question)
+            return in_pieces(self._answering.stream(self._find(request), stop))
+
+        return Conversation(ask, _filters(filters))
 
     # --- the index -----------------------------------------------------------------------------------------
 
@@ -216,6 +243,12 @@ class Assistant:
 
         return FootnoteRetriever(lambda question: self.search(question, k, **filters))
 
+    def as_llm(self) -> "FootnoteLLM":
+        """The language model of this assistant as a llama-index `LLM`. Raises `ModelUnavailable`."""
+        from rag.llama import FootnoteLLM
+
+        return FootnoteLLM(model=self._roles.language_model())
+
     def as_query_engine(self, **options: Any) -> "FootnoteQueryEngine":  # noqa: ANN401 - as `ask` takes them
         """The assistant as a llama-index query engine; options as in `ask`."""
         from rag.llama import FootnoteQueryEngine
@@ -223,17 +256,22 @@ class Assistant:
         return FootnoteQueryEngine(ask=lambda question: self.ask(question, **options))
 
 
-class _Clock:
-    """Seconds per stage."""
+def in_pieces(claims: Iterator[Claim | Answer]) -> Iterator[str | Answer]:
+    """Claims as pieces of text, and the answer last: joined, the pieces are the answer's text."""
+    begun = False
+    for one in claims:
+        if isinstance(one, Claim):
+            yield (" " if begun else "") + text_of(one)
+            begun = True
+        else:
+            if one.abstained:
+                yield one.text
+            yield one
 
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = now - self._last
-        self._last = now
+def _whole(answer: Claim | Answer) -> Answer:
+    assert isinstance(answer, Answer), "the answer comes last"  # noqa: S101 - tells the type checker
+    return answer
 
 
 def _filters(named: dict[str, str]) -> Filters:

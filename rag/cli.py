@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import warnings
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,7 @@ from rag.errors import FootnoteError, UsageError
 
 if TYPE_CHECKING:
     from rag.assistant import Assistant
-    from rag.records import AddReport, Paper
+    from rag.records import AddReport, Answer, Paper
 
 # What typer makes of Ctrl-C: 128 and the number of the signal.
 _INTERRUPTED = 130
@@ -54,6 +55,9 @@ LibraryOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="The language model for this run, as the setting names it.")
+]
 YearOption = Annotated[str, typer.Option(metavar="YEAR", help="2023, '>=2023', '<2020' or 2019-2022.")]
 VenueOption = Annotated[str, typer.Option(metavar="TEXT", help="Part of the venue's name.")]
 AuthorOption = Annotated[str, typer.Option(metavar="TEXT", help="Part of an author's name.")]
@@ -107,26 +111,92 @@ def ask(
     sentences: Annotated[
         int | None, typer.Option(min=1, max=20, metavar="N", help="At most so many sentences; 3, or 5 for a list.")
     ] = None,
+    style: Annotated[
+        str, typer.Option(metavar="STYLE", help="quote, write, or auto: written by a model that proved able to.")
+    ] = "auto",
+    model: ModelOption = "",
+    format: Annotated[
+        str,
+        typer.Option("--format", "-f", metavar="NAME", help="text, markdown, pandoc, bibtex, ris, csl-json or json."),
+    ] = "text",
     as_json: JsonOption = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown with footnotes.")] = False,
 ) -> None:
     r"""Answer a question, each sentence of it with its footnote.
+
+    Pandoc's Markdown holds its references: pandoc --citeproc makes a document of it. BibTeX, RIS and CSL-JSON are the
+    papers cited.
 
     \b
     footnote ask "Which papers shrink the KV cache, and by how much?"
     footnote ask "What helps against forgetting?" --year ">=2022" --sentences 5
-    footnote ask "Does FP8 beat INT8?" --markdown > note.md
+    footnote ask "Does FP8 beat INT8?" --format markdown > note.md
+    footnote ask "Does FP8 beat INT8?" --format bibtex > cited.bib
     """
     filters = {"year": year, "venue": venue, "author": author, "source": source, "added_since": added_since}
-    answer = _open(library, create=False).ask(question, sentences=sentences, **filters)
-    if as_json:
-        typer.echo(answer.to_json())
-    elif as_markdown:
-        typer.echo(answer.to_markdown(), nl=False)
-    else:
-        from rag.terminal import render_answer
+    form = _answer_format(format, as_json)
+    answer = _open(library, create=False, model=model).ask(question, sentences=sentences, style=style, **filters)
+    _print_answer(answer, form)
 
-        typer.echo(render_answer(answer))
+
+@app.command()
+def replay(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What ask --json printed; - is standard input.")],
+    library: LibraryOption = None,
+    model: ModelOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    r"""Ask the question of a saved answer again; tell what changed.
+
+    It ends with 0 when nothing did, else with 1. The library may have grown, a model or a prompt be another.
+
+    \b
+    footnote ask "Does FP8 beat INT8?" --json > answer.json
+    footnote replay answer.json
+    """
+    from rag.replay import read_answer
+    from rag.replay import replay as ask_again
+
+    saved = read_answer(_read(file), file)
+    result = ask_again(_open(library, create=False, model=model), saved)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        typer.echo("\n".join(map(str, result.changes)) or "nothing changed")
+    raise typer.Exit(0 if result.same else 1)
+
+
+@app.command()
+def chat(
+    library: LibraryOption = None,
+    year: YearOption = "",
+    venue: VenueOption = "",
+    author: AuthorOption = "",
+    source: SourceOption = "",
+    added_since: SinceOption = "",
+    sentences: Annotated[
+        int | None, typer.Option(min=1, max=20, metavar="N", help="At most so many sentences; 3, or 5 for a list.")
+    ] = None,
+    style: Annotated[
+        str, typer.Option(metavar="STYLE", help="quote, write, or auto: written by a model that proved able to.")
+    ] = "auto",
+    model: ModelOption = "",
+) -> None:
+    r"""Ask one question after the other; each may lean on the ones before.
+
+    /help shows what else can be said. From a pipe, each line is a question.
+
+    \b
+    footnote chat
+    footnote chat --year ">=2023" --style quote
+    footnote chat < questions.txt
+    """
+    from rag.terminal import Talk, typed_lines
+
+    filters = {"year": year, "venue": venue, "author": author, "source": source, "added_since": added_since}
+    assistant = _open(library, create=False, model=model)
+    write = partial(typer.echo, nl=False)
+    talk = Talk(partial(assistant.chat, **filters), write, _say, sentences=sentences, style=style)
+    raise typer.Exit(1 if talk.run(typed_lines()) else 0)
 
 
 @app.command()
@@ -364,10 +434,37 @@ def main() -> None:
         raise
 
 
-def _open(library: Path | None, *, create: bool = True) -> "Assistant":
+def _open(library: Path | None, *, create: bool = True, model: str = "") -> "Assistant":
     from rag.assistant import Assistant
 
-    return Assistant.open(library, create=create)
+    return Assistant.open(library, language_model=model, create=create)
+
+
+def _read(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise FootnoteError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _answer_format(name: str, as_json: bool) -> str:
+    from rag.export import ANSWER_FORMATS
+
+    known = ("text", *ANSWER_FORMATS)
+    if name not in known:
+        raise UsageError(f"no format is called '{name}'; there are: {', '.join(known)}")
+    if as_json and name not in ("text", "json"):
+        raise UsageError("say --json or --format, not both")
+    return "json" if as_json else name
+
+
+def _print_answer(answer: "Answer", form: str) -> None:
+    from rag.export import export_answer
+    from rag.terminal import render_answer
+
+    typer.echo(render_answer(answer) + "\n" if form == "text" else export_answer(answer, form), nl=False)
+    if answer.abstained and form in ("bibtex", "ris", "csl-json"):
+        _say(f"{answer.text} So no paper is cited.")
 
 
 def _say(message: str) -> None:

@@ -1,7 +1,7 @@
 """Where things lie on this machine, and the few settings a user can make.
 
 Settings come from, the later over the earlier: defaults, `config.toml` in the user's configuration folder,
-environment variables (`FOOTNOTE_LIBRARY`, `FOOTNOTE_EMBEDDER`), options of a command.
+environment variables (`FOOTNOTE_LIBRARY`, `FOOTNOTE_LANGUAGE_MODEL`, …), options of a command.
 """
 
 import difflib
@@ -16,15 +16,23 @@ import platformdirs
 from rag.errors import FootnoteError, UsageError
 
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
+DEFAULT_LANGUAGE_MODEL = "embedded"
 _APP = "footnote"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`library`: the folder asked when none is named. `embedder`: the model that new libraries are made with."""
+    """What a user can set.
+
+    `library`: the folder asked when none is named. `embedder`: the model that new libraries are made with.
+    `language_model`: `embedded`, `none`, a folder, a Hugging Face id on this machine, or a server's address.
+    `nli_model`: a cross-encoder for natural language inference that helps to check what was written; none by default.
+    """
 
     library: str = ""
     embedder: str = DEFAULT_EMBEDDER
+    language_model: str = DEFAULT_LANGUAGE_MODEL
+    nli_model: str = ""
 
     @property
     def library_folder(self) -> Path:

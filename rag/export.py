@@ -1,14 +1,19 @@
-"""Papers for other programs: Markdown, BibTeX, RIS, CSL-JSON, and JSON Lines that `footnote add` reads back."""
+"""Papers and answers for other programs.
+
+Papers: Markdown, BibTeX, RIS, CSL-JSON, and JSON Lines that `footnote add` reads back. Answers: Markdown with
+footnotes or with Pandoc's citations, JSON, and the papers that they cite in the three formats of reference managers.
+"""
 
 import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 from urllib.parse import quote
 
 from rag.errors import UsageError
-from rag.records import Paper, markdown_text, paper_dict
+from rag.records import Answer, Claim, Paper, markdown_text, paper_dict
 from rag.text.clean import title_key
 
 _CITEKEY_STOP = frozenset("a an the on of for in to and with by from at is are towards toward".split())
@@ -27,6 +32,9 @@ _LATEX_ESCAPES = {char: f"\\{char}" for char in "%&#_${}"} | {
     "^": r"{\textasciicircum}",
     "~": r"{\textasciitilde}",
 }
+# What Pandoc's Markdown reads as mark-up or sets otherwise: quotation marks, "--" and "..." too.
+_PANDOC_ACTIVE = re.compile(r"[\\`*_{}\[\]<>#|!@$^~&'\"]|(?<=-)-|(?<=\.)\.|^[-+:%=(]")
+_PANDOC_LIST = re.compile(r"^((?:\\\()?[A-Za-z\d]+)([.)])")
 
 
 def export_papers(papers: Iterable[Paper], format: str) -> str:  # noqa: A002 - the word users know
@@ -245,10 +253,89 @@ def _csl_name(author: str) -> dict[str, str]:
     return {part: value for part, value in parts.items() if value}
 
 
+def export_answer(answer: Answer, format: str) -> str:  # noqa: A002 - the word users know
+    """The answer in one of `ANSWER_FORMATS`, as text that ends with its line.
+
+    `bibtex`, `ris` and `csl-json` hold the papers that it cites, in the order of their footnotes; none where the
+    library does not say. Their keys are those that `pandoc` cites with.
+    """
+    if format not in ANSWER_FORMATS:
+        raise UsageError(f"no format is called '{format}'; there are: {', '.join(ANSWER_FORMATS)}")
+    return ANSWER_FORMATS[format](answer)
+
+
+def _cited(answer: Answer) -> list[Paper]:
+    """The papers behind the footnotes, each once."""
+    return list(dict.fromkeys(citation.paper for citation in answer.citations))
+
+
+def _pandoc(answer: Answer) -> str:
+    """Markdown for `pandoc --citeproc`: the one file holds the text and, as metadata, what it cites.
+
+    Each reference is a line of JSON, which is YAML too. Pandoc reads what it holds as Markdown, like the text.
+    """
+    papers = _cited(answer)
+    keys = dict(zip(papers, citekeys(papers), strict=True))
+    parts = [f"**{_pandoc_text(answer.question)}**", _pandoc_body(answer, keys)]
+    if retracted := "; ".join(f"@{key}" for paper, key in keys.items() if paper.retracted):
+        parts.append(f"**Retracted:** [{retracted}].")
+    if keys:
+        parts.append("\n".join(["---", "references:", *starmap(_pandoc_reference, keys.items()), "---"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _pandoc_body(answer: Answer, keys: dict[Paper, str]) -> str:
+    if answer.abstained:
+        nearest = "\n".join(f"- *{_pandoc_text(hit.paper.title)}*" for hit in answer.hits)
+        return _pandoc_text(answer.text) + (f"\n\n{nearest}" if nearest else "")
+    numbered = {citation.number: keys[citation.paper] for citation in answer.citations}
+    return " ".join(_pandoc_claim(claim, numbered) for claim in answer.claims)
+
+
+def _pandoc_claim(claim: Claim, keys: dict[int, str]) -> str:
+    """A quotation stays whole in its quotation marks; a written sentence gives its full stop to the citation."""
+    cited = "; ".join(dict.fromkeys(f"@{keys[number]}" for number in claim.citations))
+    mark = f" [{cited}]" if cited else ""
+    if claim.kind == "quote":
+        return f"“{_pandoc_text(claim.text)}”{mark}"
+    text, stop = claim.text, ""
+    if text.endswith(".") and not text.endswith(".."):
+        text, stop = text[:-1], "."
+    return f"{_pandoc_text(text)}{mark}{stop}"
+
+
+def _pandoc_reference(paper: Paper, key: str) -> str:
+    item = {name: value for name, value in _csl_item(paper, key).items() if name not in ("abstract", "note")}
+    return "- " + json.dumps(_pandoc_value(item), ensure_ascii=False)
+
+
+def _pandoc_value(value: Any) -> Any:  # noqa: ANN401 - what a CSL item holds: texts, numbers, lists and mappings of them
+    if isinstance(value, str):
+        return _pandoc_text(value)
+    if isinstance(value, list):
+        return [_pandoc_value(one) for one in value]
+    return {name: _pandoc_value(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def _pandoc_text(text: str) -> str:
+    """Text of strangers as text: Pandoc shows it character for character, formulas, citations and quotation marks."""
+    one_line = " ".join(text.split())
+    return _PANDOC_LIST.sub(r"\1\\\2", _PANDOC_ACTIVE.sub(r"\\\g<0>", one_line))
+
+
 FORMATS: dict[str, Callable[[list[Paper]], str]] = {
     "markdown": _markdown,
     "bibtex": _bibtex,
     "ris": _ris,
     "csl-json": _csl_json,
     "jsonl": _json_lines,
+}
+
+ANSWER_FORMATS: dict[str, Callable[[Answer], str]] = {
+    "markdown": Answer.to_markdown,
+    "pandoc": _pandoc,
+    "bibtex": lambda answer: _bibtex(_cited(answer)),
+    "ris": lambda answer: _ris(_cited(answer)),
+    "csl-json": lambda answer: _csl_json(_cited(answer)),
+    "json": lambda answer: answer.to_json() + "\n",
 }

@@ -96,8 +96,9 @@ class Evidence:
     """A sentence judged by how well it bears on the question, and what the score was made of.
 
     `similarity` to the question, the weighted share of the question's `words` in it, and `found`, the score of its
-    paper, are in 0..1. `likelihood` is how much likelier the language model finds the question after it than alone,
-    in nats per token; None when no model read it.
+    paper, are in 0..1. `likelihood` is the mean log-probability (nats) that a language model gives the question's
+    tokens after it; None when no model read it. `opening`: it opens the abstract, or only tells where code can be had.
+    `figure`: a figure is asked for, and it holds one.
     """
 
     sentence: Sentence
@@ -107,6 +108,8 @@ class Evidence:
     words: float
     found: float
     likelihood: float | None = None
+    opening: bool = False
+    figure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,8 @@ class Answer:
 
     def to_markdown(self) -> str:
         """The answer with Markdown footnotes, ready for notes or a manuscript."""
-        lines = [f"**{markdown_text(self.question)}**", "", self._markdown_body(), ""]
+        question = " ".join(self.question.split())  # an empty line would end the bold
+        lines = [f"**{markdown_text(question)}**", "", self._markdown_body(), ""]
         for citation in self.citations:
             paper = citation.paper
             byline = f" {markdown_text(paper.byline)}." if paper.byline else ""
@@ -226,11 +230,11 @@ class Answer:
         )
 
 
-_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!])|^([-+]|\d+(?=[.)]))")
+_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!]|&(?=#?\w+;))|^([-+]|\d+(?=[.)]))")
 
 
 def markdown_text(text: str) -> str:
-    """Text of strangers as text: nothing in it is a link, an image, a heading or mark-up."""
+    """Text of strangers as text: nothing in it is a link, an image, a heading, an entity or mark-up."""
     return _MARKDOWN_ACTIVE.sub(_escaped, text)
 
 

@@ -1,27 +1,46 @@
-"""An answer and a paper as they are read in a terminal."""
+"""An answer, a paper and a conversation as they are read in a terminal."""
 
+import contextlib
+import io
 import shutil
+import signal
+import sys
 import textwrap
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 
-from rag.records import Answer, Paper
+from rag.chat import Conversation, changed
+from rag.errors import FootnoteError, UsageError
+from rag.library import parse_filters
+from rag.records import Answer, Filters, Paper
 
 _WIDEST = 100
 _SURE = 0.8
 _FAIRLY_SURE = 0.65
+PROMPT = "? "
+_FILTERS = ("year", "venue", "author", "source")
+_HELP = """\
+Ask in plain words; a question may lean on the ones before. Ctrl-C stops an answer, Ctrl-D ends the conversation.
+/year >=2023    only papers of these years; likewise /venue, /author, /source; without a value, all again
+/new            forget what was said, and begin again
+/save FILE      write the conversation as Markdown
+/quit           end the conversation"""
 
 
 def render_answer(answer: Answer) -> str:
     """The text, its footnotes, and how sure the assistant is."""
     width = _width()
-    parts = [_fill(answer.text, width)]
+    return "\n\n".join([_fill(answer.text, width), *_below(answer, width)])
+
+
+def _below(answer: Answer, width: int) -> list[str]:
+    """What stands below the text, in paragraphs."""
     if answer.abstained:
-        parts += [f"The nearest papers:\n{_nearest(answer, width)}"] if answer.hits else []
-        return "\n\n".join(parts)
-    parts.append("\n".join(_footnotes(answer, width)))
-    parts.append(f"Confidence: {confidence_in_words(answer.confidence)} ({answer.confidence:.2f})")
-    return "\n\n".join(parts)
+        return [f"The nearest papers:\n{_nearest(answer, width)}"] if answer.hits else []
+    sure = f"Confidence: {confidence_in_words(answer.confidence)} ({answer.confidence:.2f})"
+    return ["\n".join(_footnotes(answer, width)), sure]
 
 
 def confidence_in_words(confidence: float) -> str:
@@ -75,3 +94,155 @@ def _fill(text: str, width: int, first: str = "", others: str = "") -> str:
         width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )
     return wrapper.fill(text)
+
+
+class Talk:
+    """A conversation line by line: questions, and commands that begin with a slash."""
+
+    def __init__(
+        self,
+        begin: Callable[[], Conversation],
+        write: Callable[[str], object],
+        say: Callable[[str], object],
+        *,
+        sentences: int | None = None,
+        style: str = "auto",
+    ) -> None:
+        """`begin` makes a conversation, `write` takes pieces of text as they come, `say` whole messages."""
+        self._begin = begin
+        self._write = write
+        self._say = say
+        self._sentences = sentences
+        self._style = style
+        self._conversation = begin()
+        self._filters: dict[str, str] = {}
+        self._saved: set[Path] = set()
+        self._commands: dict[str, Callable[[str], object]] = {"new": self._new, "save": self._save, "help": self._help}
+
+    def run(self, lines: Iterable[str]) -> int:
+        """Take line by line until they end or one says `/quit`; gives how many could not be done."""
+        failed = 0
+        for line in map(str.strip, lines):
+            if line == "/quit":
+                break
+            try:
+                self._take(line)
+            except FootnoteError as error:
+                failed += 1
+                self._say(str(error))
+        return failed
+
+    def _take(self, line: str) -> None:
+        name, _, value = line[1:].partition(" ")
+        if not line.startswith("/"):
+            self._answer(line) if line else None
+        elif name in _FILTERS:
+            self._filter(name, value.strip())
+        elif name in self._commands:
+            self._commands[name](value.strip())
+        else:
+            raise UsageError(f"no command is called /{name}; /help shows them")
+
+    def _answer(self, question: str) -> None:
+        width = _width()
+        flow = _Flow(self._write, width)
+        with _stopped_by_interrupt() as stop:
+            options = {"sentences": self._sentences, "style": self._style, "stop": stop}
+            for one in self._conversation.stream(question, **options, **self._filters):  # type: ignore[arg-type]
+                if isinstance(one, str):
+                    flow.add(one)
+                else:
+                    self._write(_ending(one, width))
+        if stop.is_set():
+            self._say("stopped")
+
+    def _filter(self, name: str, value: str) -> None:
+        parse_filters(changed(Filters(), {name: value}))  # what means nothing is told now, not with the next question
+        self._filters[name] = value
+
+    def _new(self, _: str) -> None:
+        self._conversation, self._filters = self._begin(), {}
+
+    def _help(self, _: str) -> None:
+        self._write(_HELP + "\n")
+
+    def _save(self, name: str) -> None:
+        """Write the conversation; a file is replaced only when it came from here."""
+        if not name:
+            raise UsageError("name the file: /save FILE")
+        path = Path(name).expanduser()
+        try:
+            with path.open("w" if path in self._saved else "x", encoding="utf-8") as file:
+                file.write(self._conversation.to_markdown())
+        except FileExistsError:
+            raise UsageError(f"{path} is there already; name another file") from None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        self._saved.add(path)
+        self._say(f"saved as {path}")
+
+
+def _ending(answer: Answer, width: int) -> str:
+    """What follows the text of an answer in a conversation."""
+    read_as = [_fill(f"Read as: {answer.trace.read_as}", width)] if answer.trace.read_as else []
+    below = _below(answer, width) if answer.claims or answer.abstained else []
+    return "\n\n" + "".join(f"{part}\n\n" for part in [*below, *read_as])
+
+
+class _Flow:
+    """Text in pieces as lines of whole words; each word is written as soon as its piece comes."""
+
+    def __init__(self, write: Callable[[str], object], width: int) -> None:
+        self._write = write
+        self._width = width
+        self._column = 0
+
+    def add(self, piece: str) -> None:
+        for word in piece.split():
+            fits = self._column + 1 + len(word) <= self._width
+            before = "" if not self._column else " " if fits else "\n"
+            self._column = len(word) + (self._column + 1 if before == " " else 0)
+            self._write(before + word)
+
+
+@contextlib.contextmanager
+def _stopped_by_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets at a terminal, where the conversation goes on; pressed again, it interrupts as ever."""
+    stop = threading.Event()
+
+    def set_stop(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if not sys.stdin.isatty() or threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, set_stop)
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def typed_lines() -> Iterator[str]:
+    """Lines of standard input: asked for with a prompt at a terminal, as they are from a pipe."""
+    if not sys.stdin.isatty():
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # one line that is no text must not cost the others
+        yield from sys.stdin
+        return
+    with contextlib.suppress(ImportError):  # there is none on Windows
+        import readline  # noqa: F401 - `input` keeps a history with it
+    while True:
+        try:
+            line = input(PROMPT)
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+            continue
+        except EOFError:
+            sys.stdout.write("\n")
+            return
+        yield line

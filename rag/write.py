@@ -1,63 +1,210 @@
-"""Writing the answer: literal sentences, each with its footnote; or that the library does not say."""
+"""Writing the answer: literal sentences, each with its footnote; or the language model's own, each checked.
 
-from dataclasses import dataclass
+What the model writes is never shown as it comes: every sentence is first held against the quotations that it cites
+(`rag.verify`). What fails is replaced by the quotation, or left out.
+"""
 
-from rag.read import Reading
-from rag.records import Answer, Citation, Claim, Evidence, Trace
-from rag.retrieve import Retrieval
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Event
 
-# Below this the library is said not to answer; the threshold of the fitted confidence.
-THRESHOLD = 0.5
-_NEAREST = 3
+from rag.models.language import LanguageModel, Limits, Message
+from rag.prompts import defused, load_prompt
+from rag.records import Citation, Claim, Evidence
+from rag.text.sentences import split_sentences
+from rag.verify import Source, Verifier
 
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The body of an answer."""
-
-    text: str
-    claims: tuple[Claim, ...]
-    citations: tuple[Citation, ...]
-
-
-def answer(retrieval: Retrieval, reading: Reading, filtered: bool, trace: Trace) -> Answer:
-    """The answer to a question from what was found and read, in the whole library or in what filters let through."""
-    reason = _why_not(retrieval, reading, filtered)
-    if reason:
-        text = f"Your library does not say. {reason}"
-        nearest = retrieval.hits[:_NEAREST]
-        return Answer(retrieval.question, text, (), (), nearest, True, reason, reading.confidence, trace)
-    written = quote(reading.evidence)
-    return Answer(
-        retrieval.question, written.text, written.claims, written.citations, retrieval.hits, False, "",
-        reading.confidence, trace,
-    )  # fmt: skip
+_MARK = re.compile(r"\s*\[\s*\^?(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\s*\]")
+_UNFINISHED_MARK = re.compile(r"\[[\d\s^,;–-]*")
+_GLUED_MARK = re.compile(r"(?<=[.!?”\"’*)])(?=\[\s*\^?\d)")
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
+_DOES_NOT_SAY = "the sources do not say"
+_OTHERS_SAY = "the language model cited another sentence for this"
 
 
-def quote(evidence: tuple[Evidence, ...]) -> Written:
+class Footnotes:
+    """Numbers for quotations, in the order in which they are first cited; the same one whenever it is cited again.
+
+    In a conversation it begins with the footnotes `given` before.
+    """
+
+    def __init__(self, given: Iterable[Citation] = ()) -> None:
+        self._known = {(one.paper.id, one.start, one.end): one for one in given}
+        self._next = max((one.number for one in self._known.values()), default=0) + 1
+        self._cited: dict[int, Citation] = {}
+
+    def cite(self, evidence: Evidence) -> int:
+        """The number of the evidence."""
+        place = (evidence.paper.id, evidence.sentence.start, evidence.sentence.end)
+        if place not in self._known:
+            self._known[place] = Citation(self._next, evidence.paper, evidence.sentence.text, place[1], place[2])
+            self._next += 1
+        citation = self._known[place]
+        self._cited[citation.number] = citation
+        return citation.number
+
+    @property
+    def cited(self) -> tuple[Citation, ...]:
+        """What this answer cites, by number."""
+        return tuple(self._cited[number] for number in sorted(self._cited))
+
+
+def quote(evidence: Iterable[Evidence], footnotes: Footnotes, note: str = "") -> Iterator[Claim]:
     """Literal sentences in a readable order: paper by paper, the best first, in the order of the abstract."""
+    evidence = list(evidence)
     papers: dict[str, int] = {}
     for one in evidence:
         papers.setdefault(one.paper.id, len(papers))
-    ordered = sorted(evidence, key=lambda one: (papers[one.paper.id], one.sentence.start))
-    claims = tuple(
-        Claim(one.sentence.text, "quote", (number,), supported=True, score=one.score)
-        for number, one in enumerate(ordered, 1)
-    )
-    citations = tuple(_cite(one, number) for number, one in enumerate(ordered, 1))
-    text = " ".join(f"“{claim.text}” [{claim.citations[0]}]" for claim in claims)
-    return Written(text, claims, citations)
+    for one in sorted(evidence, key=lambda one: (papers[one.paper.id], one.sentence.start)):
+        yield Claim(one.sentence.text, "quote", (footnotes.cite(one),), supported=True, score=one.score, note=note)
 
 
-def _cite(evidence: Evidence, number: int) -> Citation:
-    sentence = evidence.sentence
-    return Citation(number, evidence.paper, sentence.text, sentence.start, sentence.end)
+def text_of(claim: Claim) -> str:
+    """A claim as it stands in the text of an answer: quotations in quotation marks, then the footnotes."""
+    text = f"“{claim.text}”" if claim.kind == "quote" else claim.text
+    return text + "".join(f" [{number}]" for number in claim.citations)
 
 
-def _why_not(retrieval: Retrieval, reading: Reading, filtered: bool) -> str:
-    if not retrieval.papers:
-        return "No paper passes the filters." if filtered else "It holds no papers yet."
-    if not reading.evidence or reading.confidence < THRESHOLD:
-        passing = " that pass the filters" if filtered else ""
-        return f"None of its {retrieval.papers:,} papers{passing} bears on the question."
-    return ""
+@dataclass(slots=True)
+class Writer:
+    """One answer being written by a language model from evidence, the most relevant first.
+
+    Afterwards `declined` says whether the model found nothing that answers, `left_out` which evidence did not fit into
+    its context, and `dropped` how many of its sentences nothing supported. `tokens` counts prompt and reply.
+    """
+
+    model: LanguageModel
+    verifier: Verifier
+    limits: Limits
+    declined: bool = False
+    dropped: int = 0
+    left_out: tuple[Evidence, ...] = ()
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def write(self, question: str, evidence: Sequence[Evidence], footnotes: Footnotes, stop: Event) -> Iterator[Claim]:
+        """The model's sentences, each checked, as they are finished. Raises `ModelError` when the model breaks off."""
+        given, messages = self._fit(question, evidence)
+        reply: list[str] = []
+        quoted: set[Evidence] = set()
+        said: set[str] = set()
+
+        def listened() -> Iterator[str]:
+            for piece in self.model.stream(messages, self.limits, stop):
+                reply.append(piece)
+                yield piece
+
+        for draft in drafts(listened()):
+            if draft.text.casefold().startswith(_DOES_NOT_SAY):
+                self.declined = True
+                continue
+            if draft.text.casefold() in said:  # small models go round in circles
+                continue
+            said.add(draft.text.casefold())
+            claim = self._judge(draft, given, footnotes, quoted)
+            if claim:
+                yield claim
+        self.tokens["reply"] = self.model.count_tokens([Message("assistant", "".join(reply))])
+
+    def _fit(self, question: str, evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Message]]:
+        """As much of the evidence as the model can read, and the messages that hold it."""
+        given = list(evidence)
+        while True:
+            messages = written_prompt(question, given)
+            size = self.model.count_tokens(messages)
+            if size + self.limits.tokens <= self.model.context_tokens or len(given) <= 1:
+                self.left_out, self.tokens["prompt"] = tuple(evidence[len(given) :]), size
+                return given, messages
+            given.pop()
+
+    def _judge(
+        self, draft: "Draft", given: Sequence[Evidence], footnotes: Footnotes, quoted: set[Evidence]
+    ) -> Claim | None:
+        """The claim that a draft may be shown as; None when nothing supports it."""
+        cited = [given[number - 1] for number in draft.marks if 0 < number <= len(given)]
+        support = self.verifier.check(draft.text, _sources(cited)) if cited else None
+        if support and support.supported:
+            numbers = tuple(dict.fromkeys(footnotes.cite(one) for one in cited))
+            return Claim(draft.text, "written", numbers, supported=True, score=support.score)
+        for one in given:
+            other = self.verifier.check(draft.text, _sources([one]))
+            if other.supported:
+                numbers, note = (footnotes.cite(one),), _OTHERS_SAY if cited else ""
+                return Claim(draft.text, "written", numbers, supported=True, score=other.score, note=note)
+        fresh = [one for one in cited if one not in quoted]
+        self.dropped += 1
+        if not fresh or not support:
+            return None
+        quoted.add(fresh[0])
+        return next(quote(fresh[:1], footnotes, f"quoted in place of what the language model wrote: {support.why}"))
+
+
+def _sources(evidence: Iterable[Evidence]) -> list[Source]:
+    return [Source(one.sentence.text, one.paper.title) for one in evidence]
+
+
+def written_prompt(question: str, evidence: Sequence[Evidence]) -> list[Message]:
+    """What the model is given: the evidence as numbered lines, made harmless, and the question."""
+    lines = [
+        f"[{number}] {defused(one.sentence.text)} (from: {defused(one.paper.title)})"
+        for number, one in enumerate(evidence, 1)
+    ]
+    rendered = load_prompt("write").render(sources="\n".join(lines), question=defused(question))
+    return [Message(role, text) for role, text in rendered if role != "text"]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A sentence as the model wrote it, without its marks, and the numbers that it cites."""
+
+    text: str
+    marks: tuple[int, ...]
+
+
+def drafts(pieces: Iterable[str]) -> Iterator[Draft]:
+    """The sentences of a text that comes in pieces, each as soon as it is known where it and its marks end."""
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        end = max(rest.rfind(" "), rest.rfind("\n")) + 1  # a word that is cut off may end a sentence, and whole not
+        *finished, begun = _sentences(rest[:end])
+        rest = begun + rest[end:]
+        yield from filter(None, map(_draft, finished))
+    yield from filter(None, map(_draft, _sentences(rest)))
+
+
+def _sentences(text: str) -> list[str]:
+    """The text in sentences, the last perhaps unfinished; marks behind a full stop belong to the sentence before."""
+    *lines, last = _GLUED_MARK.sub(" ", text).split("\n")
+    return [part for line in lines for part in _parts(line)] + (_parts(last) or [last])
+
+
+def _parts(line: str) -> list[str]:
+    """The sentences of a line; joined they are the line again."""
+    starts = [start for start, _ in split_sentences(line)]
+    starts = [start + _leading_marks(line[start:]) for start in starts[1:]]
+    # What begins with a bracket may yet become a mark, and nothing behind a mark is yet to come.
+    cuts = [
+        0,
+        *(start for start in starts if line[start:].strip() and not _UNFINISHED_MARK.fullmatch(line[start:].strip())),
+    ]
+    return [line[start:end] for start, end in zip(cuts, [*cuts[1:], len(line)], strict=True) if line[start:end].strip()]
+
+
+def _leading_marks(text: str) -> int:
+    end = 0
+    while found := _MARK.match(text, end):
+        end = found.end()
+    return end
+
+
+def _draft(text: str) -> Draft | None:
+    marks = tuple(dict.fromkeys(number for found in _MARK.finditer(text) for number in _numbers(found[1])))
+    plain = _BULLET.sub("", _MARK.sub("", text)).strip().strip("*").strip('“”"').strip()
+    return Draft(plain, marks) if any(char.isalnum() for char in plain) else None
+
+
+def _numbers(mark: str) -> Iterator[int]:
+    for part in re.split(r"[,;]", mark):
+        ends = [int(number) for number in re.findall(r"\d+", part)]
+        yield from range(ends[0], min(ends[-1], ends[0] + 20) + 1)

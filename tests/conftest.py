@@ -36,6 +36,14 @@ def small_library(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def embedded():
+    """The language model that comes along."""
+    from rag.models import load_language_model
+
+    return load_language_model("embedded")
+
+
 @pytest.fixture
 def own_library(small_library, tmp_path):
     """The folder of a copy of the small library, for tests that change it."""

@@ -1,9 +1,11 @@
 """Stand-ins for models: fast, deterministic, and honest about what they are."""
 
 import hashlib
+import itertools
 
 import numpy as np
 
+from rag.models.streaming import stream_from_thread
 from rag.text.terms import content_terms
 
 
@@ -50,3 +52,56 @@ class OtherEmbedder(HashEmbedder):
     name = "other"
     fingerprint = "other-1"
     dimension = 32
+
+
+class ScriptedModel:
+    """Writes what it was told to, in a thread as real models do; a word is a token.
+
+    `reply` is a text, its pieces, or a function from the messages to pieces; an exception among them is raised.
+    """
+
+    name = "scripted"
+
+    def __init__(self, reply="", fingerprint="scripted-1", context_tokens=8192):
+        self.reply = reply
+        self.fingerprint = fingerprint
+        self.context_tokens = context_tokens
+        self.read = []
+
+    def count_tokens(self, messages):
+        return sum(len(message.content.split()) for message in messages)
+
+    def stream(self, messages, limits, stop):
+        self.read.append(list(messages))
+        pieces = self.reply(messages) if callable(self.reply) else self.reply
+        pieces = [pieces] if isinstance(pieces, str) else pieces
+
+        def generate(emit):
+            for piece in pieces:
+                if isinstance(piece, Exception):
+                    raise piece
+                if not emit(piece):
+                    return
+
+        return stream_from_thread(self.name, generate, limits, stop, on_end=lambda: None)
+
+
+def endlessly(*pieces):
+    """The pieces over and over; whoever listens has to make an end."""
+    return itertools.cycle(pieces)
+
+
+class PickyReader:
+    """Finds any question likely after texts that hold the favourite words, and unlikely after all others."""
+
+    name = "picky"
+
+    def __init__(self, favourite, likely=-0.5, unlikely=-40.0):
+        self.favourite = favourite
+        self.likely = likely
+        self.unlikely = unlikely
+        self.read = []
+
+    def question_likelihood(self, contexts, question):
+        self.read += contexts
+        return [[self.likely if self.favourite in text else self.unlikely] * 3 for text in contexts]

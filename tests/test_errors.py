@@ -1,6 +1,7 @@
 """Every error is raised by what it is for, carries its values, says the way out, and can be sent to another process."""
 
 import pickle
+import threading
 
 import pytest
 
@@ -12,13 +13,24 @@ from rag.errors import (
     FootnoteError,
     LibraryError,
     LibraryNotFound,
+    ModelError,
+    ModelFailed,
+    ModelTooSlow,
     ModelUnavailable,
     PaperNotFound,
     SourceError,
     UsageError,
 )
-from rag.models import load_embedder
+from rag.models import Limits, load_embedder
+from rag.models.streaming import stream_from_thread
 from rag.sources import open_source
+
+NO_NUMBER = "ValueError: invalid literal for int() with base 10: 'zebra'"
+
+
+def generate(work):
+    """A generation by a model called tiny that may take a tenth of a second."""
+    return list(stream_from_thread("tiny", work, Limits(seconds=0.1), threading.Event(), on_end=lambda: None))
 
 
 @pytest.fixture
@@ -39,6 +51,8 @@ def raise_one(small_library, tmp_path, monkeypatch):
         ),
         PaperNotFound: (lambda: Library(small_library).find("zebra"), {"name": "zebra", "near": ()}),
         ModelUnavailable: (lambda: load_embedder("no-such/model"), {}),
+        ModelFailed: (lambda: generate(lambda _: int("zebra")), {"model": "tiny", "why": NO_NUMBER}),
+        ModelTooSlow: (lambda: generate(lambda _: threading.Event().wait(0.3)), {"model": "tiny", "seconds": 0.1}),
     }
 
     def raised(kind):
@@ -50,7 +64,12 @@ def raise_one(small_library, tmp_path, monkeypatch):
     return raised
 
 
-KINDS = [kind for kind in vars(rag.errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+# All but the one that only names a family.
+KINDS = [
+    kind
+    for kind in vars(rag.errors).values()
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not ModelError
+]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -80,6 +99,7 @@ def test_a_message_names_the_way_out(kind, way_out, raise_one):
 def test_one_class_catches_everything_that_is_raised_on_purpose():
     assert {kind for kind in KINDS if not issubclass(kind, FootnoteError)} == set()
     assert issubclass(EmbedderMismatch, LibraryError)
+    assert {ModelUnavailable, ModelFailed, ModelTooSlow} <= set(ModelError.__subclasses__())
     assert issubclass(PaperNotFound, LibraryError)
 
 

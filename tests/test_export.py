@@ -2,6 +2,7 @@
 
 import json
 import re
+import string
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from rag import Paper, UsageError
-from rag.export import FORMATS, citekeys, export_papers
+from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace, UsageError
+from rag.export import ANSWER_FORMATS, FORMATS, citekeys, export_answer, export_papers
 from rag.sources import open_source
 from rag.text.clean import clean
 
@@ -345,3 +346,183 @@ def test_markdown_as_it_is_written():
         "<https://shores.example/gates>\n"
         "- *Night Owls of Jutland*.\n"
     )
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+OWLS = Paper(title="Night Owls", abstract="Owls hunt at dusk.", retracted=True, id="owls-1")
+CITED = (
+    Citation(1, FULL, "Gates open twice a day.", 0, 23),
+    Citation(2, OWLS, "Owls hunt at dusk.", 0, 18),
+    Citation(3, FULL, "They save 12 parts in a hundred.", 24, 56),
+)
+
+
+def answer_of(*claims, question="When do gates open?", citations=CITED):
+    trace = Trace("tiny", "none", "quote", "", "0123")
+    return Answer(question, "as shown", claims, citations, (), False, "", 0.9, trace)
+
+
+def quoted(text, *numbers):
+    return Claim(text, "quote", numbers, True, 0.5)
+
+
+def written(text, *numbers):
+    return Claim(text, "written", numbers, True, 0.5)
+
+
+ANSWERED = answer_of(quoted("Gates open twice a day.", 1), written("Both rest at noon.", 1, 2, 3))
+HITS = tuple(Hit(paper, 0.5, 1, Passage("p", "", 0, 9)) for paper in (FULL, OWLS))
+SILENT = replace(
+    answer_of(citations=()), text="Your library does not say. It is empty.", abstained=True, reason="x", hits=HITS
+)
+
+
+def test_an_answer_for_pandoc_holds_its_references():
+    assert export_answer(ANSWERED, "pandoc") == (
+        "**When do gates open?**\n\n"
+        "“Gates open twice a day.” [@brandt2021tidal] Both rest at noon [@brandt2021tidal; @night].\n\n"
+        "**Retracted:** [@night].\n\n"
+        "---\nreferences:\n"
+        '- {"id": "brandt2021tidal", "type": "article-journal", "title": "Tidal Gates of the North", "author": '
+        '[{"given": "Ada", "family": "Brandt"}, {"given": "Zoë", "family": "Müller"}, '
+        '{"given": "Jean-Luc", "family": "O\\\\\'Neill"}], "issued": {"date-parts": [[2021]]}, '
+        '"container-title": "Journal of Shores", "DOI": "10\\\\.5555/shores.2021.7", "PMID": "99000777", '
+        '"URL": "https://shores.example/gates"}\n'
+        '- {"id": "night", "type": "article", "title": "Night Owls"}\n'
+        "---\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "shown"),
+    [
+        (quoted("Do gates open? Yes.", 1), "“Do gates open? Yes.” [@brandt2021tidal]"),
+        (written("Do they?", 2), "Do they? [@night]"),
+        (written("They wait...", 2), r"They wait.\.\. [@night]"),
+        (written("They wait.", 3, 1), "They wait [@brandt2021tidal]."),
+    ],
+)
+def test_a_claim_cites_for_pandoc(claim, shown):
+    assert export_answer(answer_of(claim), "pandoc").split("\n\n")[1] == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[@owl] and @owl2020 for $5 or $6", r"\[\@owl\] and \@owl2020 for \$5 or \$6"),
+        ('x^2^ of H~2~O, it\'s "so"', r"x\^2\^ of H\~2\~O, it\'s \"so\""),
+        ("wait -- or --- wait... 3.5", r"wait -\- or -\-\- wait.\.\. 3.5"),
+        ("R&D &lt; \\alpha {.x} <b>", r"R\&D \&lt; \\alpha \{.x\} \<b\>"),
+        ("1. Owls", r"1\. Owls"),
+        ("(ii) Owls", r"\(ii\) Owls"),
+        ("- Owls", r"\- Owls"),
+        (": Owls", r"\: Owls"),
+        ("two\n\nlines", "two lines"),
+    ],
+)
+def test_text_of_strangers_stays_text_for_pandoc(text, shown):
+    answer = answer_of(
+        quoted("Owls.", 1), question=text, citations=(Citation(1, Paper(text, authors=(text,)), "", 0, 0),)
+    )
+    head, _, tail = export_answer(answer, "pandoc").partition("\n")
+    assert head == f"**{shown}**"
+    (reference,) = [line for line in tail.splitlines() if line.startswith("- ")]
+    assert json.loads(reference[2:])["title"] == shown
+
+
+@given(st.text(st.sampled_from([*string.punctuation, "a", "é", "1", " ", "\n"]), min_size=1))
+def test_for_pandoc_nothing_is_lost_and_nothing_active_is_bare(text):
+    answer = replace(SILENT, text=text, hits=())
+    shown = export_answer(answer, "pandoc").removeprefix("**When do gates open?**\n\n").removesuffix("\n")
+    assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", shown) == " ".join(text.split())
+    bare = re.sub(r"\\[!-/:-@[-`{-~]", "", shown)
+    assert not set(bare) & set("\\`*_{}[]<>#|!@$^~&'\"")
+    assert "\n" not in bare
+
+
+@pytest.mark.parametrize("form", ["bibtex", "ris", "csl-json"])
+def test_the_papers_cited_are_exported_once_in_the_order_of_their_footnotes(form):
+    assert export_answer(ANSWERED, form) == export_papers([FULL, OWLS], form)
+
+
+def test_the_keys_are_those_that_pandoc_cites_with():
+    twins = tuple(Citation(n, replace(OWLS, id=f"owls-{n}"), "Owls hunt at dusk.", 0, 18) for n in (1, 2))
+    answer = answer_of(written("They hunt.", 2, 1), citations=twins)
+    assert "They hunt [@nightb; @night]." in export_answer(answer, "pandoc")
+    assert [item["id"] for item in json.loads(export_answer(answer, "csl-json"))] == ["night", "nightb"]
+    assert re.findall(r"^@misc{(\w+),", export_answer(answer, "bibtex"), re.MULTILINE) == ["night", "nightb"]
+
+
+def test_an_answer_as_markdown_and_as_json_is_what_it_says_of_itself():
+    assert export_answer(ANSWERED, "markdown") == ANSWERED.to_markdown()
+    assert export_answer(ANSWERED, "json") == ANSWERED.to_json() + "\n"
+
+
+def test_what_the_library_does_not_say_is_exported_too():
+    assert export_answer(SILENT, "pandoc") == (
+        "**When do gates open?**\n\nYour library does not say. It is empty.\n\n"
+        "- *Tidal Gates of the North*\n- *Night Owls*\n"
+    )
+    assert [export_answer(SILENT, form) for form in ("bibtex", "ris", "csl-json")] == ["", "", "[]\n"]
+
+
+def test_an_unknown_format_of_an_answer_is_refused_with_those_there_are():
+    assert list(ANSWER_FORMATS) == ["markdown", "pandoc", "bibtex", "ris", "csl-json", "json"]
+    with pytest.raises(UsageError, match="no format is called 'jsonl'; there are: markdown, pandoc, bibtex, ris, csl-"):
+        export_answer(ANSWERED, "jsonl")
+
+
+def test_an_entity_and_an_empty_line_stay_text_in_markdown():
+    answer = replace(SILENT, question="AT&amp;T &#35;\n\n- or R&D?", hits=())
+    shown, kinds, _ = parts(answer.to_markdown().split("\n\n")[0])
+    assert shown == "AT&amp;T &#35; - or R&D?"
+    assert kinds == {"paragraph_open", "strong_open", "text", "strong_close", "paragraph_close"}
+
+
+# --- footnote ask --format --------------------------------------------------------------------------------------
+
+ASK = ("ask", "Which papers shrink the KV cache, and by how much?", "--model", "none", "--style", "quote")
+
+
+def test_the_command_gives_an_answer_in_each_format(footnote, small_library):
+    def ask(*options):
+        run = footnote(*ASK, "--library", small_library, *options)
+        assert (run.code, run.err) == (0, "")
+        return run.out
+
+    assert ask("--format", "text") == ask()
+    cites = re.findall(r"\[@(\w+)]", ask("--format", "pandoc"))
+    assert cites[0] == "okafor2024sliding"
+    papers = json.loads(ask("-f", "csl-json"))
+    assert [paper["id"] for paper in papers] == list(dict.fromkeys(cites))
+    assert re.findall(r"^@\w+{(\w+),", ask("-f", "bibtex"), re.MULTILINE) == [paper["id"] for paper in papers]
+    assert ask("-f", "ris").count("TY  - JOUR") == len(papers)
+    assert ask("-f", "markdown").count("[^1]: ") == 1
+    answer, other = json.loads(ask("--json")), json.loads(ask("-f", "json"))
+    assert answer | {"trace": {}} == other | {"trace": {}}
+    assert (answer["trace"]["settings"], answer["trace"]["reader"]) == ({"style": "quote"}, "none")
+
+
+def test_the_command_says_why_no_paper_is_cited(footnote, small_library):
+    question = "Who won the football world cup?"
+    run = footnote("ask", question, "--library", small_library, "--model", "none", "-f", "csl-json")
+    assert (run.code, run.out) == (0, "[]\n")
+    assert run.err == (
+        "footnote: Your library does not say. None of its 12 papers bears on the question. So no paper is cited.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["-f", "word"], "no format is called 'word'; there are: text, markdown, pandoc, bibtex, ris, csl-json, json"),
+        (["-f", "ris", "--json"], "say --json or --format, not both"),
+        (["--style", "poem"], "no style is called 'poem'; there are: auto, quote, write"),
+        (["--markdown"], "No such option: --markdown"),
+    ],
+)
+def test_the_command_refuses_what_means_nothing(footnote, small_library, options, told):
+    run = footnote("ask", "When?", "--library", small_library, *options)
+    assert (run.code, run.out) == (2, "")
+    assert told in run.err

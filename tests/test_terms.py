@@ -142,6 +142,12 @@ def test_content_terms_count_each_word_once_and_joined():
     assert content_terms("We train a U-Net with ResNet-50 and a U-Net.") == ["train", "unet", "resnet50", "unet"]
 
 
+@pytest.mark.parametrize("half", [r"\href", r"\footnote", r"\sqrt", r"\textcolor", r"\frac{a}"])
+def test_half_a_latex_command_is_no_reason_to_fail(half):
+    assert "word" in index_text(f"word {half}").split()
+    assert query_terms(f"word {half}")[0] == "word"
+
+
 def test_braces_thousands_deep_are_no_reason_to_fail():
     assert "spars" in index_text(r"\alpha sparse " + "{" * 20_000).split()
 

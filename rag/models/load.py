@@ -1,13 +1,17 @@
-"""Embedding models: from a name to a model that runs."""
+"""Models: from a name to a model that runs."""
 
 import logging
 from pathlib import Path
 
 from rag.config import DEFAULT_EMBEDDER
-from rag.errors import ModelUnavailable
+from rag.errors import FootnoteError, ModelUnavailable
 from rag.models.embedder import Embedder
-from rag.models.files import fingerprint, model_folder, pools_by_mean
+from rag.models.files import digest_of, fingerprint, local_folder, model_folder, packaged_gguf, pools_by_mean
+from rag.models.language import LanguageModel
 
+NO_LANGUAGE_MODEL = "none"
+EMBEDDED_LANGUAGE_MODEL = "embedded"
+_EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 _LOG = logging.getLogger("footnote")
 
 
@@ -35,3 +39,52 @@ def _loaded(name: str, folder: Path) -> Embedder:
     from rag.models.torch_embedding import TorchEmbedder
 
     return TorchEmbedder(name, folder, fingerprint(folder))
+
+
+def load_language_model(name: str) -> LanguageModel | None:
+    """The language model of that name; None for `none`. Nothing is downloaded.
+
+    `embedded` is the model that comes along. `http://…` or `https://…` is an OpenAI-compatible server, with
+    `#model` at the end where it has several. A folder with `openvino_model.xml` runs in OpenVINO, any other folder
+    and a Hugging Face id that is on this machine in transformers. Raises `ModelUnavailable`.
+    """
+    if name == NO_LANGUAGE_MODEL:
+        return None
+    try:
+        return _language_model(name)
+    except FootnoteError:
+        raise
+    except Exception as error:  # whatever a library raises over a file that is broken
+        why = f"{type(error).__name__}: {error}"
+        raise ModelUnavailable(f"the language model '{name}' does not load: {why}") from error
+
+
+def _language_model(name: str) -> LanguageModel:
+    if name == EMBEDDED_LANGUAGE_MODEL:
+        return _embedded(packaged_gguf())
+    if name.startswith(("http://", "https://")):
+        from rag.models.server_language import open_server
+
+        return open_server(name)
+    if (Path(name) / "openvino_model.xml").exists():
+        from rag.models.openvino_language import open_openvino_model
+
+        folder = Path(name).resolve()
+        return open_openvino_model(folder.name, folder, fingerprint(folder))
+    from rag.models.torch_language import TorchLanguageModel
+
+    folder = local_folder(name, "language")
+    return TorchLanguageModel(name, folder, fingerprint(folder))
+
+
+def _embedded(weights: Path) -> LanguageModel:
+    try:
+        from rag.models.openvino_gguf import openvino_from_gguf
+        from rag.models.openvino_language import open_openvino_model
+
+        return open_openvino_model(_EMBEDDED_NAME, openvino_from_gguf(weights), digest_of([weights]))
+    except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for all its failures
+        _LOG.warning("OpenVINO cannot run %s (%s); transformers does, more slowly", _EMBEDDED_NAME, error)
+    from rag.models.torch_language import TorchLanguageModel, folder_from_gguf
+
+    return TorchLanguageModel(f"{_EMBEDDED_NAME} (transformers)", folder_from_gguf(weights), digest_of([weights]))

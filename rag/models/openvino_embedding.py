@@ -4,10 +4,6 @@ The first use converts the weights (PyTorch and transformers, some ten seconds) 
 copy in the user's cache; later starts load that.
 """
 
-import logging
-import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,11 +14,10 @@ from tokenizers import Encoding, Tokenizer
 
 from rag.config import cache_folder
 from rag.models.embedder import TextToEmbed
-from rag.models.files import read_json
+from rag.models.files import prepared, read_json
 from rag.models.runtime import openvino
 from rag.vectors import Vectors, unit
 
-_LOG = logging.getLogger("footnote")
 _BATCH = 16
 # The converted form may change with the version of the converter.
 _CONVERTED = f"openvino-{openvino.__version__.split('-')[0]}"
@@ -100,20 +95,13 @@ def _sentence_vectors(text: TextToEmbed, tokens: Vectors, encoding: Encoding, pa
 
 
 def _converted(name: str, folder: Path, fingerprint: str) -> Path:
-    """The converted model, made on first use; a conversion cut short leaves nothing behind."""
-    target = cache_folder() / "models" / f"{fingerprint}-{_CONVERTED}"
-    if not (target / "model.xml").exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _LOG.info("preparing the embedding model %s for this machine; this is done once", name)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent))
-        try:
-            _convert(folder, scratch / "model.xml")
-            os.replace(scratch, target)  # noqa: PTH105 - atomic, and it may lose a race that another process won
-        except OSError:
-            if not (target / "model.xml").exists():
-                raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    """The converted model, made on first use."""
+    target = prepared(
+        f"{fingerprint}-{_CONVERTED}",
+        "model.xml",
+        f"the embedding model {name}",
+        lambda scratch: _convert(folder, scratch / "model.xml"),
+    )
     return target / "model.xml"
 
 

@@ -1,5 +1,6 @@
 """A generation that blocks, run in a thread of its own, so that its text can be had piece by piece and be stopped."""
 
+import atexit
 import queue
 import threading
 import time
@@ -11,6 +12,10 @@ from rag.models.language import Limits
 # How soon a stop is noticed while no piece comes, in seconds.
 _POLL = 0.05
 _END = object()
+# How long the end of the process waits for generations to notice that nobody listens, in seconds.
+_FAREWELL = 10.0
+# The generations under way, each with what ends it.
+_RUNNING: dict[threading.Thread, Callable[[], None]] = {}
 
 Emit = Callable[[str], bool]
 
@@ -18,16 +23,17 @@ Emit = Callable[[str], bool]
 def stream_from_thread(
     name: str, generate: Callable[[Emit], None], limits: Limits, stop: threading.Event, on_end: Callable[[], None]
 ) -> Iterator[str]:
-    """The pieces that `generate` emits. `emit(piece)` says whether to go on; `on_end` is called when nobody listens.
+    """The pieces that `generate` emits. `emit(piece)` says whether to go on, also for an empty piece.
 
     `generate` may be stuck inside a library when the listener leaves: the thread is left to end by itself, and
-    `on_end` can close what it waits for. Raises `ModelFailed` or `ModelTooSlow`, naming the model.
+    `on_end`, which is called when nobody listens and may be called again, can close what it waits for.
+    Raises `ModelFailed` or `ModelTooSlow`, naming the model.
     """
     pieces: queue.SimpleQueue[object] = queue.SimpleQueue()
     left = threading.Event()
 
     def emit(piece: str) -> bool:
-        if not left.is_set():
+        if piece and not left.is_set():
             pieces.put(piece)
         return not left.is_set()
 
@@ -36,20 +42,36 @@ def stream_from_thread(
             if not left.is_set():
                 generate(emit)
             pieces.put(_END)
-        except Exception as error:  # noqa: BLE001 - whatever a model's library raises is told to the listener
+        except Exception as error:  # whatever a model's library raises is told to the listener
             pieces.put(error)
+        finally:
+            _RUNNING.pop(threading.current_thread(), None)
 
-    threading.Thread(target=work, name=f"footnote: {name}", daemon=True).start()
-    try:
-        yield from _listen(name, pieces, limits, stop)
-    finally:
+    def leave() -> None:
         left.set()
         on_end()
 
+    thread = threading.Thread(target=work, name=f"footnote: {name}", daemon=True)
+    _RUNNING[thread] = leave
+    thread.start()
+    try:
+        yield from _listen(name, pieces, limits, stop)
+    finally:
+        leave()
 
-def _listen(
-    name: str, pieces: "queue.SimpleQueue[object]", limits: Limits, stop: threading.Event
-) -> Iterator[str]:
+
+@atexit.register
+def _end_all() -> None:
+    """A thread that calls back from C++ while Python is taken down would abort the process."""
+    running = dict(_RUNNING)
+    for leave in running.values():
+        leave()
+    deadline = time.monotonic() + _FAREWELL
+    for thread in running:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _listen(name: str, pieces: "queue.SimpleQueue[object]", limits: Limits, stop: threading.Event) -> Iterator[str]:
     deadline = time.monotonic() + limits.seconds
     while not stop.is_set():
         try:

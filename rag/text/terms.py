@@ -6,6 +6,7 @@ and a question also looks up its neighbouring words joined. Words are stemmed he
 so that counting terms in Python and looking them up in SQLite agree.
 """
 
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -125,7 +126,7 @@ def _without_latex(text: str) -> str:
         return text
     try:
         return _latex_converter()(text)
-    except RecursionError:  # braces thousands deep: no text, yet no reason to fail either
+    except (RecursionError, LookupError):  # braces thousands deep, commands without arguments: no reason to fail
         return _LATEX_COMMAND.sub(" ", text)
 
 
@@ -133,6 +134,7 @@ def _without_latex(text: str) -> str:
 def _latex_converter() -> Callable[[str], str]:
     from pylatexenc.latex2text import LatexNodes2Text  # only libraries with LaTeX pay for it
 
+    logging.getLogger("pylatexenc").setLevel(logging.ERROR)  # half a command is no news in an abstract
     nodes = LatexNodes2Text(math_mode="text", keep_comments=True)
     # A bare per cent sign is a figure in an abstract, and a comment to LaTeX.
     return lambda text: str(nodes.latex_to_text(re.sub(r"(?<!\\)%", r"\\%", text)))

@@ -1,0 +1,209 @@
+"""From a question to an answer: retrieve, read, write, verify.
+
+The answer comes claim by claim, as each is finished, and then whole. A model that cannot be used costs its part of
+the answer, never the answer: the trace says so, and sentences are quoted instead.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from rag.errors import ModelError, UsageError
+from rag.library import Library
+from rag.models.language import Limits, Reader
+from rag.prompts import load_prompt
+from rag.read import Reading, SentenceWeights, read
+from rag.records import Answer, Citation, Claim, Evidence, Filters, Trace
+from rag.retrieve import Retrieval, Retriever
+from rag.roles import Roles
+from rag.write import Footnotes, Writer, quote, text_of
+
+STYLES = ("auto", "quote", "write")
+# Below this the library is said not to answer; the threshold of the fitted confidence.
+THRESHOLD = 0.5
+_NEAREST = 3
+# Sentences that a model writes from: more than are quoted, for it can leave some aside.
+_WRITTEN_FROM = 8
+_LIMITS = Limits(tokens=256, seconds=120.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A question with everything that shapes its answer.
+
+    `read_as` is its stand-alone form, when it leans on earlier questions; `given` are footnotes with numbers already.
+    """
+
+    question: str
+    filters: Filters = field(default_factory=Filters)
+    sentences: int | None = None
+    style: str = "auto"
+    read_as: str = ""
+    given: tuple[Citation, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise UsageError(f"no style is called '{self.style}'; there are: {', '.join(STYLES)}")
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What was asked for besides the question, without what was left to the defaults."""
+        filters = {name: getattr(self.filters, name) for name in Filters.__slots__}
+        wanted = {"style": self.style, "sentences": self.sentences, **filters}
+        return {name: value for name, value in wanted.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found and read for a request, and how that went."""
+
+    request: Request
+    retrieval: Retrieval
+    reading: Reading
+    trace: Trace
+
+
+class Answering:
+    """Answers questions to one library, with the models that play the roles of reader, writer and verifier."""
+
+    def __init__(self, library: Library, retriever: Retriever, roles: Roles, weights: SentenceWeights) -> None:
+        self._library = library
+        self._retriever = retriever
+        self._roles = roles
+        self._weights = weights
+
+    def find(self, request: Request, embedder: str) -> Found:
+        """Retrieve and read. Call it inside `Library.reading()`; what follows needs the library no more."""
+        started = time.perf_counter()
+        self._roles.prepare_reader()
+        retrieval = self._retriever.retrieve(request.read_as or request.question, filters=request.filters)
+        retrieved = time.perf_counter()
+        reader, reading, fallback = self._read(retrieval, request)
+        trace = Trace(
+            embedder=embedder,
+            reader=reader.name if reader else "none",
+            language_model="none",
+            style="quote",
+            prompt_digest=load_prompt("read").digest if reader else "",
+            library_digest=self._library.digest,
+            read_as=request.read_as,
+            fallback=fallback,
+            settings=request.settings,
+            signals={name: getattr(reading.signals, name) for name in reading.signals.__slots__},
+            seconds={"retrieve": retrieved - started, "read": time.perf_counter() - retrieved},
+        )
+        return Found(request, retrieval, reading, trace)
+
+    def _read(self, retrieval: Retrieval, request: Request) -> tuple[Reader | None, Reading, str]:
+        reader, fallback = self._roles.reader()
+        try:
+            return reader, read(retrieval, self._library, request.sentences, reader, self._weights), fallback
+        except ModelError as error:
+            fallback = f"sentences were ranked without a language model: {error}"
+            return None, read(retrieval, self._library, request.sentences, None, self._weights), fallback
+
+    def stream(self, found: Found, stop: threading.Event) -> Iterator[Claim | Answer]:
+        """The claims as they are finished, then the answer. It ends early, with what there is, when `stop` is set."""
+        if reason := _why_not(found):
+            yield _abstain(found, reason, found.trace)
+            return
+        footnotes = Footnotes(found.request.given)
+        writing = _Writing(found, footnotes, stop)
+        claims: list[Claim] = []
+        started = time.perf_counter()
+        for claim in writing.claims(self._roles):
+            claims.append(claim)
+            yield claim
+        seconds = dict(found.trace.seconds) | {"write": time.perf_counter() - started}
+        trace = replace(writing.trace, seconds=seconds)
+        yield _abstain(found, writing.declined, trace) if writing.declined else _answer(found, claims, footnotes, trace)
+
+
+@dataclass(slots=True)
+class _Writing:
+    """One answer in the making: the model's sentences or quotations, and what happened on the way."""
+
+    found: Found
+    footnotes: Footnotes
+    stop: threading.Event
+    trace: Trace = field(init=False)
+    declined: str = ""
+
+    def __post_init__(self) -> None:
+        self.trace = self.found.trace
+
+    def claims(self, roles: Roles) -> Iterator[Claim]:
+        """Written where the style and the model allow it, else quoted."""
+        written = False
+        try:
+            model = roles.writer(self.found.request.style)
+            if model:
+                writer = Writer(model, roles.verifier(), _LIMITS)
+                self.trace = replace(self.trace, style="write", language_model=model.name)
+                for claim in writer.write(self.question, self._evidence(), self.footnotes, self.stop):
+                    written = True
+                    yield claim
+                self._note(writer, written)
+        except ModelError as error:
+            self._fall_back(str(error), written)
+        if not written and not self.declined and not self.stop.is_set():
+            yield from quote(self.found.reading.evidence, self.footnotes)
+
+    @property
+    def question(self) -> str:
+        return self.found.request.read_as or self.found.request.question
+
+    def _evidence(self) -> list[Evidence]:
+        """The sentences chosen, and the best of the others."""
+        chosen = self.found.reading.evidence
+        return [*chosen, *(one for one in self.found.reading.considered if one not in chosen)][:_WRITTEN_FROM]
+
+    def _note(self, writer: Writer, written: bool) -> None:
+        left_out = tuple(dict.fromkeys(one.paper.id for one in writer.left_out))
+        digest = f"{self.trace.prompt_digest} {load_prompt('write').digest}".strip()
+        tokens = {**writer.tokens, "dropped_sentences": writer.dropped}
+        self.trace = replace(self.trace, left_out=left_out, prompt_digest=digest, tokens=tokens)
+        if self.stop.is_set():
+            self.trace = replace(self.trace, fallback="stopped before the answer was finished")
+        elif not written and writer.declined:
+            self.declined = "The sentences nearest to the question do not answer it."
+        elif not written:
+            self._fall_back(f"the language model '{writer.model.name}' wrote nothing that the sources support", written)
+
+    def _fall_back(self, why: str, written: bool) -> None:
+        rest = "the answer ends where it stopped" if written else "sentences are quoted instead"
+        both = "; ".join(filter(None, (self.trace.fallback, f"{why}; {rest}")))
+        style = self.trace.style if written else "quote"
+        self.trace = replace(self.trace, fallback=both, style=style)
+
+
+def _answer(found: Found, claims: list[Claim], footnotes: Footnotes, trace: Trace) -> Answer:
+    text = " ".join(map(text_of, claims))
+    hits, confidence = found.retrieval.hits, found.reading.confidence
+    return Answer(found.request.question, text, tuple(claims), footnotes.cited, hits, False, "", confidence, trace)
+
+
+def _abstain(found: Found, reason: str, trace: Trace) -> Answer:
+    text = f"Your library does not say. {reason}"
+    nearest, confidence = found.retrieval.hits[:_NEAREST], found.reading.confidence
+    return Answer(found.request.question, text, (), (), nearest, True, reason, confidence, trace)
+
+
+def _why_not(found: Found) -> str:
+    papers, passing = found.retrieval.papers, " that pass the filters" if found.request.filters else ""
+    if not papers:
+        return "No paper passes the filters." if passing else "It holds no papers yet."
+    if found.reading.evidence and found.reading.confidence >= THRESHOLD:
+        return ""
+    if found.reading.evidence and found.reading.lacking:
+        return f"The nearest papers{passing} {found.reading.lacking}."
+    counted = f"None of its {papers:,} papers" if papers > 1 else "Its only paper"
+    bears = f"{counted}{passing} bears on the question." if papers > 1 else f"{counted} does not bear on the question."
+    return bears + _language_hint(found.request.question)
+
+
+def _language_hint(question: str) -> str:
+    letters = [char for char in question if char.isalpha()]
+    foreign = letters and sum(not char.isascii() for char in letters) > len(letters) / 4
+    return " The models that come along read English only." if foreign else ""

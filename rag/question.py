@@ -1,0 +1,171 @@
+"""What a question asks for, as far as its words tell: several papers, a figure, a certain thing, certain names.
+
+The rules are for English. They are few and coarse on purpose: what they say is only ever weighed together with what
+was found (`rag.read`), by weights fitted on questions with known answers.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rag.text.terms import content_terms
+
+# What a question wants several papers for: one or two sentences of each then say more than three of one.
+_SEVERAL = re.compile(
+    r"\b(which|what|list|name|any|all|find|show|how do)\b[^.?!]{0,40}\b(papers|works|studies|methods|approaches|models|"
+    r"techniques|algorithms|architectures|networks|datasets|benchmarks|systems|strategies|ways|frameworks|libraries|"
+    r"ones|people)\b"
+    r"|\b(compare|overview|survey|summari[sz]e|papers (on|about)|what (is there|do (we|i) have|does my)|is there any|"
+    r"anything (on|about)|do (i|we) have any(thing)?)\b",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(
+    r"\b(how (?:many|much|long|fast|large|big|often|high|far)|what|which)\b(?!\s+(?:the|a|an)\b)"
+    r"(?:(?: is| was| are| were|'s) the\b)?",
+    re.IGNORECASE,
+)
+_COMPARES = re.compile(r"\b(versus|vs|compared?|than|against|differ\w*|between|or)\b", re.IGNORECASE)
+_WORD = re.compile(r"[\w./+-]*\w")
+_NOT_OF_THING = frozenset("the a an more less fewer better worse faster slower quicker higher lower".split())
+# The thing asked for ends where its clause goes on: "which *depth camera* does it need".
+_ENDS_THING = frozenset(
+    "is are was were did do does can could has have had will would should may might be been being of in on at by with "
+    "for to from over under when where if that which who than then as and or but it they we i you this these those not "
+    "after before per while used use using reach get gets need needs take takes give gives".split()
+)
+_LONGEST_THING = 5
+# What is told by a figure: by its name, or by a unit that stands for it.
+_MEASURES = frozenset(
+    "accuracy error perplexity score points rate percentage percent fraction share epoch size number factor speedup "
+    "speed-up fid bleu dice f1 auc latency throughput ratio map iou wer gain drop reduction flops".split()
+)
+_PERCENT = "percentage percent fraction share accuracy points rate error drop gain reduction cost"
+_FACTOR = "factor ratio speedup speed-up cost reduction drop gain latency"
+_UNITS = {
+    r"\s?(?:%|percent)|\s?(?:percentage )?points?": _PERCENT,
+    r"\s?(?:x\b|×|times|-?fold)": _FACTOR,
+    r"\s?(?:h|hrs?|hours?)\b": "hours",
+    r"\s?(?:m?s|sec|seconds?|minutes?|milliseconds?)\b": "seconds minutes latency",
+    r"\s?days?\b": "days",
+    r"\s?(?:[MGT]i?B|megabytes?|gigabytes?)\b": "megabytes gigabytes size memory",
+    r"\s?(?:[MBK]|million|billion)\b": "parameters size",
+}
+_UNITS_OF = {
+    name: re.compile(r"\d(?:" + "|".join(unit for unit, names in _UNITS.items() if name in names.split()) + ")")
+    for name in {name for names in _UNITS.values() for name in names.split()}
+}
+_FIGURE = re.compile(
+    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|half|halves|halved|twice|doubl\w+|thirds?|quarter|hundred|"
+    r"thousand|million|billion|\w+fold)\b",
+    re.IGNORECASE,
+)
+# "30 annotated training images": how far from its figure a thing that is counted may stand, in words.
+_NEAR = 3
+# Acronyms, GPT-4, GraphRAG, U-Net: what is called by a name of its own.
+_NAME = re.compile(r"\b(?:[A-Z]{2,}[\w-]*|[A-Za-z]+\d[\w-]*|\w*[a-z]\w*[A-Z]\w*|[A-Z]\w*-[\w-]+)(?<![-_])\b")
+_NAME_LIKE = re.compile(r"-(?:style|based|like|free|type|sized?|level|aware)$", re.IGNORECASE)
+_WHERE = re.compile(
+    r"\b(code|github|repository|repo|website|project page|url|link|download|open.?source[d]?)\b", re.IGNORECASE
+)
+_TELLS_WHERE = re.compile(
+    r"https?://|www\.|\b(code|models?|weights|data(?:set)?s?|implementation)\b[^.]{0,60}\b(available|released|public\w*)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a question wants.
+
+    `several` papers; a `figure`; to know `where` code can be had. It `compares` when what it names may stand in
+    different papers. `thing` is what stands after "how many" or "which", its head noun last; `counted` when so many
+    of it are wanted.
+    """
+
+    several: bool
+    compares: bool
+    figure: bool
+    where: bool
+    counted: bool
+    thing: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def figure_missing(self, sentences: Sequence[str]) -> bool:
+        """Whether a figure is asked for and no sentence holds one, of the thing asked for where that is known."""
+        return self.figure and not any(self._tells_figure(sentence) for sentence in sentences)
+
+    def _tells_figure(self, sentence: str) -> bool:
+        if not _FIGURE.search(sentence):
+            return False
+        if not self.thing:
+            return True
+        head = self.thing[-1].casefold()
+        unit = _UNITS_OF.get(head)
+        if unit and unit.search(sentence):
+            return True
+        terms, wanted = content_terms(sentence), set(content_terms(head))
+        if not self.counted:
+            return bool(wanted & set(terms))
+        near = [terms[max(0, at - _NEAR) : at] for at, term in enumerate(terms) if term in wanted]
+        return any(_FIGURE.search(term) for before in near for term in before)
+
+    def thing_missing(self, terms: set[str], sentences: Sequence[str]) -> bool:
+        """Whether the thing asked for goes unmentioned among the terms of a text, or nothing says where it can be had.
+
+        A thing that is told by a figure is left to `figure_missing`.
+        """
+        if self.where:
+            return not any(map(tells_where, sentences))
+        head = content_terms(self.thing[-1]) if self.thing and not (self.figure or self.several) else []
+        return bool(head) and not terms.intersection(head)
+
+    def names_missing(self, terms: set[str], text: str) -> tuple[str, ...]:
+        """Those of the question's names that the text, whose terms are given, neither holds nor spells out."""
+        return tuple(n for n in self.names if not (terms.intersection(content_terms(n)) or _spelled_out(n, text)))
+
+
+def understand(question: str) -> Asked:
+    """What the question asks for."""
+    asks, thing = _thing(question)
+    names = (_NAME_LIKE.sub("", name) for name in _NAME.findall(question))
+    return Asked(
+        several=bool(_SEVERAL.search(question)),
+        compares=bool(_COMPARES.search(question)),
+        figure=asks.startswith("how") or any(word.casefold() in _MEASURES for word in thing),
+        where=bool(_WHERE.search(question)),
+        counted=asks == "how many",
+        thing=thing,
+        names=tuple(dict.fromkeys(names)),
+    )
+
+
+def tells_where(sentence: str) -> bool:
+    """Whether a sentence says where code or data can be had: it names the method and says nothing about it."""
+    return bool(_TELLS_WHERE.search(sentence))
+
+
+def _thing(question: str) -> tuple[str, tuple[str, ...]]:
+    """The words that ask, and those of the thing asked for: a figure's if there is one, else what "which" asks for."""
+    first: tuple[str, tuple[str, ...]] = ("", ())
+    for found in _ASKS.finditer(question):
+        asks = " ".join(found[1].casefold().split())
+        words: list[str] = []
+        for word in _WORD.findall(question[found.end() :])[: _LONGEST_THING + 1]:
+            if word.casefold() in _ENDS_THING:
+                break
+            words += [word] if word.casefold() not in _NOT_OF_THING else []
+        thing = tuple(words)
+        if asks.startswith("how") or any(word.casefold() in _MEASURES for word in thing):
+            return asks, thing
+        if asks == "which" and not first[0]:
+            first = asks, thing
+    return first
+
+
+def _spelled_out(name: str, text: str) -> bool:
+    """Whether an acronym's letters begin consecutive words of the text: CNN, convolutional neural network."""
+    letters = name.rstrip("s").casefold()
+    if not letters.isalpha() or len(letters) < 2:
+        return False
+    initials = "".join(word[0] for word in re.findall(r"[^\W\d_]+", text.casefold()))
+    return letters in initials
