@@ -100,7 +100,7 @@ def judge(assistant: Assistant, cases: Iterable[Case]) -> Iterator[Judged]:
 
 
 def fit(judged: list[Judged]) -> tuple[float, tuple[float, ...]]:
-    """Intercept and weights; curated questions weigh twice as much as public ones, and in both each outcome the same."""
+    """Intercept and weights; curated questions weigh twice as much as public ones, and both outcomes the same."""
     from sklearn.linear_model import LogisticRegression
 
     groups = [(one.case.kind == "curated", one.case.answered) for one in judged]

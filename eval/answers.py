@@ -27,7 +27,6 @@ SYSTEMS: dict[str, Callable[[Assistant], Assistant]] = {
     "without words": lambda sample: _weighted(sample, words=0.0),
     "without the paper's score": lambda sample: _weighted(sample, found=0.0),
     "openings as good as others": lambda sample: _weighted(sample, opening=0.0),
-    "figures as good as others": lambda sample: _weighted(sample, figure=0.0),
 }
 
 

@@ -121,20 +121,38 @@ def _problems(row: Any) -> Iterator[str]:  # noqa: ANN401 - JSON can be anything
     if unknown := sorted(row.keys() - _FIELDS - _OPTIONAL):
         yield f"no field is called {', '.join(unknown)}"
     for name, allowed in (("split", SPLITS), ("kind", KINDS), ("type", TYPES), ("answerable", (True, False))):
-        if row[name] not in allowed:
+        if row[name] not in allowed:  # equal is enough here: 1 for true is told of below
             yield f"{name} must be one of {', '.join(map(str, allowed))}, not {row[name]!r}"
     yield from _problems_of_content(row)
 
 
 def _problems_of_content(row: dict[str, Any]) -> Iterator[str]:
-    if not (_are_texts([row["id"], row["question"]]) and all(map(_are_texts, row["gold"]))):
-        yield "id, question and gold must be texts that are not empty"
-    if not all(isinstance(n, dict) and n.get("text") and _are_texts(n.get("any")) for n in row["nuggets"]):
-        yield "every nugget needs a text and at least one alternative in 'any'"
-    if row["answerable"] and not (row["gold"] and any(one.get("vital", True) for one in row["nuggets"])):
+    if not isinstance(row["answerable"], bool):
+        yield "answerable must be true or false"
+    if not (_are_texts([row["id"], row["question"]]) and isinstance(row["gold"], list)):
+        yield "id and question must be texts that are not empty, gold a list"
+    elif not all(map(_are_texts, row["gold"])):
+        yield "every part of gold must be a list of paper ids"
+    if not (isinstance(row["nuggets"], list) and all(map(_is_nugget, row["nuggets"]))):
+        yield "every nugget needs a text, at least one alternative in 'any', and texts in 'numbers'"
+    elif row["answerable"] and not (row["gold"] and any(one.get("vital", True) for one in row["nuggets"])):
         yield "an answerable question needs gold papers and a vital nugget"
+    yield from _problems_of_kind(row)
+
+
+def _problems_of_kind(row: dict[str, Any]) -> Iterator[str]:
+    if not all(_are_texts(row[name]) for name in ("history", "must_not") if row.get(name)):
+        yield "history and must_not must be lists of texts"
     if row["kind"] == "followup" and not row.get("history"):
         yield "a follow-up needs a history"
+    if (row["kind"] not in ("base", "followup")) != bool(row.get("variant_of")):
+        yield "a variant names the question that it is a variant of, and only a variant does"
+
+
+def _is_nugget(one: Any) -> bool:  # noqa: ANN401 - JSON can be anything
+    if not (isinstance(one, dict) and isinstance(one.get("text"), str) and _are_texts(one.get("any"))):
+        return False
+    return not one.get("numbers") or _are_texts(one["numbers"])
 
 
 def _are_texts(values: Any) -> bool:  # noqa: ANN401 - JSON can be anything

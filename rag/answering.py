@@ -137,18 +137,33 @@ class _Writing:
         """Written where the style and the model allow it, else quoted."""
         written = False
         try:
-            model = roles.writer(self.found.request.style)
-            if model:
-                writer = Writer(model, roles.verifier(), _LIMITS)
-                self.trace = replace(self.trace, style="write", language_model=model.name)
-                for claim in writer.write(self.question, self._evidence(), self.footnotes, self.stop):
+            if model := roles.writer(self.found.request.style):
+                for claim in self._written(Writer(model, roles.verifier(), _LIMITS)):
                     written = True
                     yield claim
-                self._note(writer, written)
         except ModelError as error:
             self._fall_back(str(error), written)
-        if not written and not self.declined and not self.stop.is_set():
+        if not written and not self.declined:
             yield from quote(self.found.reading.evidence, self.footnotes)
+
+    def _written(self, writer: Writer) -> Iterator[Claim]:
+        digest = f"{self.trace.prompt_digest} {load_prompt('write').digest}".strip()
+        self.trace = replace(self.trace, style="write", language_model=writer.model.name, prompt_digest=digest)
+        written = False
+        try:
+            for claim in writer.write(self.question, self._evidence(), self.footnotes, self.stop):
+                written = True
+                yield claim
+        finally:
+            left_out = tuple(dict.fromkeys(one.paper.id for one in writer.left_out))
+            tokens = {**writer.tokens, "dropped_sentences": writer.dropped}
+            self.trace = replace(self.trace, left_out=left_out, tokens=tokens)
+        if self.stop.is_set():
+            self._fall_back("stopped before the answer was finished", written)
+        elif not written and writer.declined:
+            self.declined = "The sentences nearest to the question do not answer it."
+        elif not written:
+            self._fall_back(f"the language model '{writer.model.name}' wrote nothing that the sources support", written)
 
     @property
     def question(self) -> str:
@@ -158,18 +173,6 @@ class _Writing:
         """The sentences chosen, and the best of the others."""
         chosen = self.found.reading.evidence
         return [*chosen, *(one for one in self.found.reading.considered if one not in chosen)][:_WRITTEN_FROM]
-
-    def _note(self, writer: Writer, written: bool) -> None:
-        left_out = tuple(dict.fromkeys(one.paper.id for one in writer.left_out))
-        digest = f"{self.trace.prompt_digest} {load_prompt('write').digest}".strip()
-        tokens = {**writer.tokens, "dropped_sentences": writer.dropped}
-        self.trace = replace(self.trace, left_out=left_out, prompt_digest=digest, tokens=tokens)
-        if self.stop.is_set():
-            self.trace = replace(self.trace, fallback="stopped before the answer was finished")
-        elif not written and writer.declined:
-            self.declined = "The sentences nearest to the question do not answer it."
-        elif not written:
-            self._fall_back(f"the language model '{writer.model.name}' wrote nothing that the sources support", written)
 
     def _fall_back(self, why: str, written: bool) -> None:
         rest = "the answer ends where it stopped" if written else "sentences are quoted instead"
@@ -198,9 +201,10 @@ def _why_not(found: Found) -> str:
         return ""
     if found.reading.evidence and found.reading.lacking:
         return f"The nearest papers{passing} {found.reading.lacking}."
-    counted = f"None of its {papers:,} papers" if papers > 1 else "Its only paper"
-    bears = f"{counted}{passing} bears on the question." if papers > 1 else f"{counted} does not bear on the question."
-    return bears + _language_hint(found.request.question)
+    if papers == 1:
+        only = "The only paper that passes the filters" if passing else "Its only paper"
+        return f"{only} does not bear on the question." + _language_hint(found.request.question)
+    return f"None of its {papers:,} papers{passing} bears on the question." + _language_hint(found.request.question)
 
 
 def _language_hint(question: str) -> str:

@@ -79,7 +79,7 @@ _OF_ANY_PAPER = frozenset(
         "limitation long loss main make many memory metric model need network new newer number old older only "
         "open parameter percent performance please point public published quality quick quickly really reason "
         "retraining run runtime save saved say score similar size slow slower small smaller smallest "
-        "something sort source speed speedup suffice summarize summary table task tell test tested testing "
+        "something sort source speed speedup suffice summarize summary table take task tell test tested testing "
         "there time train training why work worse worst year further"
     )
 )
@@ -113,7 +113,7 @@ def stand_alone(question: str, turns: Sequence[Turn]) -> str:
     nothing of its own (`by how much?`), or uses only words of the paper quoted last.
     """
     turns = [turn for turn in turns if not _is_courtesy(turn.question)]
-    if not turns or _is_courtesy(question) or not _leans(question, turns[-1]):
+    if not turns or not question.strip() or _is_courtesy(question) or not _leans(question, turns[-1]):
         return ""
     context = _context(question, turns)
     # "on" keeps the context from being taken for the very thing that is asked for (`rag.question`).
@@ -187,7 +187,7 @@ def _thread(turns: Sequence[Turn]) -> Sequence[Turn]:
 
 def _names_another(question: str, paper: Paper) -> bool:
     """Whether "what about" something asks about another subject than the paper, not about something in it."""
-    if not _ABOUT.match(question):
+    if not _ABOUT.match(question) or len(question.split()) > _SHORT or _points_back(question):
         return False
     own = _own_words(question)
     return bool(own) and not own & _words_of(paper)

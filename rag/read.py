@@ -8,7 +8,6 @@ asks for and the papers lack. What each ingredient brings is measured by `python
 """
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +27,7 @@ _READ_BY_MODEL = 6
 _SENTENCES = 3
 _SENTENCES_OF_SEVERAL = 5
 # Of one paper at most so many sentences, when the question wants several papers.
-_PER_PAPER = 2
+_PER_PAPER_OF_SEVERAL = 1
 # A sentence so much less likely than the best (in logits) is not worth quoting.
 _FLOOR = 2.0
 # How much it counts that a sentence holds words of the question which those chosen before do not.
@@ -47,7 +46,6 @@ class SentenceWeights:
     similarity: float = 1.0
     likelihood: float = 1.0
     opening: float = -1.2
-    figure: float = 1.0
     offset: float = -4.0
     typical: float = -2.6
 
@@ -61,7 +59,6 @@ class SentenceWeights:
             + self.similarity * evidence.similarity
             + self.likelihood * likelihood
             + self.opening * evidence.opening
-            + self.figure * evidence.figure
         )
 
 
@@ -143,7 +140,6 @@ def _weight(sentence: Sentence, similarity: float, hit: Hit, words: "_Words", as
         words=words.share(words.in_text(sentence.text)),
         found=hit.score,
         opening=opens or (tells_where(sentence.text) and not asked.where),
-        figure=asked.figure and bool(re.search(r"\d", sentence.text)),
     )
 
 
@@ -194,7 +190,7 @@ def _choose(
 ) -> list[Evidence]:
     """The best sentences one after the other, those preferred that add words of the question; few of one paper."""
     most = most or (_SENTENCES_OF_SEVERAL if asked.several else _SENTENCES)
-    per_paper = _PER_PAPER if asked.several else most
+    per_paper = _PER_PAPER_OF_SEVERAL if asked.several else most
     logits = {one: weights.logit(one) for one in weighed[: 4 * most]}
     holds = {one: words.in_text(one.sentence.text) for one in logits}
     best = max(logits.values(), default=0.0)

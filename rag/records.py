@@ -98,7 +98,6 @@ class Evidence:
     `similarity` to the question, the weighted share of the question's `words` in it, and `found`, the score of its
     paper, are in 0..1. `likelihood` is the mean log-probability (nats) that a language model gives the question's
     tokens after it; None when no model read it. `opening`: it opens the abstract, or only tells where code can be had.
-    `figure`: a figure is asked for, and it holds one.
     """
 
     sentence: Sentence
@@ -109,7 +108,6 @@ class Evidence:
     found: float
     likelihood: float | None = None
     opening: bool = False
-    figure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

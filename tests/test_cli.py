@@ -21,7 +21,7 @@ CACHE = "Which papers shrink the KV cache, and by how much?"
 FOREIGN = "Who won the football world cup?"
 TITLES = [json.loads(line)["title"] for line in PAPERS.read_text(encoding="utf-8").splitlines()]
 (LEDGERS, KEYS, U_NETS, SKETCHES, SPARSE, SHIPS, SPEECH, VOLES, CRANES, CORALS, SWITCH, LETTER) = TITLES
-COMMANDS = ["add", "ask", "search", "list", "show", "remove", "export", "reindex", "doctor", "config", "ui"]
+COMMANDS = ["add", "ask", "replay", "chat", "search", "list", "show", "remove", "export", "reindex", "doctor", "config", "ui"]
 
 
 def real(*arguments, **options):
@@ -163,7 +163,7 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
     assert (answer["question"], answer["abstained"], answer["reason"]) == (CACHE, False, "")
     assert 0.5 <= answer["confidence"] <= 1
     for claim in answer["claims"]:
-        assert list(claim) == ["text", "kind", "citations", "supported", "score"]
+        assert list(claim) == ["text", "kind", "citations", "supported", "score", "note"]
         assert (claim["kind"], claim["supported"]) == ("quote", True)
     assert [claim["citations"] for claim in answer["claims"]] == [[n + 1] for n in range(len(answer["claims"]))]
     for citation in answer["citations"]:
@@ -198,7 +198,7 @@ def test_what_the_library_does_not_say_is_an_answer_too(footnote, small_library)
 
 
 def test_an_answer_as_markdown(footnote, small_library):
-    run = footnote("ask", CACHE, "--library", small_library, "--markdown")
+    run = footnote("ask", CACHE, "--library", small_library, "--format", "markdown")
     assert run.code == 0
     assert run.lines[0] == f"**{CACHE}**"
     assert "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.[^1]" in run.lines[2]
@@ -483,10 +483,11 @@ def test_doctor_without_a_library_looks_at_the_machine(footnote, tmp_path):
 
 def test_settings_are_shown_and_changed(footnote, small_library, tmp_path):
     shown = footnote("config")
-    assert [line.split(" = ")[0] for line in shown.lines] == ["library", "embedder"]
+    assert [line.split(" = ")[0] for line in shown.lines] == ["library", "embedder", "language_model", "nli_model"]
     assert footnote("config", "library", small_library).lines == [f"library = {small_library}"]
     assert len(footnote("list").lines) == 12
     settings = {"library": str(small_library), "embedder": "all-MiniLM-L6-v2"}
+    settings |= {"language_model": "embedded", "nli_model": ""}
     assert footnote("config", "--json").json == settings | {"file": str(tmp_path / "config" / "config.toml")}
     assert footnote("config", "library", "--json").json == {"library": str(small_library)}
     footnote("config", "library", "")

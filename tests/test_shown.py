@@ -178,6 +178,7 @@ def test_json_is_plain_rounded_and_complete():
         "citations": [2],
         "supported": True,
         "score": 0.5679,
+        "note": "",
     }
     assert plain["citations"][1] == {
         "number": 2,
