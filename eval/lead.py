@@ -116,12 +116,13 @@ def report_facts(name: str, scored: Sequence[Scored], quoted: Sequence[Scored]) 
 def report_written(written: Sequence[Scored]) -> None:
     """Print what became of the sentences that the model wrote in answers of its own."""
     claims = [claim for one in written for claim in one.answer.claims]
-    kept = [claim for claim in claims if claim.kind == "written"]
-    dropped = [one.answer.trace.tokens.get("dropped_sentences", 0) for one in written]
+    kept = sum(claim.kind == "written" for claim in claims)
+    replaced = sum(claim.kind == "quote" and bool(claim.note) for claim in claims)
+    dropped = sum(one.answer.trace.tokens.get("dropped_sentences", 0) for one in written)
     fell_back = sum(bool(one.answer.trace.fallback) for one in written)
     declined = sum(one.answer.abstained for one in written)
     seconds = statistics.median(one.answer.trace.seconds.get("write", 0.0) for one in written)
-    print(f"written: {len(kept)} sentences kept, {sum(dropped)} dropped or replaced ({len(claims) - len(kept)} quoted)")
+    print(f"written: {kept} sentences kept, {dropped} not carried, of which {replaced} replaced by a quotation")
     print(f"  nothing kept, quoted instead: {fell_back} of {len(written)} answers; declined: {declined}")
     print(f"  seconds to write, median {seconds:.2f}")
 

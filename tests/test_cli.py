@@ -21,7 +21,21 @@ CACHE = "Which papers shrink the KV cache, and by how much?"
 FOREIGN = "Who won the football world cup?"
 TITLES = [json.loads(line)["title"] for line in PAPERS.read_text(encoding="utf-8").splitlines()]
 (LEDGERS, KEYS, U_NETS, SKETCHES, SPARSE, SHIPS, SPEECH, VOLES, CRANES, CORALS, SWITCH, LETTER) = TITLES
-COMMANDS = ["add", "ask", "replay", "chat", "search", "list", "show", "remove", "export", "reindex", "doctor", "config", "ui"]
+COMMANDS = [
+    "add",
+    "ask",
+    "replay",
+    "chat",
+    "search",
+    "list",
+    "show",
+    "remove",
+    "export",
+    "reindex",
+    "doctor",
+    "config",
+    "ui",
+]
 
 
 def real(*arguments, **options):

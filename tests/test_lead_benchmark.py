@@ -1,9 +1,11 @@
 """The benchmark of a written lead: what counts as one, and what it is worth, by cases worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from eval.answers import Scored
-from eval.lead import Lead, carried, first_sentence, lead, report_leads, show
+from eval.lead import Lead, carried, first_sentence, lead, report_leads, report_written, show
 from eval.questions import Nugget, Question
 from rag import Answer, Citation, Claim, Paper, Support, Trace
 
@@ -73,3 +75,15 @@ def test_the_report_counts_and_the_leads_can_be_read(capsys):
     assert "leads that pass: 1 of 2" in printed
     assert "a vital fact in the lead: 1 of 1" in printed
     assert printed.count("LEAD Barley tolerates") == 1
+
+
+def test_the_report_tells_written_sentences_from_quotations_in_their_place(capsys):
+    claims = (
+        Claim("Barley tolerates 8 grams.", "written", (1,), supported=True, score=1.0),
+        replace(CLAIMS[1], note="quoted in place of what the language model wrote"),
+    )
+    trace = replace(QUOTED.answer.trace, tokens={"dropped_sentences": 3})
+    report_written([replace(QUOTED, answer=replace(QUOTED.answer, claims=claims, trace=trace)), QUOTED])
+    printed = capsys.readouterr().out
+    assert "1 sentences kept, 3 not carried, of which 1 replaced by a quotation" in printed
+    assert "nothing kept, quoted instead: 0 of 2 answers; declined: 0" in printed

@@ -3,13 +3,13 @@
 import json
 
 import pytest
+from conftest import PAPERS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag.errors import ModelUnavailable
 from rag.models.nli import Relation, label_order, load_nli
 from rag.verify import LexicalVerifier, NliVerifier, Source
-from tests.conftest import PAPERS
 
 ABSTRACTS = [json.loads(line).get("abstract", "") for line in PAPERS.read_text(encoding="utf-8").splitlines()]
 SENTENCES = [f"{sentence.rstrip('.')}." for abstract in ABSTRACTS for sentence in abstract.split(". ") if sentence]
