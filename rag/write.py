@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
+from rag.errors import ModelFailed
 from rag.models.language import LanguageModel, Limits, Message
 from rag.prompts import defused, load_prompt
 from rag.records import Citation, Claim, Evidence
@@ -18,7 +19,10 @@ from rag.verify import Source, Verifier
 _MARK = re.compile(r"\s*\[\s*\^?(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\s*\]")
 _UNFINISHED_MARK = re.compile(r"\[[\d\s^,;–-]*")
 _GLUED_MARK = re.compile(r"(?<=[.!?”\"’*)])(?=\[\s*\^?\d)")
+_MAY_END = re.compile(r"[.!?…。！？].*\s|\n")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
+# Characters; what a server writes is not to fill the memory, whatever it was told.
+_LONGEST_TOKEN = 16
 _DOES_NOT_SAY = "the sources do not say"
 _OTHERS_SAY = "the language model cited another sentence for this"
 
@@ -90,7 +94,11 @@ class Writer:
         said: set[str] = set()
 
         def listened() -> Iterator[str]:
+            room = self.limits.tokens * _LONGEST_TOKEN
             for piece in self.model.stream(messages, self.limits, stop):
+                room -= len(piece)
+                if room < 0:
+                    raise ModelFailed(self.model.name, f"it wrote on after the {self.limits.tokens} tokens it was given")
                 reply.append(piece)
                 yield piece
 
@@ -166,6 +174,8 @@ def drafts(pieces: Iterable[str]) -> Iterator[Draft]:
     rest = ""
     for piece in pieces:
         rest += piece
+        if not _MAY_END.search(rest):
+            continue
         end = max(rest.rfind(" "), rest.rfind("\n")) + 1  # a word that is cut off may end a sentence, and whole not
         *finished, begun = _sentences(rest[:end])
         rest = begun + rest[end:]
