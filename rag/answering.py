@@ -143,7 +143,9 @@ class _Writing:
                     yield claim
         except ModelError as error:
             self._fall_back(str(error), written)
-        if not written and not self.declined:
+        if self.stop.is_set():
+            self._fall_back("stopped before the answer was finished", written=True)
+        elif not written and not self.declined:
             yield from quote(self.found.reading.evidence, self.footnotes)
 
     def _written(self, writer: Writer) -> Iterator[Claim]:
@@ -158,11 +160,9 @@ class _Writing:
             left_out = tuple(dict.fromkeys(one.paper.id for one in writer.left_out))
             tokens = {**writer.tokens, "dropped_sentences": writer.dropped}
             self.trace = replace(self.trace, left_out=left_out, tokens=tokens)
-        if self.stop.is_set():
-            self._fall_back("stopped before the answer was finished", written)
-        elif not written and writer.declined:
+        if not written and writer.declined:
             self.declined = "The sentences nearest to the question do not answer it."
-        elif not written:
+        elif not written and not self.stop.is_set():
             self._fall_back(f"the language model '{writer.model.name}' wrote nothing that the sources support", written)
 
     @property

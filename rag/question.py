@@ -34,6 +34,8 @@ _ENDS_THING = frozenset(
     "after before per while used use using reach get gets need needs take takes give gives".split()
 )
 _LONGEST_THING = 5
+# Nobody finds the number of papers in a paper.
+_PAPERS = frozenset("papers works studies articles".split())
 # What is told by a figure: by its name, or by a unit that stands for it.
 _MEASURES = frozenset(
     "accuracy error perplexity score points rate percentage percent fraction share epoch size number factor speedup "
@@ -59,6 +61,7 @@ _FIGURE = re.compile(
     r"thousand|million|billion|\w+fold)\b",
     re.IGNORECASE,
 )
+_FACTOR_IN_WORDS = re.compile(r"\b(?:\w+fold|twice|doubl\w+|tripl\w+|half|halv\w+)\b", re.IGNORECASE)
 # "30 annotated training images": how far from its figure a thing that is counted may stand, in words.
 _NEAR = 3
 # Acronyms, GPT-4, GraphRAG, U-Net: what is called by a name of its own.
@@ -101,7 +104,7 @@ class Asked:
             return True
         head = self.thing[-1].casefold()
         unit = _UNITS_OF.get(head)
-        if unit and unit.search(sentence):
+        if unit and (unit.search(sentence) or (head in _FACTOR.split() and _FACTOR_IN_WORDS.search(sentence))):
             return True
         terms, wanted = content_terms(sentence), set(content_terms(head))
         if not self.counted:
@@ -121,7 +124,7 @@ class Asked:
 
     def names_missing(self, terms: set[str], text: str) -> tuple[str, ...]:
         """Those of the question's names that the text, whose terms are given, neither holds nor spells out."""
-        return tuple(n for n in self.names if not (terms.intersection(content_terms(n)) or _spelled_out(n, text)))
+        return tuple(name for name in self.names if not (_is_in(name, terms) or _spelled_out(name, text)))
 
 
 def understand(question: str) -> Asked:
@@ -131,7 +134,8 @@ def understand(question: str) -> Asked:
     return Asked(
         several=bool(_SEVERAL.search(question)),
         compares=bool(_COMPARES.search(question)),
-        figure=asks.startswith("how") or any(word.casefold() in _MEASURES for word in thing),
+        figure=(asks.startswith("how") and not _PAPERS.intersection(thing))
+        or any(word.casefold() in _MEASURES for word in thing),
         where=bool(_WHERE.search(question)),
         counted=asks == "how many",
         thing=thing,
@@ -160,6 +164,12 @@ def _thing(question: str) -> tuple[str, tuple[str, ...]]:
         if asks == "which" and not first[0]:
             first = asks, thing
     return first
+
+
+def _is_in(name: str, terms: set[str]) -> bool:
+    """Whether a name is there in one piece, or in all its parts: "KV-cache" is in "the KV cache"."""
+    parts = [content_terms(part) for part in re.split(r"[-_/]", name)]
+    return bool(terms.intersection(content_terms(name))) or all(part and terms.issuperset(part) for part in parts)
 
 
 def _spelled_out(name: str, text: str) -> bool:

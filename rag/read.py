@@ -16,7 +16,7 @@ from rag.library import Library
 from rag.models.language import Reader
 from rag.prompts import defused, load_prompt
 from rag.question import Asked, tells_where, understand
-from rag.records import Evidence, Hit, Sentence
+from rag.records import Evidence, Hit, Paper, Sentence
 from rag.retrieve import Retrieval
 from rag.text.sentences import split_sentences
 from rag.text.terms import content_terms, index_text
@@ -32,6 +32,9 @@ _PER_PAPER_OF_SEVERAL = 1
 _FLOOR = 2.0
 # How much it counts that a sentence holds words of the question which those chosen before do not.
 _NEW_WORDS = 2.0
+# A name is rare that so few papers bear; who calls a paper by it means that paper, however unlike the question reads.
+_RARE = 3
+_NAMED = 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,9 @@ class SentenceWeights:
 class Signals:
     """What the decision to answer rests on, all in 0..1; see `python -m eval.abstention`.
 
-    How similar the best sentence of the papers found is to the question; and what the question asks for and the papers
-    chosen lack: names (a share of them), a figure, the very thing.
+    How similar the best sentence of the papers found is to the question, at least `_NAMED` where they bear a rare name
+    that it calls them by; and what the question asks for and the papers chosen lack: names (a share of them), a figure,
+    the very thing.
     """
 
     best_sentence: float = 0.0
@@ -110,7 +114,7 @@ def read(
         weights = replace(weights, typical=min(one.likelihood for one in weighed if one.likelihood is not None))
         weighed = _ranked(weighed, weights)
     chosen = _choose(weighed, asked, words, most, weights)
-    signals = _signals(retrieval, chosen, asked)
+    signals = _signals(retrieval, chosen, words, asked)
     return Reading(tuple(chosen), tuple(weighed), confidence(signals), signals, _lacking(chosen, signals, asked))
 
 
@@ -168,13 +172,19 @@ class _Words:
 
     def __init__(self, question: str, library: Library) -> None:
         terms = set(content_terms(question))
-        frequencies = library.document_frequencies(terms)
+        self._frequencies = frequencies = library.document_frequencies(terms)
         papers = len(library)
         self._weights = {
             term: math.log(1 + (papers - frequencies.get(term, 0) + 0.5) / (frequencies.get(term, 0) + 0.5))
             for term in sorted(terms)
         }
         self._total = sum(self._weights.values())
+
+    def name_in(self, asked: Asked, papers: Iterable[Paper]) -> bool:
+        """Whether a rare name of the question stands in one of the papers: "What does FreeU do?" is about FreeU."""
+        rare = {term for term in self._weights if self._frequencies.get(term, 0) <= _RARE}
+        named = {term for name in asked.names for term in content_terms(name)} & rare
+        return any(named & set(index_text(f"{paper.title}. {paper.abstract}").split()) for paper in papers)
 
     def in_text(self, text: str) -> frozenset[str]:
         """Those of the question's words that the text holds."""
@@ -206,14 +216,14 @@ def _choose(
     return chosen
 
 
-def _signals(retrieval: Retrieval, chosen: Sequence[Evidence], asked: Asked) -> Signals:
+def _signals(retrieval: Retrieval, chosen: Sequence[Evidence], words: _Words, asked: Asked) -> Signals:
     if not chosen:
         return Signals()
     papers = list({one.paper.id: one.paper for one in chosen}.values())
     texts = [f"{paper.title}. {paper.abstract}" for paper in papers]
     sentences = [paper.abstract[start:end] for paper in papers for start, end in split_sentences(paper.abstract)]
     return Signals(
-        best_sentence=max(hit.best_sentence for hit in retrieval.hits),
+        best_sentence=max([hit.best_sentence for hit in retrieval.hits] + [_NAMED] * words.name_in(asked, papers)),
         names_missing=len(_names_missing(asked, texts)) / max(1, len(asked.names)),
         figure_missing=float(asked.figure_missing(sentences)),
         thing_missing=float(asked.thing_missing(set(index_text(" ".join(texts)).split()), sentences)),

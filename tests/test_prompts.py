@@ -66,7 +66,7 @@ FILE = "---\nname: tide\nversion: 3\n---\n## system\nBe brief.\n\n## user\n$text
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of prompts in place of the real one, and nothing remembered of it afterwards."""
-    monkeypatch.setattr("rag.prompts.files", lambda _: tmp_path)
+    monkeypatch.setattr("rag.prompts._FOLDER", tmp_path)
     load_prompt.cache_clear()
     yield tmp_path
     load_prompt.cache_clear()

@@ -18,7 +18,7 @@ GATES = Paper(
     id="tidal-gates-of-the-123456",
 )
 OWLS = Paper(title="Night Owls", abstract="Owls hunt at dusk.", retracted=True, id="night-owls-654321")
-TRACE = Trace("tiny", "none", "quote", "", "0123", {"dense": 0.123456}, {"read": 0.00004}, {})
+TRACE = Trace("tiny", "none", "quote", "", "0123", signals={"dense": 0.123456}, seconds={"read": 0.00004})
 
 
 def cite(number, paper, quote):

@@ -271,9 +271,15 @@ def test_a_model_that_breaks_off_keeps_what_was_finished():
         next(claims)
 
 
+def test_a_model_that_writes_more_than_it_may_is_stopped():
+    writer = Writer(ScriptedModel(lambda _: endlessly("again and again ")), LexicalVerifier(), Limits(64, 60.0))
+    with pytest.raises(ModelFailed, match="it wrote on after its 64 tokens"):
+        list(writer.write(QUESTION, EVIDENCE, Footnotes(), threading.Event()))
+
+
 def test_a_model_without_end_is_stopped_at_its_deadline():
     model = ScriptedModel(lambda _: endlessly("and so on ", "and on "))
-    writer = Writer(model, LexicalVerifier(), Limits(64, 0.1))
+    writer = Writer(model, LexicalVerifier(), Limits(10**9, 0.1))
     with pytest.raises(ModelTooSlow):
         list(writer.write(QUESTION, EVIDENCE, Footnotes(), threading.Event()))
 

@@ -1,6 +1,7 @@
 """A generation that blocks, run in a thread of its own, so that its text can be had piece by piece and be stopped."""
 
 import atexit
+import contextlib
 import queue
 import threading
 import time
@@ -11,6 +12,8 @@ from rag.models.language import Limits
 
 # How soon a stop is noticed while no piece comes, in seconds.
 _POLL = 0.05
+# Pieces that may wait for their listener; a server may send faster than they are read.
+_MOST_WAITING = 256
 _END = object()
 # How long the end of the process waits for generations to notice that nobody listens, in seconds.
 _FAREWELL = 10.0
@@ -29,21 +32,21 @@ def stream_from_thread(
     `on_end`, which is called when nobody listens and may be called again, can close what it waits for.
     Raises `ModelFailed` or `ModelTooSlow`, naming the model.
     """
-    pieces: queue.SimpleQueue[object] = queue.SimpleQueue()
+    pieces: queue.Queue[object] = queue.Queue(_MOST_WAITING)
     left = threading.Event()
 
     def emit(piece: str) -> bool:
-        if piece and not left.is_set():
-            pieces.put(piece)
+        if piece:
+            _offer(piece, pieces, left)
         return not left.is_set()
 
     def work() -> None:
         try:
             if not left.is_set():
                 generate(emit)
-            pieces.put(_END)
+            _offer(_END, pieces, left)
         except Exception as error:  # whatever a model's library raises is told to the listener
-            pieces.put(error)
+            _offer(error, pieces, left)
         finally:
             _RUNNING.pop(threading.current_thread(), None)
 
@@ -60,6 +63,14 @@ def stream_from_thread(
         leave()
 
 
+def _offer(piece: object, pieces: "queue.Queue[object]", left: threading.Event) -> None:
+    """Put the piece where it is listened for, as soon as there is room, or nobody listens any more."""
+    while not left.is_set():
+        with contextlib.suppress(queue.Full):
+            pieces.put(piece, timeout=_POLL)
+            return
+
+
 @atexit.register
 def _end_all() -> None:
     """A thread that calls back from C++ while Python is taken down would abort the process."""
@@ -71,7 +82,7 @@ def _end_all() -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _listen(name: str, pieces: "queue.SimpleQueue[object]", limits: Limits, stop: threading.Event) -> Iterator[str]:
+def _listen(name: str, pieces: "queue.Queue[object]", limits: Limits, stop: threading.Event) -> Iterator[str]:
     deadline = time.monotonic() + limits.seconds
     while not stop.is_set():
         try:
