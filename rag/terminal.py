@@ -43,6 +43,14 @@ def _below(answer: Answer, width: int) -> list[str]:
     return ["\n".join(_footnotes(answer, width)), sure]
 
 
+def remarks(answer: Answer) -> list[str]:
+    """What a reader should know of how the answer came about: what did not work, and what was not shown."""
+    dropped = answer.trace.tokens.get("dropped_sentences", 0)
+    sentences = "1 sentence" if dropped == 1 else f"{dropped} sentences"
+    left_out = f"{sentences} of the language model had no support in the sources and were left out or replaced"
+    return [remark for remark in (answer.trace.fallback, left_out if dropped else "") if remark]
+
+
 def confidence_in_words(confidence: float) -> str:
     """What a measured confidence means to a reader."""
     if confidence >= _SURE:
@@ -153,8 +161,8 @@ class Talk:
                     flow.add(one)
                 else:
                     self._write(_ending(one, width))
-        if stop.is_set():
-            self._say("stopped")
+                    for remark in remarks(one):
+                        self._say(remark)
 
     def _filter(self, name: str, value: str) -> None:
         parse_filters(changed(Filters(), {name: value}))  # what means nothing is told now, not with the next question

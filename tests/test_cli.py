@@ -216,7 +216,7 @@ def test_an_answer_as_markdown(footnote, small_library):
     run = footnote("ask", CACHE, "--library", small_library, "--format", "markdown")
     assert run.code == 0
     assert run.lines[0] == f"**{CACHE}**"
-    assert "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.[^1]" in run.lines[2]
+    assert "“The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.”[^1]" in run.lines[2]
     assert run.lines[4].startswith(f"[^1]: *{LEDGERS}*. Ngozi Okafor et al., 2024. <https://doi.org/10.5555/ledger")
     assert run.out.endswith("”\n")
 

@@ -105,7 +105,7 @@ def test_a_paper_is_shown_with_what_is_known(monkeypatch):
 def test_markdown_as_it_is_written():
     assert TWO_OF_ONE.to_markdown() == (
         "**When do gates open?**\n\n"
-        "Gates open twice a day.[^1] They save 12% of post-war power.[^2] Owls hunt at dusk.[^3]\n\n"
+        "“Gates open twice a day.”[^1] “They save 12% of post-war power.”[^2] “Owls hunt at dusk.”[^3]\n\n"
         "[^1]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
         "<https://doi.org/10.5555/shores.2021.7> “Gates open twice a day.”\n"
         "[^2]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
