@@ -26,31 +26,41 @@ _ASKS = re.compile(
 )
 _COMPARES = re.compile(r"\b(versus|vs|compared?|than|against|differ\w*|between|or)\b", re.IGNORECASE)
 _WORD = re.compile(r"[\w./+-]*\w")
-_NOT_OF_THING = frozenset("the a an more less fewer better worse faster slower quicker higher lower".split())
+# Articles, and what says how much of a thing rather than which: "how much *shorter*", "which *type* of mesh".
+_NOT_OF_THING = re.compile(
+    r"the|a|an|one|ones|type|types|kind|kinds|sort|more|less|fewer|better|worse|best|worst|largest|most|extra|actually|"
+    r"(?:fast|slow|quick|high|low|bigg|small|larg|short|long|cheap|light|strong|weak|deep|wid|great)er",
+    re.IGNORECASE,
+)
 # The thing asked for ends where its clause goes on: "which *depth camera* does it need".
 _ENDS_THING = frozenset(
     "is are was were did do does can could has have had will would should may might be been being of in on at by with "
     "for to from over under when where if that which who than then as and or but it they we i you this these those not "
-    "after before per while used use using reach get gets need needs take takes give gives".split()
+    "after before per while must seen reports used use using reach get gets need needs take takes give gives".split()
 )
 _LONGEST_THING = 5
 # Nobody finds the number of papers in a paper.
 _PAPERS = frozenset("papers works studies articles".split())
+# Things that "what" asks for as plainly as "which" does.
+_CONCRETE = frozenset("device hardware gpu machine dataset datasets data optimizer framework language licence".split())
 # What is told by a figure: by its name, or by a unit that stands for it.
 _MEASURES = frozenset(
     "accuracy error perplexity score points rate percentage percent fraction share epoch size number factor speedup "
-    "speed-up fid bleu dice f1 auc latency throughput ratio map iou wer gain drop reduction flops".split()
+    "speed-up fid bleu dice f1 auc latency throughput ratio map iou wer gain drop reduction flops top-1".split()
 )
-_PERCENT = "percentage percent fraction share accuracy points rate error drop gain reduction cost"
-_FACTOR = "factor ratio speedup speed-up cost reduction drop gain latency"
+_PERCENT = (
+    "percentage percent fraction share accuracy points rate score error drop gain reduction cost throughput top-1"
+)
+_FACTOR = "factor ratio speedup speed-up cost reduction drop gain latency throughput size"
 _UNITS = {
     r"\s?(?:%|percent)|\s?(?:percentage )?points?": _PERCENT,
     r"\s?(?:x\b|×|times|-?fold)": _FACTOR,
-    r"\s?(?:h|hrs?|hours?)\b": "hours",
-    r"\s?(?:m?s|sec|seconds?|minutes?|milliseconds?)\b": "seconds minutes latency",
-    r"\s?days?\b": "days",
+    r"\s?(?:h|hrs?|hours?)\b": "hours time",
+    r"\s?(?:m?s|sec|seconds?|minutes?|milliseconds?)\b": "seconds minutes latency time",
+    r"\s?(?:days?|weeks?)\b": "days time",
     r"\s?(?:[MGT]i?B|megabytes?|gigabytes?)\b": "megabytes gigabytes size memory",
-    r"\s?(?:[MBK]|million|billion)\b": "parameters size",
+    r"\s?(?:[MBK]|million|billion)\b": "size",
+    r"[MBK]\b": "parameters",
 }
 _UNITS_OF = {
     name: re.compile(r"\d(?:" + "|".join(unit for unit, names in _UNITS.items() if name in names.split()) + ")")
@@ -68,7 +78,7 @@ _NEAR = 3
 _NAME = re.compile(r"\b(?:[A-Z]{2,}[\w-]*|[A-Za-z]+\d[\w-]*|\w*[a-z]\w*[A-Z]\w*|[A-Z]\w*-[\w-]+)(?<![-_])\b")
 _NAME_LIKE = re.compile(r"-(?:style|based|like|free|type|sized?|level|aware)$", re.IGNORECASE)
 _WHERE = re.compile(
-    r"\b(code|github|repository|repo|website|project page|url|link|download|open.?source[d]?)\b", re.IGNORECASE
+    r"\b(code|github|repository|repo|website|project page|url|link|download)\b|open.?sourced?\W*$", re.IGNORECASE
 )
 _TELLS_WHERE = re.compile(
     r"https?://|www\.|\b(code|models?|weights|data(?:set)?s?|implementation)\b[^.]{0,60}\b(available|released|public\w*)",
@@ -102,15 +112,22 @@ class Asked:
             return False
         if not self.thing:
             return True
-        head = self.thing[-1].casefold()
+        head = self._head
         unit = _UNITS_OF.get(head)
         if unit and (unit.search(sentence) or (head in _FACTOR.split() and _FACTOR_IN_WORDS.search(sentence))):
             return True
-        terms, wanted = content_terms(sentence), set(content_terms(head))
+        terms, wanted = content_terms(sentence), tuple(content_terms(head))
+        places = [at for at, term in enumerate(terms) if wanted and term.endswith(wanted)]  # MFLOPs are FLOPs
         if not self.counted:
-            return bool(wanted & set(terms))
-        near = [terms[max(0, at - _NEAR) : at] for at, term in enumerate(terms) if term in wanted]
+            return bool(places)
+        near = [terms[max(0, at - _NEAR) : at + 1] for at in places]
         return any(_FIGURE.search(term) for before in near for term in before)
+
+    @property
+    def _head(self) -> str:
+        """The word of the thing that a sentence must speak of: what is measured, else the last."""
+        words = [word.casefold() for word in self.thing]
+        return next((word for word in words if word in _MEASURES), words[-1])
 
     def thing_missing(self, terms: set[str], sentences: Sequence[str]) -> bool:
         """Whether the thing asked for goes unmentioned among the terms of a text, or nothing says where it can be had.
@@ -157,11 +174,11 @@ def _thing(question: str) -> tuple[str, tuple[str, ...]]:
         for word in _WORD.findall(question[found.end() :])[: _LONGEST_THING + 1]:
             if word.casefold() in _ENDS_THING:
                 break
-            words += [word] if word.casefold() not in _NOT_OF_THING else []
+            words += [] if _NOT_OF_THING.fullmatch(word) else [word]
         thing = tuple(words)
         if asks.startswith("how") or any(word.casefold() in _MEASURES for word in thing):
-            return asks, thing
-        if asks == "which" and not first[0]:
+            return asks, ("time",) if asks == "how long" else thing
+        if (asks == "which" or _CONCRETE.intersection(map(str.casefold, thing))) and not first[0]:
             first = asks, thing
     return first
 

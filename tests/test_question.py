@@ -29,7 +29,7 @@ QUESTIONS = [
     ("How much memory does PondNet save?", "f", "memory", "PondNet"),
     ("How much faster is it?", "f", None, ""),
     ("How many cranes were sequenced?", "f", "cranes", ""),
-    ("How long does bleaching last?", "f", "", ""),
+    ("How long does bleaching last?", "f", "time", ""),
     ("How fast is decoding at 64,000 tokens?", "f", "", ""),
     ("How large is the dataset?", "f", "dataset", ""),
     ("How often were voles sampled?", "f", "", ""),

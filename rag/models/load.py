@@ -1,6 +1,7 @@
 """Models: from a name to a model that runs."""
 
 import logging
+from functools import cache
 from pathlib import Path
 
 from rag.config import DEFAULT_EMBEDDER
@@ -77,7 +78,9 @@ def _language_model(name: str) -> LanguageModel:
     return TorchLanguageModel(name, folder, fingerprint(folder))
 
 
+@cache
 def _embedded(weights: Path) -> LanguageModel:
+    """The model that comes along: one for all who ask for it in this process, for it holds some 300 MB."""
     try:
         from rag.models.openvino_gguf import openvino_from_gguf
         from rag.models.openvino_language import open_openvino_model
