@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag.add import BATCH, Adder, Record, embed_papers
 from rag.answering import Answering, Found, Request
-from rag.chat import Conversation
+from rag.chat import Conversation, changed
 from rag.config import cache_folder, load_settings, user_path
 from rag.errors import EmbedderMismatch, SourceError, UsageError
 from rag.index import PassageIndex
@@ -136,7 +136,7 @@ class Assistant:
 
     def papers(self, **filters: str) -> Iterator[Paper]:
         """The papers in the order they were added; filters as in `search`."""
-        return self.library.papers(parse_filters(_filters(filters)))
+        return self.library.papers(parse_filters(changed(Filters(), filters)))
 
     def paper(self, name: str) -> Paper:
         """The paper with that id, unambiguous start of an id, DOI, arXiv id or PubMed id, or `PaperNotFound`."""
@@ -159,7 +159,7 @@ class Assistant:
         `added_since` (`2026-01-31`).
         """
         with self._reading():
-            return list(self._retriever.retrieve(_checked(query), k, _filters(filters)).hits)
+            return list(self._retriever.retrieve(_checked(query), k, changed(Filters(), filters)).hits)
 
     def ask(self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str) -> Answer:
         """Answer from the library, each sentence with its footnote; filters as in `search`.
@@ -168,7 +168,7 @@ class Assistant:
         `quote` for literal sentences, `write` for the language model's own, checked, or `auto`: written by a model
         that proved able to, else quoted.
         """
-        request = Request(_checked(question), _filters(filters), sentences, style)
+        request = Request(_checked(question), changed(Filters(), filters), sentences, style)
         *_, answer = self._answering.stream(self._find(request), threading.Event())
         return _whole(answer)
 
@@ -178,7 +178,7 @@ class Assistant:
 
     def evidence(self, question: str, k: int = 16, **filters: str) -> list[Evidence]:
         """The `k` sentences that bear most on a question, best first, whether or not they answer it."""
-        return list(self._find(Request(_checked(question), _filters(filters))).reading.considered[:k])
+        return list(self._find(Request(_checked(question), changed(Filters(), filters))).reading.considered[:k])
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -201,7 +201,7 @@ class Assistant:
 
         Options as in `ask`. Once `stop` is set, or the iterator closed, the language model is free within a second.
         """
-        request = Request(_checked(question), _filters(filters), sentences, style)
+        request = Request(_checked(question), changed(Filters(), filters), sentences, style)
         yield from in_pieces(self._answering.stream(self._find(request), stop or threading.Event()))
 
     def chat(self, **filters: str) -> Conversation:
@@ -211,7 +211,7 @@ class Assistant:
             _checked(request.question)
             return in_pieces(self._answering.stream(self._find(request), stop))
 
-        return Conversation(ask, _filters(filters))
+        return Conversation(ask, changed(Filters(), filters))
 
     # --- the index -----------------------------------------------------------------------------------------
 
@@ -272,16 +272,6 @@ def in_pieces(claims: Iterator[Claim | Answer]) -> Iterator[str | Answer]:
 def _whole(answer: Claim | Answer) -> Answer:
     assert isinstance(answer, Answer), "the answer comes last"  # noqa: S101 - tells the type checker
     return answer
-
-
-def _filters(named: dict[str, str]) -> Filters:
-    try:
-        return Filters(**{name: str(value) for name, value in named.items() if value is not None})
-    except TypeError:
-        unknown = sorted(set(named) - set(Filters.__slots__))
-        raise UsageError(
-            f"no filter is called {', '.join(unknown)}; there are: {', '.join(Filters.__slots__)}"
-        ) from None
 
 
 def _checked(question: str) -> str:

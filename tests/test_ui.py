@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rag import Assistant
+from rag import Answer, Assistant, Claim, Trace
 from ui.render import answer_html
 
 HOSTILE = (
@@ -32,6 +32,16 @@ def parsed(html):
     tags = Tags()
     tags.feed(html)
     return tags
+
+
+def test_only_what_is_literal_stands_in_quotation_marks():
+    quoted = Claim("Tides rise.", "quote", (1,), supported=True, score=1.0)
+    written = Claim("Tides <i>fall</i>.", "written", (1,), supported=True, score=1.0)
+    trace = Trace("e", "none", "write", "", "")
+    page = answer_html(Answer("?", "", (quoted, written), (), (), False, "", 0.9, trace))
+    assert "<q>Tides rise.</q>" in page
+    assert page.count("<q>") == 1
+    assert "Tides &lt;i&gt;fall&lt;/i&gt;." in page
 
 
 @pytest.fixture

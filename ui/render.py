@@ -4,7 +4,7 @@ from html import escape
 from itertools import groupby
 from urllib.parse import urlsplit
 
-from rag import Answer, Citation, Paper
+from rag import Answer, Citation, Claim, Paper
 
 
 def answer_html(answer: Answer) -> str:
@@ -14,12 +14,17 @@ def answer_html(answer: Answer) -> str:
         shown = f"<p>The nearest papers:</p><ul>{nearest}</ul>" if nearest else ""
         return f'<div class="abstained"><p>{escape(answer.text)}</p>{shown}</div>'
     sentences = " ".join(
-        f"<q>{escape(claim.text)}</q>" + "".join(_mark(number) for number in claim.citations) for claim in answer.claims
+        _words(claim) + "".join(_mark(number) for number in claim.citations) for claim in answer.claims
     )
     by_paper = groupby(answer.citations, key=lambda citation: citation.paper.id)
     sources = "".join(_source(list(citations)) for _, citations in by_paper)
     sure = f'<p class="confidence">Confidence {answer.confidence:.2f}</p>'
     return f'<p class="answer">{sentences}</p>{sure}<ul class="sources">{sources}</ul>'
+
+
+def _words(claim: Claim) -> str:
+    """Only what is literal stands in quotation marks."""
+    return f"<q>{escape(claim.text)}</q>" if claim.kind == "quote" else escape(claim.text)
 
 
 def _mark(number: int) -> str:
