@@ -1,9 +1,9 @@
 """How good are the answers? `python -m eval.answers [--split dev|test]`.
 
 The curated questions are put to the sample library, with the models that come along, as the assistant is and with each
-ingredient of reading switched off in turn. Facts are counted in at most three quoted sentences; an answer that was
-refused holds none. A question whose premise is false counts as refused, too, when what contradicts it is quoted.
-Tuning looks at `dev` only; `test` is for reporting.
+ingredient of reading switched off in turn. Facts are counted in at most three quoted sentences, and in the first; an
+answer that was refused holds none. A question whose premise is false counts as refused, too, when what contradicts it
+is quoted. Tuning looks at `dev` only; `test` is for reporting.
 """
 
 import argparse
@@ -22,7 +22,6 @@ _FITTED = SentenceWeights()
 SYSTEMS: dict[str, Callable[[Assistant], Assistant]] = {
     "as used": lambda sample: sample,
     "no language model": lambda sample: Assistant(sample.library, language_model="none"),
-    "without its likelihood": lambda sample: _weighted(sample, likelihood=0.0),
     "without similarity": lambda sample: _weighted(sample, similarity=0.0),
     "without words": lambda sample: _weighted(sample, words=0.0),
     "without the paper's score": lambda sample: _weighted(sample, found=0.0),
@@ -50,8 +49,16 @@ class Scored:
     @property
     def facts(self) -> float:
         """Share of the vital facts in the answer."""
+        return self._facts_in(self.answer.text)
+
+    @property
+    def facts_first(self) -> float:
+        """Share of the vital facts in the first sentence of the answer."""
+        return self._facts_in(self.answer.claims[0].text if self.answer.claims else "")
+
+    def _facts_in(self, text: str) -> float:
         vital = [nugget for nugget in self.question.nuggets if nugget.vital]
-        found = [fact_found(self.answer.text, nugget.alternatives, nugget.numbers) for nugget in vital]
+        found = [fact_found(text, nugget.alternatives, nugget.numbers) for nugget in vital]
         return sum(found) / len(found) if found else 0.0
 
     @property
@@ -85,16 +92,19 @@ def ask_all(assistant: Assistant, questions: Iterable[Question], style: str = "q
 
 
 def report(name: str, scored: Sequence[Scored], used: Sequence[Scored]) -> None:
-    """Print one system's figures, and whether its facts differ from those of the one in use."""
+    """Print one system's figures, and the p value of its facts differing from those of the system in use."""
     answerable = [one for one in scored if one.question.answerable]
     others = [one for one in scored if not one.question.answerable]
     answered = [one for one in answerable if not one.answer.abstained]
     facts = [one.facts for one in answerable]
-    p = sign_flip(facts, [one.facts for one in used if one.question.answerable]) if scored is not used else None
+    first = [one.facts_first for one in answerable]
+    others_used = [one for one in used if one.question.answerable]
+    p = [sign_flip(facts, [o.facts for o in others_used]), sign_flip(first, [o.facts_first for o in others_used])]
+    shown = ["", ""] if scored is used else [f"{value:.3f}" for value in p]
     refused = statistics.mean(one.refused for one in others)
     kept = len(answered) / len(answerable)
     print(
-        f"{name:28} {bootstrap(facts)!s:22} {'' if p is None else f'{p:.3f}':6}"
+        f"{name:28} {bootstrap(facts)!s:22} {shown[0]:6} {statistics.mean(first):.3f} {shown[1]:6}"
         f" {bootstrap([one.right_paper for one in answered])!s:22}"
         f" {statistics.mean(group_precision(one.cited, one.question.gold) for one in answered):.3f}"
         f"   {refused:.3f} {kept:.3f} {harmonic_mean(refused, kept):.3f}"
@@ -123,7 +133,10 @@ def main() -> None:
     sample = Assistant.sample()
     ask_all(sample, questions[:1])  # models are loaded before anything is timed
     print(f"{len(questions)} questions, split {options.split}, at most {_SENTENCES} sentences")
-    print(f"{'':28} {'facts':22} {'p':6} {'right paper':22} {'precise':7} {'refused':7} {'kept':5} {'joint':8} seconds")
+    print(
+        f"{'':28} {'facts':22} {'p':6} {'first':5} {'p':6} {'right paper':22} {'precise':7} {'refused':7} {'kept':5}"
+        f" {'joint':8} seconds"
+    )
     used = ask_all(sample, questions)
     report("as used", used, used)
     for name, system in SYSTEMS.items():

@@ -1,37 +1,28 @@
-"""Does the best sentence hold the answer? `python -m eval.evidence [--questions N]`.
+"""Do the sentences quoted hold the answer? `python -m eval.evidence [--questions N]`.
 
 The library is the paragraphs of a reading-comprehension set (`squad2`), the questions are those that their
-paragraph answers. Printed is how often one of the answers stands in the first sentence, and in the first three,
-for the score that is used and with each of its ingredients left out; its openings are no openings of abstracts, and
-often answer. The answer may also stand in a paragraph
-other than the question's own: what counts is the answer's words.
+paragraph answers. Printed is how often one of the answers stands in the first sentence quoted, and in the first three,
+as the assistant is and with each ingredient of reading switched off in turn; an answer that was refused holds none.
+Openings of paragraphs are no openings of abstracts, and often answer. The answer may also stand in a paragraph other
+than the question's own: what counts is the answer's words.
 """
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
+from eval.answers import SYSTEMS
 from eval.collections import build_library, data_folder, read_jsonl
 from eval.statistics import bootstrap, sign_flip
-from rag import Assistant, Evidence, SentenceWeights
+from rag import Answer, Assistant
 
-_USED = SentenceWeights()
-SCORES: dict[str, SentenceWeights] = {
-    "as used": _USED,
-    "without likelihood": replace(_USED, likelihood=0.0),
-    "without similarity": replace(_USED, similarity=0.0),
-    "without words": replace(_USED, words=0.0),
-    "without the paper's score": replace(_USED, found=0.0),
-    "openings as good as others": replace(_USED, opening=0.0),
-}
-_SENTENCES = 200
+_SENTENCES = 3
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--questions", type=int, default=1000, help="how many, spread over the set")
+    parser.add_argument("--questions", type=int, default=500, help="how many, spread over the set")
     parser.add_argument("--libraries", type=Path, help="keep the library here, to run again without embedding")
     options = parser.parse_args()
     rows = list(read_jsonl(data_folder() / "squad2" / "flat.jsonl"))
@@ -40,27 +31,25 @@ def main() -> None:
     asked = answerable[:: max(1, len(answerable) // options.questions)]
     with tempfile.TemporaryDirectory() as scratch:
         documents = ((str(number), title, text) for number, (title, text) in enumerate(paragraphs))
-        assistant, _ = build_library((options.libraries or Path(scratch)) / "squad2", documents)
-        assistant = Assistant(assistant.library)  # with the language model, which reads
-        found = [(assistant.evidence(row["question"], k=_SENTENCES), row["answers"]) for row in asked]
-    report(found)
+        plain, _ = build_library((options.libraries or Path(scratch)) / "squad2", documents)
+        report(Assistant(plain.library), [(row["question"], row["answers"]) for row in asked])
 
 
-def report(found: list[tuple[list[Evidence], list[str]]]) -> None:
-    """Print how often the answer stands in the first and in the first three sentences."""
-    print(f"{len(found)} questions\n  {'score':32} {'in the first sentence':26} {'in the first three':26} p (first)")
-    used: list[float] = []
-    for name, weights in SCORES.items():
-        first = [_holds(evidence, weights, answers, 1) for evidence, answers in found]
-        three = [_holds(evidence, weights, answers, 3) for evidence, answers in found]
-        used = used or first
-        p = "" if first is used else f"{sign_flip(first, used):.4f}"
-        print(f"  {name:32} {bootstrap(first)!s:26} {bootstrap(three)!s:26} {p}")
+def report(assistant: Assistant, asked: list[tuple[str, list[str]]]) -> None:
+    """Print how often one of the answers stands in the first sentence and in the first three."""
+    print(f"{len(asked)} questions\n  {'':28} {'in the first sentence':26} {'p':7} {'in the first three':26} p")
+    used: list[list[float]] = []
+    for name, system in SYSTEMS.items():
+        model = system(assistant)
+        given = [(model.ask(question, sentences=_SENTENCES, style="quote"), answers) for question, answers in asked]
+        held = [[_holds(answer, answers, k) for answer, answers in given] for k in (1, _SENTENCES)]
+        used = used or held
+        p = ["" if held is used else f"{sign_flip(*pair):.4f}" for pair in zip(held, used, strict=True)]
+        print(f"  {name:28} {bootstrap(held[0])!s:26} {p[0]:7} {bootstrap(held[1])!s:26} {p[1]}")
 
 
-def _holds(evidence: list[Evidence], weights: SentenceWeights, answers: list[str], k: int) -> float:
-    best = sorted(evidence, key=lambda one: (-weights.logit(one), one.paper.id, one.sentence.start))[:k]
-    return float(any(answer in one.sentence.text for one in best for answer in answers))
+def _holds(answer: Answer, answers: list[str], k: int) -> float:
+    return float(any(expected in claim.text for claim in answer.claims[:k] for expected in answers))
 
 
 if __name__ == "__main__":

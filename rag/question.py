@@ -5,26 +5,39 @@ was found (`rag.read`), by weights fitted on questions with known answers.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rag.text.terms import content_terms
 
 # What a question wants several papers for: one sentence of each then says more than three of one.
 _SEVERAL = re.compile(
-    r"\b(which|what|list|name|any|all|find|show|how do)\b[^.?!]{0,40}\b(papers|works|studies|methods|approaches|models|"
-    r"techniques|algorithms|architectures|networks|datasets|benchmarks|systems|strategies|ways|frameworks|libraries|"
-    r"ones|people)\b"
-    r"|\b(overview|survey|summari[sz]e|papers (on|about)|what (is there|do (we|i) have|does my)|is there any|"
-    r"anything (on|about)|do (i|we) have any(thing)?)\b",
+    r"\b(?:(?<!\b[ioab]n )(?<!\bof )(?<!\bfor )(?:which|what)(?! the\b| do| did\b|'s the\b| is the\b)|list|name|any|"
+    r"all|find|show)\b[^.?!]{0,40}\b(?:works|methods|approaches|models|techniques|algorithms|architectures|networks|"
+    r"datasets|benchmarks|systems|strategies|ways|frameworks|libraries)\b"
+    r"|(?<!\bof the )(?<!\bof my )(?<!\bof our )\b(?:papers|studies)\b"
+    r"|\b(?:overview|survey|summari[sz]e|how do people|what(?:'s| is| else is) there|"
+    r"is there any(?:thing)? (?:on|about|here|else)|is there (?:any )?(?:work|research|literature)|"
+    r"any(?:thing)? (?:on|about|here)|what do(?:es)? (?:we|i|our|my)\b[^?]{0,20}\b(?:have|hold)|"
+    r"(?:do|have) (?:we|i) (?:have |got )?any(?:thing)?)\b",
+    re.IGNORECASE,
+)
+# Why: the answer is the problem, which opens an abstract, as often as what is done about it.
+_WHY = re.compile(
+    r"\b(why|how come|reasons?|what makes|what(?:'s| is| was) (?:wrong|the (?:problem|matter|trouble|drawback)))\b",
     re.IGNORECASE,
 )
 _ASKS = re.compile(
-    r"\b(how (?:many|much|long|fast|large|big|often|high|far)|what|which)\b(?!\s+(?:the|a|an)\b)"
+    r"\b(how (?:many|much|long|fast|slow|large|big|small|often|high|low|far|strong)|what|which)\b(?!\s+(?:the|a|an)\b)"
     r"(?:(?: is| was| are| were|'s) the\b)?",
     re.IGNORECASE,
 )
-_COMPARES = re.compile(r"\b(versus|vs|compared?|than|against|differ\w*|between|or)\b", re.IGNORECASE)
+# Where a question asks by "which", rather than hanging a clause on it: "corpora in which some labels are missing".
+_ASKS_HERE = re.compile(
+    r"(?:^|[,:;.?!(–—]|\b(?:and|or|but|so)\b)\s*(?:(?:on|in|at|by|with|to|from|for|of|under|over|into)\s+)?$",
+    re.IGNORECASE,
+)
+_COMPARES = re.compile(r"\b(versus|vs|compared?|than|against|differ\w*|between|or|each|both|either)\b", re.IGNORECASE)
 _WORD = re.compile(r"[\w./+-]*\w")
 # Articles, and what says how much of a thing rather than which: "how much *shorter*", "which *type* of mesh".
 _NOT_OF_THING = re.compile(
@@ -39,10 +52,26 @@ _ENDS_THING = frozenset(
     "after before per while must seen reports used use using reach get gets need needs take takes give gives".split()
 )
 _LONGEST_THING = 5
+# Of so many words the last is what is asked for; more of them run on into the clause.
+_SURELY_A_THING = 2
 # Nobody finds the number of papers in a paper.
 _PAPERS = frozenset("papers works studies articles".split())
 # Things that "what" asks for as plainly as "which" does.
-_CONCRETE = frozenset("device hardware gpu machine dataset datasets data optimizer framework language licence".split())
+_CONCRETE = frozenset(
+    "device hardware gpu machine processor dataset datasets data optimizer optimiser framework language licence "
+    "license backbone".split()
+)
+# Things that a text speaks of by their names: a paper that trains "on one GPU" does not tell which GPU it was.
+_BY_NAME = {
+    re.compile(names, re.IGNORECASE): kinds.split()
+    for names, kinds in {
+        r"\b(nvidia|amd|intel|geforce|rtx|quadro|titan|jetson|tesla|raspberry|snapdragon|iphone|galaxy|xeon|epyc|"
+        r"cortex|tpu|fpga|[avpkhtm]\d0{1,2}|\d{4} ?ti)\b": "device hardware gpu gpus machine processor phone",
+        r"\b(sgd|adam\w*|rmsprop|adagrad|adadelta|lion|lamb|lars|muon|l-?bfgs|momentum)\b": "optimizer optimiser",
+        r"\b(pytorch|tensorflow|jax|keras|mxnet|caffe|flax|triton)\b": "framework",
+        r"\b(mit|apache|gpl\w*|bsd|creative commons|cc)\b": "licence license",
+    }.items()
+}
 # What is told by a figure: by its name, or by a unit that stands for it.
 _MEASURES = frozenset(
     "accuracy error perplexity score points rate percentage percent fraction share epoch size number factor speedup "
@@ -66,19 +95,28 @@ _UNITS_OF = {
     name: re.compile(r"\d(?:" + "|".join(unit for unit, names in _UNITS.items() if name in names.split()) + ")")
     for name in {name for names in _UNITS.values() for name in names.split()}
 }
+_NEVER = re.compile(r"(?!)")
+_WITH_UNIT = re.compile(r"\d(?:" + "|".join(_UNITS) + r")|\d,?\d{3}")
 _FIGURE = re.compile(
     r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|half|halves|halved|twice|doubl\w+|thirds?|quarter|hundred|"
     r"thousand|million|billion|\w+fold)\b",
     re.IGNORECASE,
 )
 _FACTOR_IN_WORDS = re.compile(r"\b(?:\w+fold|twice|doubl\w+|tripl\w+|half|halv\w+)\b", re.IGNORECASE)
+_PERCENTAGE = re.compile(r"\bper ?cent", re.IGNORECASE)
 # "30 annotated training images": how far from its figure a thing that is counted may stand, in words.
 _NEAR = 3
 # Acronyms, GPT-4, GraphRAG, U-Net: what is called by a name of its own.
-_NAME = re.compile(r"\b(?:[A-Z]{2,}[\w-]*|[A-Za-z]+\d[\w-]*|\w*[a-z]\w*[A-Z]\w*|[A-Z]\w*-[\w-]+)(?<![-_])\b")
+_NAME = re.compile(
+    r"\b(?:[A-Z]{2,}[\w-]*|[A-Za-z]+\d[\w-]*|\w*[a-z]\w*[A-Z][\w-]*|[A-Z]\w*-[\w-]+)(?:(?<=\d)\.\d[\w-]*)*(?<![-_])(?!\w)"
+)
+# A capital within a sentence: Swahili, Hessian.
+_CAPITALISED = re.compile(r"(?<=[a-z,;)] )[A-Z][a-z]{2,}(?![\w-])")
+_NO_NAME = re.compile(r"(?:[CGT]PU|FLOP|[MG]B)s?")
 _NAME_LIKE = re.compile(r"-(?:style|based|like|free|type|sized?|level|aware)$", re.IGNORECASE)
+_LONGEST_OWN_NAME = 2
 _WHERE = re.compile(
-    r"\b(code|github|repository|repo|website|project page|url|link|download)\b|open.?sourced?\W*$", re.IGNORECASE
+    r"\b(code|github|repository|repo|website|project page|url|links? to|download)\b|open.?sourced?\W*$", re.IGNORECASE
 )
 _TELLS_WHERE = re.compile(
     r"https?://|www\.|\b(code|models?|weights|data(?:set)?s?|implementation)\b[^.]{0,60}\b(available|released|public\w*)",
@@ -90,15 +128,16 @@ _TELLS_WHERE = re.compile(
 class Asked:
     """What a question wants.
 
-    `several` papers; a `figure`; to know `where` code can be had. It `compares` when what it names may stand in
-    different papers. `thing` is what stands after "how many" or "which", its head noun last; `counted` when so many
-    of it are wanted.
+    `several` papers; a `figure`; to know `where` code can be had, or `why` something is so. It `compares` when what it
+    names may stand in different papers. `thing` is what stands after "how many" or "which", its head noun last;
+    `counted` when so many of it are wanted.
     """
 
     several: bool
     compares: bool
     figure: bool
     where: bool
+    why: bool
     counted: bool
     thing: tuple[str, ...]
     names: tuple[str, ...]
@@ -108,20 +147,26 @@ class Asked:
         return self.figure and not any(self._tells_figure(sentence) for sentence in sentences)
 
     def _tells_figure(self, sentence: str) -> bool:
-        if not _FIGURE.search(sentence):
+        if not (_FIGURE.search(sentence) and self.thing):
+            return bool(_FIGURE.search(sentence))
+        head, terms = self._head, content_terms(sentence)
+        if self.counted and not self._of_this_kind(terms):
             return False
-        if not self.thing:
+        unit = _UNITS_OF.get(head, _NEVER)
+        if unit.search(sentence) or (head in _FACTOR.split() and _FACTOR_IN_WORDS.search(sentence)):
             return True
-        head = self._head
-        unit = _UNITS_OF.get(head)
-        if unit and (unit.search(sentence) or (head in _FACTOR.split() and _FACTOR_IN_WORDS.search(sentence))):
-            return True
-        terms, wanted = content_terms(sentence), tuple(content_terms(head))
+        if not self.counted and head not in _MEASURES:  # how much of it is saved: a percentage tells, whatever of
+            return bool(_WITH_UNIT.search(sentence) or _FACTOR_IN_WORDS.search(sentence))
+        wanted = tuple(content_terms(head))
         places = [at for at, term in enumerate(terms) if wanted and term.endswith(wanted)]  # MFLOPs are FLOPs
         if not self.counted:
             return bool(places)
         near = [terms[max(0, at - _NEAR) : at + 1] for at in places]
         return any(_FIGURE.search(term) for before in near for term in before)
+
+    def _of_this_kind(self, terms: Sequence[str]) -> bool:
+        kinds = content_terms(" ".join(word for word in self.thing if not _FIGURE.search(word)))[:-1]
+        return set(kinds) <= set(terms)
 
     @property
     def _head(self) -> str:
@@ -136,8 +181,16 @@ class Asked:
         """
         if self.where:
             return not any(map(tells_where, sentences))
-        head = content_terms(self.thing[-1]) if self.thing and not (self.figure or self.several) else []
-        return bool(head) and not terms.intersection(head)
+        if not self.thing or self.figure or self.several:
+            return False
+        if kind := next((names for names, kinds in _BY_NAME.items() if self._is_of(kinds)), None):
+            return not any(map(kind.search, sentences))
+        heads = self.thing[-1:] if len(self.thing) <= _SURELY_A_THING else self.thing
+        wanted = content_terms(" ".join(heads))
+        return bool(wanted) and not terms.intersection(wanted)
+
+    def _is_of(self, kinds: Iterable[str]) -> bool:
+        return any(word.casefold() in kinds for word in self.thing)
 
     def names_missing(self, terms: set[str], text: str) -> tuple[str, ...]:
         """Those of the question's names that the text, whose terms are given, neither holds nor spells out."""
@@ -147,17 +200,24 @@ class Asked:
 def understand(question: str) -> Asked:
     """What the question asks for."""
     asks, thing = _thing(question)
-    names = (_NAME_LIKE.sub("", name) for name in _NAME.findall(question))
+    names = (_NAME_LIKE.sub("", name) for name in [*_NAME.findall(question), *_CAPITALISED.findall(question)])
     return Asked(
         several=bool(_SEVERAL.search(question)),
         compares=bool(_COMPARES.search(question)),
         figure=(asks.startswith("how") and not _PAPERS.intersection(thing))
         or any(word.casefold() in _MEASURES for word in thing),
         where=bool(_WHERE.search(question)),
-        counted=asks == "how many",
+        why=bool(_WHY.search(question)),
+        counted=asks in ("how many", "how long"),
         thing=thing,
-        names=tuple(dict.fromkeys(names)),
+        names=tuple(name for name in dict.fromkeys(names) if not _NO_NAME.fullmatch(name)),
     )
+
+
+def own_names(title: str) -> set[str]:
+    """What a title calls its paper's own: acronyms, GraphRAG, and the one or two words before a colon."""
+    first, colon, _ = title.partition(":")
+    return {*_NAME.findall(title), *([first] if colon and len(first.split()) <= _LONGEST_OWN_NAME else [])}
 
 
 def tells_where(sentence: str) -> bool:
@@ -178,6 +238,8 @@ def _thing(question: str) -> tuple[str, tuple[str, ...]]:
         thing = tuple(words)
         if asks.startswith("how") or any(word.casefold() in _MEASURES for word in thing):
             return asks, ("time",) if asks == "how long" else thing
+        if asks == "which" and not _ASKS_HERE.search(question[: found.start()]):
+            continue
         if (asks == "which" or _CONCRETE.intersection(map(str.casefold, thing))) and not first[0]:
             first = asks, thing
     return first

@@ -1,10 +1,11 @@
 """Reading: which sentences of the papers found bear on the question, and whether anything answers it.
 
 A sentence is scored by how well its paper was found, by the share of the question's words that it holds (rare words
-weigh more), by its similarity to the question, and by how likely a language model finds the question after it (the
-idea of unsupervised passage re-ranking, Sachan et al., 2022). The sentence that opens an abstract states the problem
-more often than the answer. Whether to answer is told by a logistic model of what was found and of what the question
-asks for and the papers lack. What each ingredient brings is measured by `python -m eval.answers`.
+weigh more), and by its similarity to the question. The sentence that opens an abstract states the problem more often
+than the answer. Of the sentences chosen the one comes first after which a language model finds the question likeliest
+(the idea of unsupervised passage re-ranking, Sachan et al., 2022). Whether to answer is told by a logistic model of
+what was found and of what the question asks for and the papers lack. What each ingredient brings is measured by
+`python -m eval.answers`.
 """
 
 import math
@@ -15,21 +16,21 @@ from rag.errors import ModelFailed
 from rag.library import Library
 from rag.models.language import Reader
 from rag.prompts import defused, load_prompt
-from rag.question import Asked, tells_where, understand
+from rag.question import Asked, own_names, tells_where, understand
 from rag.records import Evidence, Hit, Paper, Sentence
 from rag.retrieve import Retrieval
 from rag.text.sentences import split_sentences
 from rag.text.terms import content_terms, index_text
 
 _PAPERS_READ = 8
-# Sentences that the language model reads; more of them cost time and change nothing.
+# Sentences that the language model reads at most, to find the first among them.
 _READ_BY_MODEL = 6
 _SENTENCES = 3
 _SENTENCES_OF_SEVERAL = 5
-# Of one paper at most so many sentences, when the question wants several papers.
-_PER_PAPER_OF_SEVERAL = 1
+# How much it counts, when several papers are wanted, that a sentence brings in what its title names.
+_OWN_NAME = 0.5
 # A sentence so much less likely than the best (in logits) is not worth quoting.
-_FLOOR = 2.0
+_FLOOR = 3.0
 # How much it counts that a sentence holds words of the question which those chosen before do not.
 _NEW_WORDS = 2.0
 # A name is rare that so few papers bear; who calls a paper by it means that paper, however unlike the question reads.
@@ -41,27 +42,26 @@ _NAMED = 0.45
 class SentenceWeights:
     """What makes a sentence likely to hold the answer: a logistic model of `Evidence`, its weights rounded.
 
-    `typical` stands for a likelihood that no model has told.
+    `likelihood` only tells which of the sentences chosen comes first.
     """
 
     found: float = 7.0
     words: float = 2.0
     similarity: float = 1.0
-    likelihood: float = 1.0
     opening: float = -1.2
-    offset: float = -4.0
-    typical: float = -2.6
+    where: float = -4.0
+    offset: float = -6.6
+    likelihood: float = 1.0
 
     def logit(self, evidence: Evidence) -> float:
-        """The log-odds that the sentence answers."""
-        likelihood = self.typical if evidence.likelihood is None else evidence.likelihood
+        """The log-odds that the sentence answers, as far as they are known without a language model."""
         return (
             self.offset
             + self.found * evidence.found
             + self.words * evidence.words
             + self.similarity * evidence.similarity
-            + self.likelihood * likelihood
             + self.opening * evidence.opening
+            + self.where * evidence.where
         )
 
 
@@ -70,12 +70,12 @@ class Signals:
     """What the decision to answer rests on, all in 0..1; see `python -m eval.abstention`.
 
     How similar the best sentence of the papers found is to the question, at least `_NAMED` where they bear a rare name
-    that it calls them by; and what the question asks for and the papers chosen lack: names (a share of them), a figure,
+    that it calls them by; and what the question asks for and the paper that answers best lacks: some name, a figure,
     the very thing.
     """
 
     best_sentence: float = 0.0
-    names_missing: float = 0.0
+    name_missing: float = 0.0
     figure_missing: float = 0.0
     thing_missing: float = 0.0
 
@@ -107,15 +107,18 @@ def read(
     """
     asked, words = understand(retrieval.question), _Words(retrieval.question, library)
     weights = weights or SentenceWeights()
+    if asked.why:  # the problem answers, as well as what is done about it
+        weights = replace(weights, opening=0.0)
     weighed = _weigh(retrieval, library, words, asked, weights)
-    if reader and weighed:
-        weighed = _read_by_model(reader, retrieval.question, weighed)
-        # What the model did not read is taken to be no likelier than the least likely that it did.
-        weights = replace(weights, typical=min(one.likelihood for one in weighed if one.likelihood is not None))
-        weighed = _ranked(weighed, weights)
-    chosen = _choose(weighed, asked, words, most, weights)
-    signals = _signals(retrieval, chosen, words, asked)
-    return Reading(tuple(chosen), tuple(weighed), confidence(signals), signals, _lacking(chosen, signals, asked))
+    if asked.several:
+        chosen = _one_of_each(weighed, most or _SENTENCES_OF_SEVERAL, weights)
+    else:
+        first = _one_of_each_called(weighed, asked) if asked.compares else []
+        chosen = _choose(weighed, words, first[: most or _SENTENCES], most or _SENTENCES, weights)
+    signals, lacking = _judge(retrieval, chosen, words, asked)
+    if reader and len(chosen) > 1 and not asked.several:
+        chosen = _answer_first(reader, retrieval.question, chosen, weights)
+    return Reading(tuple(chosen), tuple(weighed), confidence(signals), signals, lacking)
 
 
 def _weigh(
@@ -134,7 +137,8 @@ def _weigh(
 
 
 def _weight(sentence: Sentence, similarity: float, hit: Hit, words: "_Words", asked: Asked) -> Evidence:
-    # An abstract of one sentence has no opening: that sentence is all there is.
+    # An abstract of one sentence has no opening: that sentence is all there is. Where code can be had names the method
+    # and says nothing about it.
     opens = not hit.paper.abstract[: sentence.start].strip() and sentence.end < len(hit.paper.abstract.rstrip())
     return Evidence(
         sentence,
@@ -143,7 +147,8 @@ def _weight(sentence: Sentence, similarity: float, hit: Hit, words: "_Words", as
         similarity=max(0.0, similarity),
         words=words.share(words.in_text(sentence.text)),
         found=hit.score,
-        opening=opens or (tells_where(sentence.text) and not asked.where),
+        opening=opens,
+        where=tells_where(sentence.text) and not asked.where,
     )
 
 
@@ -152,9 +157,11 @@ def _ranked(weighed: Iterable[Evidence], weights: SentenceWeights) -> list[Evide
     return sorted(scored, key=lambda one: (-one.score, one.paper.id, one.sentence.start))
 
 
-def _read_by_model(reader: Reader, question: str, weighed: list[Evidence]) -> list[Evidence]:
-    """The sentences, the first of them with the question's likelihood after each."""
-    first, rest = weighed[:_READ_BY_MODEL], weighed[_READ_BY_MODEL:]
+def _answer_first(
+    reader: Reader, question: str, chosen: Sequence[Evidence], weights: SentenceWeights
+) -> list[Evidence]:
+    """The sentences chosen in another order: by their scores and the question's likelihood after each."""
+    first, rest = chosen[:_READ_BY_MODEL], chosen[_READ_BY_MODEL:]
     prompt = load_prompt("read")
     contexts = [
         prompt.render(title=defused(one.paper.title), sentence=defused(one.sentence.text))[0][1] for one in first
@@ -164,7 +171,8 @@ def _read_by_model(reader: Reader, question: str, weighed: list[Evidence]) -> li
     except RuntimeError as error:  # what OpenVINO and PyTorch raise for whatever goes wrong while they run
         raise ModelFailed(reader.name, str(error)) from error
     means = [sum(tokens) / max(1, len(tokens)) for tokens in told]
-    return [*(replace(one, likelihood=mean) for one, mean in zip(first, means, strict=True)), *rest]
+    logits = {one: weights.logit(one) + weights.likelihood * mean for one, mean in zip(first, means, strict=True)}
+    return [*sorted(first, key=lambda one: -logits[one]), *rest]
 
 
 class _Words:
@@ -196,54 +204,73 @@ class _Words:
 
 
 def _choose(
-    weighed: Sequence[Evidence], asked: Asked, words: _Words, most: int | None, weights: SentenceWeights
+    weighed: Sequence[Evidence], words: _Words, first: Sequence[Evidence], most: int, weights: SentenceWeights
 ) -> list[Evidence]:
-    """The best sentences one after the other, those preferred that add words of the question; few of one paper."""
-    most = most or (_SENTENCES_OF_SEVERAL if asked.several else _SENTENCES)
-    per_paper = _PER_PAPER_OF_SEVERAL if asked.several else most
+    """After the `first` the best sentences one by one, those preferred that add words of the question."""
     logits = {one: weights.logit(one) for one in weighed[: 4 * most]}
     holds = {one: words.in_text(one.sentence.text) for one in logits}
     best = max(logits.values(), default=0.0)
-    left = [one for one, logit in logits.items() if logit >= best - _FLOOR]
-    chosen: list[Evidence] = []
-    covered: frozenset[str] = frozenset()
+    chosen = list(first)
+    left = [one for one, logit in logits.items() if logit >= best - _FLOOR and one not in chosen]
+    covered = frozenset[str]().union(*(words.in_text(one.sentence.text) for one in chosen))
     while left and len(chosen) < most:
         pick = max(left, key=lambda one: logits[one] + _NEW_WORDS * words.share(holds[one] - covered))
         chosen.append(pick)
         covered |= holds[pick]
-        full = sum(one.paper.id == pick.paper.id for one in chosen) >= per_paper
-        left = [one for one in left if one is not pick and not (full and one.paper.id == pick.paper.id)]
+        left.remove(pick)
     return chosen
 
 
-def _signals(retrieval: Retrieval, chosen: Sequence[Evidence], words: _Words, asked: Asked) -> Signals:
+def _one_of_each_called(weighed: Iterable[Evidence], asked: Asked) -> list[Evidence]:
+    """The best sentence of each paper that the question calls by its name."""
+    called: dict[str, Evidence] = {}
+    for one in weighed:
+        if own_names(one.paper.title) & set(asked.names):
+            called.setdefault(one.paper.id, one)
+    return list(called.values())
+
+
+def _one_of_each(weighed: Iterable[Evidence], most: int, weights: SentenceWeights) -> list[Evidence]:
+    """One sentence of each of the papers found best: one that tells what the paper is about, at its best by name."""
+    logits = {one: weights.logit(one) + _OWN_NAME * _brings_in_own_name(one) for one in weighed}
+    best_of_paper: dict[str, Evidence] = {}
+    for one in sorted(logits, key=lambda one: -logits[one]):
+        best_of_paper.setdefault(one.paper.id, one)
+    best = max(logits.values(), default=0.0)
+    kept = [one for one in best_of_paper.values() if logits[one] >= best - _FLOOR]
+    return sorted(kept, key=lambda one: -one.found)[:most]
+
+
+def _brings_in_own_name(one: Evidence) -> bool:
+    before = one.paper.abstract[: one.sentence.start]
+    return any(name in one.sentence.text and name not in before for name in own_names(one.paper.title))
+
+
+def _judge(retrieval: Retrieval, chosen: Sequence[Evidence], words: _Words, asked: Asked) -> tuple[Signals, str]:
+    """The signals, and what the question asks for and the papers lack, as part of a sentence; empty when unknown."""
     if not chosen:
-        return Signals()
+        return Signals(), ""
     papers = list({one.paper.id: one.paper for one in chosen}.values())
     texts = [f"{paper.title}. {paper.abstract}" for paper in papers]
-    sentences = [paper.abstract[start:end] for paper in papers for start, end in split_sentences(paper.abstract)]
-    return Signals(
+    # What is asked of one thing must stand in one paper; a comparison may find its sides in several.
+    about = " ".join(texts if asked.compares or asked.several else texts[:1])
+    terms, sentences = set(index_text(about).split()), [about[start:end] for start, end in split_sentences(about)]
+    names = asked.names_missing(terms, about)
+    signals = Signals(
         best_sentence=max([hit.best_sentence for hit in retrieval.hits] + [_NAMED] * words.name_in(asked, papers)),
-        names_missing=len(_names_missing(asked, texts)) / max(1, len(asked.names)),
+        name_missing=float(bool(names)),
         figure_missing=float(asked.figure_missing(sentences)),
-        thing_missing=float(asked.thing_missing(set(index_text(" ".join(texts)).split()), sentences)),
+        thing_missing=float(asked.thing_missing(terms, sentences)),
     )
+    elsewhere = bool(names) and not asked.names_missing(set(index_text(" ".join(texts)).split()), " ".join(texts))
+    return signals, _lacking(names, elsewhere, signals, asked)
 
 
-def _names_missing(asked: Asked, texts: Sequence[str]) -> tuple[str, ...]:
-    """The names that no paper holds together with the others; a comparison may find them in several papers."""
-    together = [" ".join(texts)] if asked.compares or asked.several else texts
-    return min((asked.names_missing(set(index_text(text).split()), text) for text in together), key=len)
-
-
-def _lacking(chosen: Sequence[Evidence], signals: Signals, asked: Asked) -> str:
-    """What the question asks for and the papers chosen lack, as part of a sentence; empty when nothing is known of."""
+def _lacking(names: Sequence[str], elsewhere: bool, signals: Signals, asked: Asked) -> str:
     thing = " ".join(asked.thing)
-    if signals.names_missing:
-        texts = list(dict.fromkeys(f"{one.paper.title}. {one.paper.abstract}" for one in chosen))
-        missing = _names_missing(asked, texts)
-        together = " together with the rest" if len(missing) < len(asked.names) else ""
-        return f"do not mention {' or '.join(missing)}{together}"
+    if names:
+        together = " together with the rest" if elsewhere or len(names) < len(asked.names) else ""
+        return f"do not mention {' or '.join(names)}{together}"
     if signals.figure_missing:
         return f"give no figure for “{thing}”" if thing else "give no figure"
     if asked.where and signals.thing_missing:
@@ -252,8 +279,8 @@ def _lacking(chosen: Sequence[Evidence], signals: Signals, asked: Asked) -> str:
 
 
 # Fitted by `python -m eval.abstention`, which prints these lines.
-_INTERCEPT = -4.32
-_WEIGHTS = Signals(best_sentence=10.56, names_missing=-3.32, figure_missing=-5.29, thing_missing=-2.98)
+_INTERCEPT = -5.40
+_WEIGHTS = Signals(best_sentence=12.60, name_missing=-2.15, figure_missing=-4.44, thing_missing=-3.41)
 
 
 def confidence(signals: Signals) -> float:

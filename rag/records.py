@@ -96,8 +96,7 @@ class Evidence:
     """A sentence judged by how well it bears on the question, and what the score was made of.
 
     `similarity` to the question, the weighted share of the question's `words` in it, and `found`, the score of its
-    paper, are in 0..1. `likelihood` is the mean log-probability (nats) that a language model gives the question's
-    tokens after it; None when no model read it. `opening`: it opens the abstract, or only tells where code can be had.
+    paper, are in 0..1. `opening`: it opens the abstract; `where`: it tells where code or data can be had.
     """
 
     sentence: Sentence
@@ -106,8 +105,8 @@ class Evidence:
     similarity: float
     words: float
     found: float
-    likelihood: float | None = None
     opening: bool = False
+    where: bool = False
 
 
 @dataclass(frozen=True, slots=True)

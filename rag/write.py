@@ -55,12 +55,10 @@ class Footnotes:
 
 
 def quote(evidence: Iterable[Evidence], footnotes: Footnotes, note: str = "") -> Iterator[Claim]:
-    """Literal sentences in a readable order: paper by paper, the best first, in the order of the abstract."""
-    evidence = list(evidence)
-    papers: dict[str, int] = {}
-    for one in evidence:
-        papers.setdefault(one.paper.id, len(papers))
-    for one in sorted(evidence, key=lambda one: (papers[one.paper.id], one.sentence.start)):
+    """Literal sentences: the answer first, then the others paper by paper, in the order of the abstract."""
+    first, *others = evidence
+    papers = {one.paper.id: rank for rank, one in reversed([*enumerate([first, *others])])}
+    for one in [first, *sorted(others, key=lambda one: (papers[one.paper.id], one.sentence.start))]:
         yield Claim(one.sentence.text, "quote", (footnotes.cite(one),), supported=True, score=one.score, note=note)
 
 

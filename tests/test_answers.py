@@ -180,7 +180,7 @@ def test_filters_limit_what_is_found(dated, filters, years):
 def test_filters_are_named_as_the_reason(dated):
     assert (
         "The only paper that passes the filters does not bear"
-        in dated.ask("What is the capital of France?", year="2020").reason
+        in dated.ask("Does rye bread need flour?", year="2020").reason
     )
     assert dated.ask("How were marshes surveyed?", year="1999").reason == "No paper passes the filters."
 

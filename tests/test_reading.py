@@ -38,7 +38,7 @@ def desk(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
-    """A paper in which the same sentence stands first and last, and three papers on one thing."""
+    """A paper in which the same sentence stands first and last, three papers on one thing, one with a name."""
     folder = tmp_path_factory.mktemp("twins")
     same = "Kelp forests store carbon in their roots."
     rows = [
@@ -46,6 +46,11 @@ def twins(tmp_path_factory):
         {"title": "Tidal flats", "abstract": "Tidal flats are home to lugworms. Lugworms dig."},
         {"title": "Robots that fold", "abstract": "Robots are bulky. We fold robots from paper sheets."},
         {"title": "Origami robots", "abstract": "Folding is old. These robots fold from flat paper sheets."},
+        {
+            "title": "Heron: boats on canals",
+            "abstract": "Boats are counted by hand and by many a tired boat clerk. Heron counts boats on canals. "
+            "Counting of boats by Heron costs little. Code for Heron is available at https://example.org/heron.",
+        },
         {"title": "Paper sheets as robots", "abstract": "Sheets are cheap. Robots of paper fold in minutes."},
     ]
     (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -78,37 +83,58 @@ def test_no_more_sentences_are_kept_than_asked_for(desk, most):
     assert len(set(chosen)) == len(chosen)
 
 
-def test_a_language_model_changes_the_order(desk):
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_language_model_tells_which_of_the_sentences_chosen_comes_first(desk, place):
     question = "How does the KV cache shrink?"
-    fourth = desk.read(question).considered[3].sentence
-    assert desk.read(question, reader=PickyReader(fourth.text)).evidence[0].sentence == fourth
+    plain = desk.read(question)
+    favourite = plain.evidence[place]
+    helped = desk.read(question, reader=PickyReader(favourite.sentence.text))
+    assert helped.evidence[0] == favourite
+    assert set(helped.evidence) == set(plain.evidence)
+    assert (helped.considered, helped.confidence) == (plain.considered, plain.confidence)
 
 
 def test_what_is_far_behind_the_best_is_not_chosen(desk):
-    question = "How does the KV cache shrink?"
-    fourth = desk.read(question).considered[3].sentence
-    reading = desk.read(question, most=5, reader=PickyReader(fourth.text))
-    assert [one.sentence for one in reading.evidence] == [fourth]
-    assert len(reading.considered) > 5
+    reading = desk.read("How does the KV cache shrink?", most=30)
+    assert len(reading.evidence) < len(reading.considered)
+    assert {one.paper.title[:4] for one in reading.evidence} < {one.paper.title[:4] for one in reading.considered}
 
 
 def test_a_model_reads_a_title_a_sentence_and_then_the_question(desk):
     reader = PickyReader("")
     reading = desk.read("How does the KV cache shrink?", reader=reader)
     best = reading.considered[0]
-    assert best.likelihood == pytest.approx(-0.5)
     assert any(text.startswith(f"{best.paper.title}. {best.sentence.text}") for text in reader.read)
-    assert all(one.likelihood is None for one in desk.read("How does the KV cache shrink?").considered)
+    assert len(reader.read) == len(reading.evidence)
+
+
+def test_a_model_reads_nothing_where_there_is_no_order_to_find(desk):
+    reader = PickyReader("")
+    assert desk.read("How does the KV cache shrink?", most=1, reader=reader).evidence
+    assert desk.read("Which papers shrink the KV cache?", reader=reader).evidence
+    assert reader.read == []
+
+
+def test_why_something_is_so_may_stand_in_the_opening(twins):
+    how, why = twins.read("How is the folding of robots?"), twins.read("Why do robots need folding?")
+    opening = "Robots are bulky."
+    assert opening not in [one.sentence.text for one in how.considered[:3]]
+    assert opening in [one.sentence.text for one in why.considered[:3]]
+
+
+def test_of_several_papers_the_sentence_that_brings_in_their_name_is_taken(twins):
+    reading = twins.read("Which papers count boats or ships?")
+    assert [one.sentence.text for one in reading.evidence if "Heron" in one.paper.title] == [
+        "Heron counts boats on canals."
+    ]
 
 
 def test_the_embedded_model_reads_and_the_shape_stays_the_same(desk, embedded):
     question = "How much does merging keys shrink the KV cache?"
     plain, helped = desk.read(question), desk.read(question, reader=embedded)
     assert helped == desk.read(question, reader=embedded), "the same each time"
-    assert {one.sentence for one in plain.considered} == {one.sentence for one in helped.considered}
+    assert helped.considered == plain.considered
     assert helped.evidence[0].sentence.text.startswith("The KV cache shrinks by 71%")
-    assert any(one.likelihood is not None and one.likelihood < 0 for one in helped.considered)
-    assert type(plain.signals) is type(helped.signals)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +161,7 @@ def test_a_figure_that_nobody_gives_is_lacking(twins):
 def test_lacking_what_was_asked_for_makes_an_answer_less_likely(desk):
     there = desk.read("Does Sliding Ledgers shrink the KV cache?")
     not_there = desk.read("Does Sliding Ledgers shrink the KV cache on ImageNet?")
-    assert not_there.signals.names_missing > there.signals.names_missing == 0
+    assert not_there.signals.name_missing > there.signals.name_missing == 0
     assert not_there.confidence < there.confidence
 
 

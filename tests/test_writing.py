@@ -332,12 +332,12 @@ def test_footnotes_given_before_keep_their_numbers():
     assert written.cited == {2: UPKEEP.sentence.text, 6: NITRATE.sentence.text}
 
 
-def test_quotations_come_paper_by_paper_in_the_order_of_the_abstract():
+def test_the_answer_comes_first_then_paper_by_paper_in_the_order_of_the_abstract():
     footnotes = Footnotes()
-    claims = list(quote([NITRATE, UPKEEP, RIVERS], footnotes))
-    assert [claim.text for claim in claims] == [one.sentence.text for one in (RIVERS, NITRATE, UPKEEP)]
-    assert [claim.citations for claim in claims] == [(1,), (2,), (3,)]
-    assert text_of(claims[0]) == "“Rivers carry nitrate.” [1]"
+    claims = list(quote([UPKEEP, NITRATE, HEATH, RIVERS], footnotes))
+    assert [claim.text for claim in claims] == [one.sentence.text for one in (UPKEEP, RIVERS, NITRATE, HEATH)]
+    assert [claim.citations for claim in claims] == [(1,), (2,), (3,), (4,)]
+    assert text_of(claims[1]) == "“Rivers carry nitrate.” [2]"
     assert [citation.quote for citation in footnotes.cited] == [claim.text for claim in claims]
 
 
