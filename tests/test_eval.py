@@ -54,11 +54,11 @@ def test_retrieval_prints_a_table_for_each_voice(data, monkeypatch, capsys):
 
 def test_evidence_counts_answers_in_the_first_sentences(tmp_path, capsys):
     assistant, _ = build_library(tmp_path / "built", DOCUMENTS)
-    found = [
-        (assistant.evidence("By how much did heron numbers rise?"), ["12%"]),
-        (assistant.evidence("How much salt does barley tolerate?"), ["no such words"]),
+    asked = [
+        ("By how much did heron numbers rise?", ["12%"]),
+        ("How much salt does barley tolerate?", ["no such words"]),
     ]
-    evidence.report(found)
+    evidence.report(assistant, asked)
     (used,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  as used")]
     assert used.split("[")[0].split()[-1] == "0.500"
 
