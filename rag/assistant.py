@@ -243,6 +243,11 @@ class Assistant:
 
         return FootnoteRetriever(lambda question: self.search(question, k, **filters))
 
+    @property
+    def language_model(self) -> str:
+        """The name of the language model that was chosen."""
+        return self._roles.chosen
+
     def as_llm(self) -> "FootnoteLLM":
         """The language model of this assistant as a llama-index `LLM`. Raises `ModelUnavailable`."""
         from rag.llama import FootnoteLLM

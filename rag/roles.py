@@ -40,6 +40,11 @@ class Roles:
         self._failed: dict[str, ModelError] = {}
         self._verifier: Verifier | None = None
 
+    @property
+    def chosen(self) -> str:
+        """The name of the language model that was chosen."""
+        return self._given if isinstance(self._given, str) else self._given.name
+
     def prepare_reader(self) -> None:
         """Begin to load the reader while something else is done."""
         if EMBEDDED_LANGUAGE_MODEL not in self._loaded and self._given != NO_LANGUAGE_MODEL:
