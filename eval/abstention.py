@@ -9,7 +9,7 @@ Questions: `squad2` (its paragraphs as papers; half of its subjects are left out
 and not fitted on), each also put to the other's library, and those of `squad2` to every fourth abstract of `acl`, for
 in a larger library more of a question's words occur by chance. And the `dev` split of the curated questions, with five
 times the weight of the others, for they ask as people do and miss by a detail; all of them are fitted on, and what
-comes of it for others is in `python -m eval.answers --split test`.
+comes of it for others is in `footnote eval`.
 """
 
 import argparse

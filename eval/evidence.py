@@ -11,10 +11,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from eval.answers import SYSTEMS
 from eval.collections import build_library, data_folder, read_jsonl
+from eval.questions import Question
+from eval.replies import Reply
 from eval.statistics import bootstrap, sign_flip
-from rag import Answer, Assistant
+from eval.systems import systems
+from rag import Assistant
 
 _SENTENCES = 3
 
@@ -37,19 +39,22 @@ def main() -> None:
 
 def report(assistant: Assistant, asked: list[tuple[str, list[str]]]) -> None:
     """Print how often one of the answers stands in the first sentence and in the first three."""
-    print(f"{len(asked)} questions\n  {'':28} {'in the first sentence':26} {'p':7} {'in the first three':26} p")
+    print(f"{len(asked)} questions\n  {'':30} {'in the first sentence':26} {'p':7} {'in the first three':26} p")
     used: list[list[float]] = []
-    for name, system in SYSTEMS.items():
-        model = system(assistant)
-        given = [(model.ask(question, sentences=_SENTENCES, style="quote"), answers) for question, answers in asked]
-        held = [[_holds(answer, answers, k) for answer, answers in given] for k in (1, _SENTENCES)]
+    for system in (one for one in systems(assistant, "quote") if one.group != "baseline"):
+        given = [(system.reply(_question(question)), answers) for question, answers in asked]
+        held = [[_holds(reply, answers, k) for reply, answers in given] for k in (1, _SENTENCES)]
         used = used or held
         p = ["" if held is used else f"{sign_flip(*pair):.4f}" for pair in zip(held, used, strict=True)]
-        print(f"  {name:28} {bootstrap(held[0])!s:26} {p[0]:7} {bootstrap(held[1])!s:26} {p[1]}")
+        print(f"  {system.name:30} {bootstrap(held[0])!s:26} {p[0]:7} {bootstrap(held[1])!s:26} {p[1]}")
 
 
-def _holds(answer: Answer, answers: list[str], k: int) -> float:
-    return float(any(expected in claim.text for claim in answer.claims[:k] for expected in answers))
+def _question(text: str) -> Question:
+    return Question(text, "dev", "base", "fact", text, True, (), ())
+
+
+def _holds(reply: Reply, answers: list[str], k: int) -> float:
+    return float(any(expected in said.text for said in reply.said[:k] for expected in answers))
 
 
 if __name__ == "__main__":

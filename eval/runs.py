@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from eval.compare import Scored, save_scores
 from eval.questions import Question, check_against, load_questions, sample_questions
 from eval.replies import Reply, reply_from
 from eval.scores import METRICS, Corpus, Metric, score
+from eval.statistics import Interval, bootstrap
 from eval.systems import System, systems
 from rag import Assistant, FootnoteError, UsageError, __version__
 
@@ -53,6 +55,11 @@ class Run:
         applying = [(value, cluster) for value, cluster in rows if value is not None]
         return [value for value, _ in applying], [cluster for _, cluster in applying]
 
+    def interval(self, metric: str, system: str = "as used") -> Interval | None:
+        """The mean of a metric where it applies, with its 95 % interval; None where it never does."""
+        values, clusters = self.values(system, metric)
+        return bootstrap(values, clusters) if values else None
+
     def pairs(self, system: str, other: str, metric: str) -> tuple[list[float], list[float], list[str]]:
         """A metric of two systems on the questions that both got and to which it applies for both, and clusters."""
         theirs = {row.question.id: row.scores[metric] for row in self.rows[other]}
@@ -65,13 +72,15 @@ class Run:
 class Plan:
     """What is asked: the questions of a file (the curated ones by default), `dev`, `test` or `all` of them.
 
-    `style` is that of answers; `only` names the systems that are asked besides the assistant itself, all by default.
+    `style` is that of answers; `only` names the systems that are asked besides the assistant itself, all by default;
+    `every` takes every n-th question, for a quick look.
     """
 
     questions: Path = field(default_factory=sample_questions)
     split: str = "test"
     style: str = "auto"
     only: tuple[str, ...] = ()
+    every: int = 1
 
 
 def evaluate(
@@ -92,7 +101,13 @@ def evaluate(
     chosen = _chosen(systems(assistant, plan.style), plan.only)
     with _Store(folder, _about(assistant, plan, asked, chosen)) as store:
         store.fill(chosen, asked, on_progress or (lambda *_: None))
-    return load_run(folder, asked, corpus, metrics)
+    run = load_run(folder, asked, corpus, metrics)
+    save_scores(folder / "scores.json", run.about, [_scored(row) for row in run.used])
+    return run
+
+
+def _scored(row: Row) -> Scored:
+    return Scored(row.question.id, row.question.cluster, row.scores, bool(row.reply.error))
 
 
 def _asked(plan: Plan, corpus: Corpus) -> list[Question]:
@@ -100,7 +115,7 @@ def _asked(plan: Plan, corpus: Corpus) -> list[Question]:
     every = load_questions(plan.questions)
     if fault := next(iter(check_against(every, corpus)), ""):
         raise UsageError(f"{plan.questions}: {fault}")
-    asked = [question for question in every if plan.split in ("all", question.split)]
+    asked = [question for question in every if plan.split in ("all", question.split)][:: plan.every]
     if not asked:
         raise UsageError(f"{plan.questions} holds no questions of the split '{plan.split}'")
     return asked

@@ -86,14 +86,14 @@ def sign_flip(scores: ArrayLike, others: ArrayLike, clusters: Clusters = None) -
 
 
 def non_inferior(scores: ArrayLike, baseline: ArrayLike, margin: float, clusters: Clusters = None) -> bool:
-    """Whether the scores are not shown to have fallen behind the baseline by more than `margin`, 0 or more.
+    """Whether the mean is no worse than the baseline's, or a loss beyond `margin`, 0 or more, is ruled out.
 
     False only if the mean difference is negative and the lower end of its 95 % interval is below -margin.
     """
     if not margin >= 0:
         raise ValueError(f"the margin must be 0 or more, not {margin}")
     gain = bootstrap(_differences(scores, baseline), clusters)
-    return not (gain.mean < 0 and gain.low < -margin - _ROUNDING)
+    return gain.mean >= -_ROUNDING or gain.low >= -margin - _ROUNDING
 
 
 def wilson(successes: int, n: int) -> Interval:

@@ -8,11 +8,11 @@ only; `test` is for reporting.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
-from eval.answers import Scored
 from eval.questions import SPLITS, Question, load_questions, sample_questions
+from eval.replies import Reply, reply_of
+from eval.scores import facts, right_paper
 from eval.statistics import bootstrap, sign_flip
 from rag import Answer, Assistant
 
@@ -50,43 +50,44 @@ def changes_topic(question: Question) -> bool:
     return question.note.startswith("topic change")
 
 
-def ask_all(assistant: Assistant, questions: Sequence[Question], way: str) -> list[Scored]:
-    """Put the questions to the assistant in one of the `WAYS`; the seconds include the history."""
-    scored = []
-    for question in questions:
-        started = time.perf_counter()
-        answer = WAYS[way](assistant, question)
-        scored.append(Scored(question, answer, time.perf_counter() - started))
-    return scored
+Asked = list[tuple[Question, Reply]]
 
 
-def report(name: str, scored: Sequence[Scored], used: Sequence[Scored]) -> None:
+def ask_all(assistant: Assistant, questions: Sequence[Question], way: str) -> Asked:
+    """Put the questions to the assistant in one of the `WAYS`."""
+    return [(question, reply_of(WAYS[way](assistant, question))) for question in questions]
+
+
+def report(name: str, asked: Asked, used: Asked) -> None:
     """Print one way's figures, and whether its facts differ from those in conversation."""
-    facts = [one.facts for one in scored]
-    p = "" if scored is used else f"{sign_flip(facts, [one.facts for one in used]):.3f}"
-    right = bootstrap([one.right_paper for one in scored])
-    abstained = sum(one.answer.abstained for one in scored)
-    print(f"{name:20} {bootstrap(facts)!s:22} {p:6} {right!s:22} {abstained} of {len(scored)}")
+    p = "" if asked is used else f"{sign_flip(_facts(asked), _facts(used)):.3f}"
+    right = bootstrap([right_paper(*one, {}) or 0.0 for one in asked])
+    abstained = sum(reply.abstained for _, reply in asked)
+    print(f"{name:20} {bootstrap(_facts(asked))!s:22} {p:6} {right!s:22} {abstained} of {len(asked)}")
 
 
-def old_topic_share(assistant: Assistant, scored: Scored) -> float:
+def _facts(asked: Asked) -> list[float]:
+    return [facts(*one, {}) or 0.0 for one in asked]
+
+
+def old_topic_share(assistant: Assistant, question: Question, reply: Reply) -> float:
     """Share of the citations that go to papers which the history cites and the question's gold does not hold."""
     chat = assistant.chat()
     old = {
         citation.paper.id
-        for earlier in scored.question.history
+        for earlier in question.history
         for citation in chat.ask(earlier, sentences=_SENTENCES, style="quote").citations
     }
-    old -= {paper for group in scored.question.gold for paper in group}
-    return statistics.mean(paper in old for paper in scored.cited) if scored.cited else 0.0
+    old -= {paper for group in question.gold for paper in group}
+    return statistics.mean(paper in old for paper in reply.cited) if reply.cited else 0.0
 
 
 def report_changes(assistant: Assistant, questions: Sequence[Question]) -> None:
     """Print what becomes of questions that change the topic, in each of the ways."""
     for way in WAYS:
-        scored = ask_all(assistant, questions, way)
-        old = statistics.mean(old_topic_share(assistant, one) for one in scored)
-        right = statistics.mean(one.right_paper for one in scored)
+        asked = ask_all(assistant, questions, way)
+        old = statistics.mean(old_topic_share(assistant, *one) for one in asked)
+        right = statistics.mean(right_paper(*one, {}) or 0.0 for one in asked)
         print(f"{way:20} citations of the old topic's papers {old:.2f}, right paper {right:.2f}")
 
 
@@ -117,8 +118,8 @@ def main() -> None:
     report("in conversation", used, used)
     for way in ("alone", "concatenated"):
         report(way, ask_all(sample, leaning, way), used)
-    for one in used:
-        print(f"  {one.question.id:4} facts {one.facts:.2f}  {one.answer.trace.read_as or one.question.question}")
+    for question, reply in used:
+        print(f"  {question.id:4} facts {facts(question, reply, {}):.2f}  {reply.read_as or question.question}")
     if changing:
         print(f"{len(changing)} changes of topic")
         report_changes(sample, changing)

@@ -76,6 +76,7 @@ __all__ = [
     "Support",
     "Trace",
     "UsageError",
+    "__version__",
     "load_language_model",
 ]
 

@@ -17,6 +17,7 @@ from rag.read import Reading, SentenceWeights, read
 from rag.records import Answer, Citation, Claim, Evidence, Filters, Trace
 from rag.retrieve import Retrieval, Retriever
 from rag.roles import Roles
+from rag.spelling import corrected
 from rag.write import Footnotes, Writer, quote, text_of
 
 STYLES = ("auto", "quote", "write")
@@ -78,6 +79,9 @@ class Answering:
         started = time.perf_counter()
         self._roles.prepare_reader()
         retrieval = self._retriever.retrieve(request.read_as or request.question, filters=request.filters)
+        if spelling := self._retriever.slips(retrieval):
+            question = corrected(retrieval.question, spelling)
+            retrieval = self._retriever.retrieve(question, filters=request.filters)
         retrieved = time.perf_counter()
         reader, reading, fallback = self._read(retrieval, request)
         trace = Trace(
@@ -88,6 +92,7 @@ class Answering:
             prompt_digest=load_prompt("read").digest if reader else "",
             library_digest=self._library.digest,
             read_as=request.read_as,
+            spelling=spelling,
             fallback=fallback,
             settings=request.settings,
             signals={name: getattr(reading.signals, name) for name in reading.signals.__slots__},

@@ -418,8 +418,12 @@ def main() -> None:
     log = logging.getLogger("footnote")
     log.handlers, log.level = [_Say()], logging.INFO
     warnings.simplefilter("ignore")  # what libraries tell their developers is not for users
-    for command in importlib.metadata.entry_points(group="footnote.commands"):
-        app.command(command.name)(command.load())
+    for command in sorted(importlib.metadata.entry_points(group="footnote.commands"), key=lambda one: one.name):
+        loaded = command.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=command.name)
+        else:
+            app.command(command.name)(loaded)
     try:
         app(prog_name="footnote")
     except UsageError as error:

@@ -5,7 +5,7 @@ weigh more), and by its similarity to the question. The sentence that opens an a
 than the answer. Of the sentences chosen the one comes first after which a language model finds the question likeliest
 (the idea of unsupervised passage re-ranking, Sachan et al., 2022). Whether to answer is told by a logistic model of
 what was found and of what the question asks for and the papers lack. What each ingredient brings is measured by
-`python -m eval.answers`.
+`footnote eval`.
 """
 
 import math

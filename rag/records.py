@@ -141,7 +141,8 @@ class Trace:
 
     `style` is the one that was used, `settings` are those that were asked for (style, sentences, filters). `reader`
     and `language_model` name the models that ranked the sentences and that wrote, `none` where none did. `read_as` is
-    the stand-alone form of a question that leaned on earlier ones. `fallback` says which part did not work and what
+    the stand-alone form of a question that leaned on earlier ones, `spelling` holds its misspelt words and what they
+    were taken for. `fallback` says which part did not work and what
     was done instead. `left_out` are ids of papers whose evidence did not fit into the model's context.
     Seconds are wall-clock, per stage; signals are what the confidence was made of.
     """
@@ -154,6 +155,7 @@ class Trace:
     reader: str = "none"
     read_as: str = ""
     fallback: str = ""
+    spelling: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     left_out: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     signals: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -163,6 +165,7 @@ class Trace:
     def to_dict(self) -> dict[str, Any]:
         names = ("embedder", "reader", "language_model", "style", "prompt_digest", "library_digest")
         return {name: getattr(self, name) for name in (*names, "read_as", "fallback")} | {
+            "spelling": dict(self.spelling),
             "left_out": list(self.left_out),
             "settings": dict(self.settings),
             "signals": {name: round(value, 4) for name, value in self.signals.items()},

@@ -14,6 +14,7 @@ from rag.index import PassageIndex
 from rag.library import Library, parse_filters
 from rag.models import Embedder
 from rag.records import Filters, Hit, Paper, Passage
+from rag.spelling import slips
 from rag.text.terms import query_terms
 from rag.vectors import Vectors
 
@@ -59,6 +60,15 @@ class Retriever:
         hits = tuple(one.hit(rank) for rank, one in enumerate(best, 1))
         among = len(self._library) if allowed is None else len(allowed)
         return Retrieval(question, vector, among, hits, tuple(one.key for one in best))
+
+    def slips(self, retrieval: Retrieval) -> dict[str, str]:
+        """Misspelt words of a question that was retrieved for, and what they are by the papers found.
+
+        What the embedding model knows as one token is no slip.
+        """
+        count = self._embedder().count_tokens
+        texts = [f"{hit.paper.title}. {hit.paper.abstract}" for hit in retrieval.hits]
+        return slips(retrieval.question, texts, lambda word: count([word]) == [1])
 
     def _dense_candidates(self, vector: Vectors, pool: int, allowed: list[int] | None) -> set[int]:
         if allowed is None:

@@ -48,7 +48,9 @@ def remarks(answer: Answer) -> list[str]:
     dropped = answer.trace.tokens.get("dropped_sentences", 0)
     sentences = "1 sentence" if dropped == 1 else f"{dropped} sentences"
     left_out = f"{sentences} of the language model had no support in the sources and were left out or replaced"
-    return [remark for remark in (answer.trace.fallback, left_out if dropped else "") if remark]
+    spelling = ", ".join(f"“{slip}” as “{word}”" for slip, word in answer.trace.spelling.items())
+    said = (f"read {spelling}" if spelling else "", answer.trace.fallback, left_out if dropped else "")
+    return [remark for remark in said if remark]
 
 
 def confidence_in_words(confidence: float) -> str:

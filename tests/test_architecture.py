@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Each room may know the rooms before it, never those after.
 ORDER = (
     "rag.records", "rag.errors", "rag.vectors", "rag.text", "rag.config", "rag.sample", "rag.sources",
-    "rag.models", "rag.library", "rag.index", "rag.passages", "rag.add", "rag.prompts", "rag.question", "rag.retrieve",
+    "rag.models", "rag.library", "rag.index", "rag.passages", "rag.add", "rag.prompts", "rag.question", "rag.spelling", "rag.retrieve",
     "rag.read", "rag.verify", "rag.write", "rag.trust", "rag.llama", "rag.roles", "rag.answering", "rag.chat",
     "rag.export", "rag.replay", "rag.health", "rag.terminal", "rag.assistant", "rag.cli", "rag.__main__",
 )  # fmt: skip

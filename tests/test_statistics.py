@@ -31,13 +31,12 @@ pairs = st.lists(st.tuples(eighths, eighths, st.sampled_from("abcde")), min_size
 fewer = settings(max_examples=40, deadline=None)
 
 
-def figures(record):
-    parts = (record.mean, record.low, record.high)
-    return pytest.approx(parts, abs=1e-9)
-
-
 def values(record):
     return (record.mean, record.low, record.high)
+
+
+def figures(record):
+    return pytest.approx(values(record), abs=1e-9)
 
 
 def enumerated(statistic, clusters):
@@ -182,11 +181,13 @@ def test_p_is_the_share_of_sign_patterns_as_extreme(paired_scores):
 
 
 def test_flips_that_differ_only_by_rounding_are_ties():
-    # 0.1 + 0.2 - 0.3 is not quite 0; all gains are 0.1 in truth, in units of any size
-    for unit in (1, 1e9, 1e-9):
+    # 0.3 - 0.2 is not quite 1 - 0.9; all gains are 0.1 in truth, in units of any size
+    for unit in (1, 1e9, 1e-13):
         ours = [unit * one for one in (0.3, 0.4, 0.8, 1.0)]
         theirs = [unit * one for one in (0.2, 0.3, 0.7, 0.9)]
         assert sign_flip(ours, theirs) == pytest.approx(2 / 16, abs=0.02)
+        # 0.1 + 0.2 - 0.3 is not quite 0, and no flip is less extreme than 0
+        assert sign_flip([unit * 0.1, unit * 0.2, 0], [0, 0, unit * 0.3]) == 1
 
 
 @fewer
@@ -209,7 +210,9 @@ def test_a_harmonic_mean_by_hand():
     assert harmonic([1, 0], [1, 1], "ab", "cd").mean == pytest.approx(2 / 3)
     # shared clusters: both means are x / 4, so is their harmonic mean; alone, both would rarely be high at once
     assert values(harmonic([1, 0, 0, 0], [1, 0, 0, 0], "abcd", "abcd")) == figures(Interval(0.25, 0, 0.75))
-    assert harmonic([1, 0, 0, 0], [1, 0, 0, 0], "abcd", "efgh").high < 0.75
+    apart = harmonic([1, 0, 0, 0], [1, 0, 0, 0], "abcd", "efgh")
+    assert apart.high < 0.75
+    assert harmonic([1, 0, 0, 0], [1, 0, 0, 0]) == apart
 
 
 def test_a_harmonic_mean_of_nothing_is_nothing():
@@ -319,9 +322,10 @@ def test_inferior_is_only_what_is_worse_and_maybe_by_more_than_the_margin(differ
     assert non_inferior(scores, [0.5] * len(scores), margin) is not inferior
 
 
-def test_the_margin_is_not_missed_by_rounding():
-    # 0.9 - 0.95 is a little below -0.05
-    assert non_inferior([0.9] * 8, [0.95] * 8, 0.05)
+def test_neither_the_margin_nor_a_mean_of_nothing_is_missed_by_rounding():
+    # 0.6 - 0.65 is a little below -0.05, and -0.2 - 0.1 + 0.3 a little below 0
+    assert non_inferior([0.6] * 8, [0.65] * 8, 0.05)
+    assert non_inferior([0, 0, 0.3], [0.1, 0.2, 0], 0.05)
 
 
 def test_clusters_make_a_loss_less_certain():
@@ -350,6 +354,8 @@ def test_risk_and_coverage_by_hand():
 def test_ties_in_confidence_are_taken_together():
     confidences, losses = [0.8, 0.3, 0.9, 0.8], [1, 1, 0, 0]
     assert risk_coverage(confidences, losses) == [(0.25, 0), (0.75, pytest.approx(1 / 3)), (1, 0.5)]
+    # 0.1 + 0.2 + 0.3 is not quite 0.3 + 0.2 + 0.1
+    assert risk_coverage([1, 1, 1], [0.1, 0.2, 0.3]) == risk_coverage([1, 1, 1], [0.3, 0.2, 0.1])
     # both of the tied questions count the risk of covering both
     assert aurc(confidences, losses) == pytest.approx((0 + 1 / 3 + 1 / 3 + 1 / 2) / 4)
 
