@@ -23,7 +23,8 @@ from eval.statistics import bootstrap, sign_flip
 from rag import Hit
 
 _DEFAULT = ("scitldr", "cisi", "cacm", "med")
-_POOL = 200
+# So deep that what a voice alone ranks among its first hundred is rarely cut off by the others.
+_POOL = 1000
 VOICES: dict[str, Callable[[Hit], float]] = {
     "dense": lambda hit: hit.dense,
     "full text": lambda hit: hit.full_text,
@@ -175,7 +176,7 @@ def report(name: str, judged: list[Query], ranked: dict[str, list[list[str]]]) -
     for voice, documents in ranked.items():
         pairs = list(zip(documents, judged, strict=True))
         scores = {name: [measure(found, q.grades) for found, q in pairs] for name, measure in MEASURES.items()}
-        print(f"  {voice:18} " + " ".join(f"{bootstrap(values)!s:22}" for values in scores.values()))
+        print(f"  {voice:18} " + " ".join(f"{bootstrap(values)!s:22}" for values in scores.values()).rstrip())
         compared[voice] = scores[_COMPARED]
     better = max(("dense", "full text"), key=lambda voice: sum(compared[voice]))
     gain = bootstrap([a - b for a, b in zip(compared["fused"], compared[better], strict=True)])

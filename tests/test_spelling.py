@@ -55,12 +55,12 @@ def test_whatever_was_typed_only_slips_are_changed(question, texts):
 def test_a_misspelt_question_is_answered_and_the_answer_says_how_it_was_read(small_library, footnote):
     assistant = Assistant.open(small_library, language_model="none")
     right = assistant.ask("How much perplexity do Sliding Ledgers cost?")
-    slip = assistant.ask("How much perplexiti do Slidding Ledgers cost?")
-    assert slip.trace.spelling == {"perplexiti": "perplexity", "Slidding": "Sliding"}
+    slip = assistant.ask("How much perplexty do Slidding Ledgers cost?")
+    assert slip.trace.spelling == {"perplexty": "perplexity", "Slidding": "Sliding"}
     assert slip.text == right.text
     assert right.trace.spelling == {}
-    assert json.loads(slip.to_json())["trace"]["spelling"] == {"perplexiti": "perplexity", "Slidding": "Sliding"}
+    assert json.loads(slip.to_json())["trace"]["spelling"] == {"perplexty": "perplexity", "Slidding": "Sliding"}
     shown = footnote(
-        "ask", "How much perplexiti do Sliding Ledgers cost?", "--library", small_library, "--model", "none"
+        "ask", "How much perplexty do Sliding Ledgers cost?", "--library", small_library, "--model", "none"
     )
-    assert "read “perplexiti” as “perplexity”" in " ".join((shown.out + shown.err).split())
+    assert "read “perplexty” as “perplexity”" in " ".join((shown.out + shown.err).split())
