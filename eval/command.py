@@ -25,7 +25,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
         Path | None, typer.Option("--questions", "-q", metavar="FILE", help="Your own questions, as JSON Lines.")
     ] = None,
     library: Annotated[
-        Path | None, typer.Option("--library", "-L", metavar="DIR", help="Their library; else the sample papers.")
+        Path | None, typer.Option("--library", "-L", metavar="DIR", help="The library they are about.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the run.")] = Path(
         "footnote-eval"
@@ -55,10 +55,10 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     from eval.report import write_report
     from eval.runs import Plan, evaluate
 
-    if questions and not library:
-        typer.echo("footnote: no --library; the questions are put to the sample papers", err=True)
-    sample = Assistant.sample().library.folder
-    assistant = Assistant.open(library or sample, language_model=model, create=False)
+    if library and not questions:
+        raise UsageError(f"the curated questions are about the sample papers; name some about {library}: --questions")
+    folder = library if questions else Assistant.sample().library.folder
+    assistant = Assistant.open(folder, language_model=model, create=False)
     plan = Plan(questions or sample_questions(), split, style, tuple(only or ()), every)
     with _bar() as on_progress:
         done = evaluate(assistant, output, plan, on_progress=on_progress)

@@ -87,9 +87,7 @@ def _tick(value: float) -> str:
     return text.replace("-", "−") if text.strip("-0") else "0"
 
 
-def forest(
-    cells: Mapping[str, Mapping[str, Any] | None], systems: Iterable[Mapping[str, str]], metric: str
-) -> Markup:
+def forest(cells: Mapping[str, Mapping[str, Any] | None], systems: Iterable[Mapping[str, str]], metric: str) -> Markup:
     """Differences of systems to the assistant, with intervals: a row each; filled where the interval is off 0."""
     rows = [(name, cell["difference"]) for name, cell in cells.items() if cell and cell["difference"]]
     series = {one["name"]: "s1" if one["group"] == "ablation" else "s0" for one in systems}
@@ -163,9 +161,7 @@ def seconds(told: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> Mark
     return _curves(points, Frame("seconds", "share of replies", log=True, steps=True), span)
 
 
-def _curves(
-    series: Mapping[str, Sequence[Point]], frame: Frame, span: Point, mark: Point | None = None
-) -> Markup:
+def _curves(series: Mapping[str, Sequence[Point]], frame: Frame, span: Point, mark: Point | None = None) -> Markup:
     legend = _legend_rows(series)
     top = 18 * len(legend) + 10
     drawing = _Drawing(height=top + 232)

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,7 +20,7 @@ from eval.replies import Reply, reply_from
 from eval.scores import METRICS, Corpus, Metric, score
 from eval.statistics import Interval, bootstrap
 from eval.systems import System, systems
-from rag import Assistant, FootnoteError, UsageError, __version__
+from rag import Assistant, FootnoteError, UsageError
 
 # Called with rows done, rows in all, and the system at work.
 Progress = Callable[[int, int, str], None]
@@ -147,7 +148,7 @@ def _chosen(every: list[System], only: Sequence[str]) -> list[System]:
 def _about(assistant: Assistant, plan: Plan, asked: Sequence[Question], chosen: Sequence[System]) -> dict[str, Any]:
     """What makes two runs the same: nothing that changes from day to day, and no path of a machine."""
     return {
-        "footnote": __version__,
+        "footnote": version("footnote"),
         "questions": plan.questions.name,
         "questions_digest": hashlib.sha256(repr(asked).encode()).hexdigest()[:12],
         "split": plan.split,

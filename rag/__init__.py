@@ -76,7 +76,6 @@ __all__ = [
     "Support",
     "Trace",
     "UsageError",
-    "__version__",
     "load_language_model",
 ]
 

@@ -71,8 +71,8 @@ def test_the_shell_lines_run_in_their_order(shell):
     assert lines
     outputs = {}
     for line in lines:
-        # The page would serve until it is stopped.
-        run = shell("footnote ui --help" if line.split()[1] == "ui" else line)
+        # The page would serve until it is stopped, and a whole evaluation takes minutes.
+        run = shell(f"footnote {line.split()[1]} --help" if line.split()[1] in ("ui", "eval") else line)
         assert (run.returncode, run.stderr) == (0, ""), line
         outputs[line.split()[1]] = run.stdout
     assert outputs["add"].startswith("10 records read: 10 added")
@@ -116,7 +116,7 @@ def test_every_session_is_checked_here():
 def test_every_command_is_told_of(footnote):
     listed = footnote("--help").out.split("Commands:\n")[1].split("\n\n")[0]
     commands = {line.split()[0] for line in listed.splitlines()}
-    assert len(commands) == 13
+    assert len(commands) == 14
     assert commands - {line.split()[0] for line in README.splitlines() if line.startswith("  ")} == set()
     assert set(re.findall(r"footnote (\w+)", README)) <= commands | {"for", "you", "is"}
 
@@ -131,7 +131,7 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
     (tmp_path / "papers" / "two.jsonl").write_text("".join(lines[6:]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names = {}
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 3
     for program in PROGRAMS:
         exec(compile(program, "README.md", "exec"), names)
     assert names["report"].added == 12
@@ -139,6 +139,8 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
     assert [hit.paper.year >= 2023 for hit in names["hits"]] == [True] * 4
     assert len(names["nodes"]) == 5
     assert names["response"].metadata["answer"].question == "How are U-Nets made smaller?"
+    assert names["run"].interval("facts").mean > 0.4
+    assert (tmp_path / "runs" / "a" / "report.html").exists()
 
 
 def test_the_public_names_are_sorted_and_there():
