@@ -7,18 +7,20 @@ library through the same search, and answer with literal sentences as the assist
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from eval.questions import Question
 from eval.replies import Footnote, Reply, Said, reply_of
 from rag import Assistant, Evidence, FootnoteError, Hit, Paper, SentenceWeights
 
 _SENTENCES = 3
-# How deep the ranking of papers is kept, for recall at any depth.
+# How deep the ranking of papers is kept, for recall at any depth; rivals rank anew what was found deeper.
 _FOUND = 100
+_DEEPER = 500
 _CONSIDERED = 400
-# The model without sources writes so many tokens; it is asked every third question, for that takes a second.
+# The model without sources writes so many tokens; it is asked every eighth question, for that takes a second.
 _TOKENS = 32
-_EVERY = 3
+_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,12 @@ class System:
 def systems(assistant: Assistant, style: str = "auto") -> list[System]:
     """All systems on the library of an assistant, the assistant itself first."""
     plain = Assistant(assistant.library, language_model="none")
-    rivals = Rivals(plain)
+    desk = Desk(plain)
+    rivals = Rivals(desk)
     return [
-        System("as used", "used", lambda question: ask(assistant, question, style)),
-        System("no language model", "ablation", lambda question: ask(plain, question, "quote")),
-        *(System(name, "ablation", _without(plain, **weights)) for name, weights in _ABLATIONS.items()),
+        System("as used", "used", lambda question: ask(assistant, question, style, desk)),
+        System("no language model", "ablation", lambda question: ask(plain, question, "quote", desk)),
+        *(System(name, "ablation", _without(desk, **weights)) for name, weights in _ABLATIONS.items()),
         System("never answers", "baseline", lambda question: Reply(abstained=True)),
         System("random sentences", "baseline", rivals.at_random),
         System("full text only", "baseline", rivals.by_full_text),
@@ -58,7 +61,20 @@ _ABLATIONS: dict[str, dict[str, float]] = {
 }
 
 
-def ask(assistant: Assistant, question: Question, style: str) -> Reply:
+class Desk:
+    """What is found for a question, which several systems begin with: looked up once."""
+
+    def __init__(self, assistant: Assistant) -> None:
+        self.assistant = assistant
+        self.hits = cache(lambda text: assistant.search(text, k=_DEEPER))
+        self.evidence = cache(lambda text: assistant.evidence(text, k=_CONSIDERED))
+
+    def found(self, text: str) -> tuple[str, ...]:
+        """Ids of the papers found, best first."""
+        return tuple(hit.paper.id for hit in self.hits(text)[:_FOUND])
+
+
+def ask(assistant: Assistant, question: Question, style: str, desk: Desk) -> Reply:
     """Ask as people do: a follow-up after the questions before it."""
     if question.history:
         chat = assistant.chat()
@@ -68,14 +84,13 @@ def ask(assistant: Assistant, question: Question, style: str) -> Reply:
     else:
         answer = assistant.ask(question.question, sentences=_SENTENCES, style=style)
     reply = reply_of(answer)
-    hits = assistant.search(reply.read_as or question.question, k=_FOUND)
-    return replace(reply, found=tuple(hit.paper.id for hit in hits))
+    return replace(reply, found=desk.found(reply.read_as or question.question))
 
 
-def _without(plain: Assistant, **weights: float) -> Callable[[Question], Reply]:
+def _without(desk: Desk, **weights: float) -> Callable[[Question], Reply]:
     used = {name: getattr(SentenceWeights(), name) for name in SentenceWeights.__slots__}
-    changed = Assistant(plain.library, language_model="none", weights=SentenceWeights(**(used | weights)))
-    return lambda question: ask(changed, question, "quote")
+    changed = Assistant(desk.assistant.library, language_model="none", weights=SentenceWeights(**(used | weights)))
+    return lambda question: ask(changed, question, "quote", desk)
 
 
 def _without_sources(assistant: Assistant) -> list[System]:
@@ -96,9 +111,9 @@ def _without_sources(assistant: Assistant) -> list[System]:
 class Rivals:
     """Trivial systems on one library; they never abstain, but for the one that is given the right papers."""
 
-    def __init__(self, assistant: Assistant) -> None:
-        self._assistant = assistant
-        self._papers = {paper.id: paper for paper in assistant.papers()}
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._papers = {paper.id: paper for paper in desk.assistant.papers()}
 
     def at_random(self, question: Question) -> Reply:
         """Three sentences of random papers, the same for a question each time."""
@@ -117,22 +132,22 @@ class Rivals:
     def _of_first(
         self, question: Question, of_paper: Callable[[Hit], float], of_sentence: Callable[[Evidence], float]
     ) -> Reply:
-        hits = self._assistant.search(question.question, k=_FOUND)
+        hits = self._desk.hits(question.question)
         ranked = [hit.paper.id for hit in sorted(hits, key=lambda hit: (-of_paper(hit), hit.paper.id))]
-        evidence = self._evidence(question)
+        evidence = self._desk.evidence(question.question)
         first = next((name for name in ranked if any(one.paper.id == name for one in evidence)), "")
         best = sorted((one for one in evidence if one.paper.id == first), key=lambda one: -of_sentence(one))
-        return _of_evidence(best[:_SENTENCES], ranked)
+        return _of_evidence(best[:_SENTENCES], ranked[:_FOUND])
 
     def best_passage(self, question: Question) -> Reply:
         """The passage found first, word by word."""
-        hits = self._assistant.search(question.question, k=_FOUND)
+        hits = self._desk.hits(question.question)
         spans = [(hit.paper, hit.passage.start, hit.passage.end) for hit in hits[:1]]
-        return _quoting(spans, [hit.paper.id for hit in hits])
+        return _quoting(spans, self._desk.found(question.question))
 
     def best_two(self, question: Question) -> Reply:
         """The two best sentences, always."""
-        evidence = self._evidence(question)
+        evidence = self._desk.evidence(question.question)
         return _of_evidence(evidence[:2], list(dict.fromkeys(one.paper.id for one in evidence)))
 
     def given_gold(self, question: Question) -> Reply:
@@ -140,13 +155,10 @@ class Rivals:
         gold = [name for group in question.gold for name in group]
         if not question.answerable:
             return Reply(abstained=True)
-        best = [one for one in self._evidence(question) if one.paper.id in gold][:_SENTENCES]
+        best = [one for one in self._desk.evidence(question.question) if one.paper.id in gold][:_SENTENCES]
         if best:
             return _of_evidence(best, gold)
         return _quoting([(self._papers[name], 0, len(self._papers[name].abstract)) for name in gold[:1]], gold)
-
-    def _evidence(self, question: Question) -> list[Evidence]:
-        return self._assistant.evidence(question.question, k=_CONSIDERED)
 
 
 def _span(paper: Paper, chance: random.Random) -> tuple[int, int]:

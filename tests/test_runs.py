@@ -146,7 +146,7 @@ def test_a_kept_run_is_scored_anew(quoting, plan, tmp_path):
 def test_the_embedded_model_reads_and_answers_without_sources(small_library, plan, tmp_path):
     with_model = Assistant.open(small_library)
     without = systems(with_model)[-1]
-    assert (without.name, without.every) == ("the model without sources", 3)
+    assert (without.name, without.every) == ("the model without sources", 8)
     run = evaluate(with_model, tmp_path / "run", Plan(plan.questions, "dev", only=(without.name,)))
     (row,) = run.rows[without.name]
     assert row.reply.text
