@@ -116,7 +116,7 @@ def test_a_trivial_rival_that_wins_a_gated_metric_is_told_of(small, shown):
 def test_who_is_told_the_right_papers_is_no_trivial_rival():
     wrong, right = [row(asked(), silent())], [row(asked(), quoting())]
     gates = figures(run_of(as_used=wrong, given_the_right_papers=right, never_answers=wrong))["gates"]
-    assert [(gate["best"], gate["wins"]) for gate in gates] == [("never answers", [])] * 2
+    assert [(gate["best"], gate["wins"]) for gate in gates] == [("never answers", [])]
 
 
 def test_recall_rises_at_the_rank_at_which_a_paper_was_found(shown):

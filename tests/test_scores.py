@@ -124,6 +124,7 @@ def test_what_a_reply_is_worth():
     assert [of("worth", reply) for reply in (quoting(BARLEY, WHEAT), quoting(BARLEY), REFUSED, quoting("Rye."))] == [
         1, 0.5, 0, -1,
     ]  # fmt: skip
+    assert of("worth", quoting(BARLEY, WHEAT, paper="rye")) == -1, "the facts, but not where they are from"
     assert [of("worth", reply, FOREIGN) for reply in (REFUSED, quoting(BARLEY))] == [1, -1]
 
 
