@@ -7,9 +7,10 @@ the command prints the coefficients for `rag.read`, and how well old and new sep
 Questions: `squad2` (its paragraphs as papers; half of its subjects are left out of the library) and `scitldr`
 (one-line descriptions of papers; half of the papers are left out, but their neighbours are there: that is reported,
 and not fitted on), each also put to the other's library, and those of `squad2` to every fourth abstract of `acl`, for
-in a larger library more of a question's words occur by chance. And the `dev` split of the curated questions, with five
-times the weight of the others, for they ask as people do and miss by a detail; all of them are fitted on, and what
-comes of it for others is in `footnote eval`.
+in a larger library more of a question's words occur by chance. `qasper`, what readers of an abstract wanted to know of
+its paper, is only reported, for few of these questions stand alone. And the `dev` split of the curated questions, with
+five times the weight of the others, for they ask as people do and miss by a detail; all of them are fitted on, and
+what comes of it for others is in `footnote eval`.
 """
 
 import argparse
@@ -81,6 +82,18 @@ def acl_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assistant,
     yield assistant, [Case("acl", row["title"], row["question"], False) for row in foreign]
 
 
+def qasper_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assistant, list[Case]]]:
+    """What readers of an abstract asked of its whole paper: the abstract answers few of their questions."""
+    rows = list(read_jsonl(data / "qasper_linked" / "corpus.jsonl"))
+    assistant, _ = build_library(scratch / "qasper", ((row["_id"], row["title"], row["text"]) for row in rows))
+    asked = list(read_jsonl(data / "qasper_linked" / "questions.jsonl"))[:most]
+    yield assistant, [Case("qasper", row["doc"], row["text"], _in_abstract(row)) for row in asked]
+
+
+def _in_abstract(row: Mapping[str, object]) -> bool:
+    return bool(row["evidence_in_abstract"] or row["answer_string_in_abstract"])
+
+
 def curated_cases() -> tuple[Assistant, list[Case]]:
     """The curated questions; without those whose false premise the library contradicts: both replies are right."""
     questions = [q for q in load_questions(sample_questions()) if q.split == "dev" and q.kind != "followup"]
@@ -114,7 +127,7 @@ def fit(judged: list[Judged]) -> tuple[float, tuple[float, ...]]:
 
 def report(name: str, judged: list[Judged], scores: list[float]) -> None:
     """Print how well the scores tell answered from unanswered, in all and by kind of question."""
-    for kind in ("all", "squad2", "scitldr", "neighbour", "foreign", "acl", "curated"):
+    for kind in ("all", "squad2", "scitldr", "neighbour", "foreign", "acl", "qasper", "curated"):
         chosen = [
             (s, one.case.answered) for s, one in zip(scores, judged, strict=True) if kind in ("all", one.case.kind)
         ]
@@ -135,11 +148,11 @@ def main() -> None:
     judged: list[Judged] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.libraries or Path(scratch)
-        for cases in (squad_cases, scitldr_cases, acl_cases):
+        for cases in (squad_cases, scitldr_cases, acl_cases, qasper_cases):
             for assistant, of_library in cases(data_folder(), folder, options.questions):
                 judged += judge(assistant, of_library)
     judged += judge(*curated_cases())
-    clear = [one for one in judged if one.case.kind != "neighbour"]
+    clear = [one for one in judged if one.case.kind not in ("neighbour", "qasper")]
     fitted_on = [one for one in clear if one.case.kind == "curated" or half(one.case.subject, "fit")]
     held_out = [one for one in judged if one.case.kind == "curated" or not half(one.case.subject, "fit")]
     intercept, weights = fit(fitted_on)
