@@ -64,6 +64,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
         done = evaluate(assistant, output, plan, on_progress=on_progress)
     page = write_report(done, output)
     typer.echo(_table(done))
+    if failed := [row.reply.error for rows in done.rows.values() for row in rows if row.reply.error]:
+        typer.echo(f"footnote: {len(failed)} replies failed and score 0; the first: {failed[0]}", err=True)
     typer.echo(f"report: {page}")
 
 

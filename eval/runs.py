@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from eval.compare import Scored, save_scores
-from eval.questions import Question, check_against, load_questions, sample_questions
+from eval.questions import SPLITS, Question, check_against, load_questions, sample_questions
 from eval.replies import Reply, reply_from
 from eval.scores import METRICS, Corpus, Metric, score
 from eval.statistics import Interval, bootstrap
 from eval.systems import System, systems
 from rag import Assistant, FootnoteError, UsageError
 
+_SPLITS = (*SPLITS, "all")
+_STYLES = ("auto", "quote", "write")
 # Called with rows done, rows in all, and the system at work.
 Progress = Callable[[int, int, str], None]
 
@@ -82,6 +84,11 @@ class Plan:
     style: str = "auto"
     only: tuple[str, ...] = ()
     every: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (("split", self.split, _SPLITS), ("style", self.style, _STYLES)):
+            if value not in allowed:
+                raise UsageError(f"no {name} is called '{value}'; there are: {', '.join(allowed)}")
 
 
 def evaluate(

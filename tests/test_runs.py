@@ -106,6 +106,12 @@ def test_questions_that_do_not_fit_are_refused_before_anything_is_asked(quoting,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("wrong", "said"), [({"split": "nope"}, "dev, test, all"), ({"style": "loud"}, "auto, quote")])
+def test_a_split_or_style_that_is_none_is_refused(wrong, said):
+    with pytest.raises(UsageError, match=said):
+        Plan(**wrong)
+
+
 def test_only_some_systems_are_asked(quoting, plan, tmp_path):
     run = evaluate(quoting, tmp_path / "run", Plan(plan.questions, "dev", only=("dense only",)))
     assert list(run.rows) == ["as used", "dense only"]
