@@ -35,6 +35,7 @@ COMMANDS = [
     "doctor",
     "config",
     "ui",
+    "eval",
 ]
 
 
@@ -190,7 +191,7 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
     assert [list(hit) for hit in answer["hits"]] == [["paper_id", "title", "score", "rank"]] * 10
     assert set(answer["trace"]) == {
         "embedder", "reader", "language_model", "style", "prompt_digest", "library_digest", "read_as", "fallback",
-        "left_out", "settings", "signals", "seconds", "tokens",
+        "spelling", "left_out", "settings", "signals", "seconds", "tokens",
     }  # fmt: skip
     assert (answer["trace"]["embedder"], answer["trace"]["language_model"]) == ("all-MiniLM-L6-v2", "none")
 
