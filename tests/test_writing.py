@@ -354,8 +354,9 @@ outputs = st.lists(st.tuples(lines, marks, st.sampled_from([". ", "\n", ".\n- ",
 @given(outputs)
 @example(["Upkeep takes 5 hours a week, mostly mowing [ 5 ]. "])
 @example(["Reed beds filter 40% of the nitrate [^40]. "])
+@example([f"{HOSTILE}. "] * 6)
 def test_the_promises_hold_whatever_a_model_writes(pieces):
-    written = Written(pieces)
+    written = Written(pieces, limits=Limits(1024, 20.0))
     papers = {one.paper.id: one.paper for one in EVIDENCE}
     for citation in written.footnotes.cited:
         assert papers[citation.paper.id].abstract[citation.start : citation.end] == citation.quote != ""
