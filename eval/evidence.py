@@ -14,11 +14,10 @@ from pathlib import Path
 from eval.collections import build_library, data_folder, read_jsonl
 from eval.questions import Question
 from eval.replies import Reply
+from eval.scores import SENTENCES
 from eval.statistics import bootstrap, sign_flip
 from eval.systems import systems
 from rag import Assistant
-
-_SENTENCES = 3
 
 
 def main() -> None:
@@ -43,7 +42,7 @@ def report(assistant: Assistant, asked: list[tuple[str, list[str]]]) -> None:
     used: list[list[float]] = []
     for system in (one for one in systems(assistant, "quote") if one.group != "baseline"):
         given = [(system.reply(_question(question)), answers) for question, answers in asked]
-        held = [[_holds(reply, answers, k) for reply, answers in given] for k in (1, _SENTENCES)]
+        held = [[_holds(reply, answers, k) for reply, answers in given] for k in (1, SENTENCES)]
         used = used or held
         p = ["" if held is used else f"{sign_flip(*pair):.4f}" for pair in zip(held, used, strict=True)]
         print(f"  {system.name:30} {bootstrap(held[0])!s:26} {p[0]:7} {bootstrap(held[1])!s:26} {p[1]}")

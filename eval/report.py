@@ -24,7 +24,7 @@ from eval import plots
 from eval.metrics import fact_found
 from eval.questions import KINDS, TYPES, Question
 from eval.replies import Reply
-from eval.runs import Row, Run
+from eval.runs import Row, Run, values_of
 from eval.scores import GATED, METRICS, ZEROS, Corpus, beginning, blame, corrected, facts, worth
 from eval.statistics import aurc, bootstrap, harmonic, holm, paired, risk_coverage, rule_of_three
 
@@ -148,12 +148,6 @@ def _metrics(run: Run) -> list[str]:
     return list(first.scores) if first else []
 
 
-def _values(rows: Iterable[Row], metric: str) -> Found:
-    """A metric of rows where it applies: its values, and the clusters of their questions."""
-    applying = [(value, row.question.cluster) for row in rows if (value := row.scores.get(metric)) is not None]
-    return [value for value, _ in applying], [cluster for _, cluster in applying]
-
-
 def _interval(found: Found) -> Figures | None:
     values, clusters = found
     return {**_plain(asdict(bootstrap(values, clusters))), "n": len(values)} if values else None
@@ -175,12 +169,12 @@ def _headline(run: Run) -> list[Figures]:
         ("answered", "answered", "Where the library has an answer: one was given."),
     ]
     found = [{"name": name, "label": label, "text": text, **interval}
-             for name, label, text in told if (interval := _interval(_values(rows, name)))]  # fmt: skip
+             for name, label, text in told if (interval := _interval(values_of(rows, name)))]  # fmt: skip
     return [*found, *_balance(rows), *_invalid(rows)]
 
 
 def _balance(rows: Sequence[Row]) -> list[Figures]:
-    (refused, of_refused), (answered, of_answered) = _values(rows, "refused"), _values(rows, "answered")
+    (refused, of_refused), (answered, of_answered) = values_of(rows, "refused"), values_of(rows, "answered")
     if not (refused and answered):
         return []
     mean = _plain(asdict(harmonic(refused, answered, of_refused, of_answered)))
@@ -191,7 +185,7 @@ def _balance(rows: Sequence[Row]) -> list[Figures]:
 def _invalid(rows: Sequence[Row]) -> list[Figures]:
     """Citations that point nowhere; when there is none, how many there may still be (rule of three)."""
     citations = sum(len(said.cites) for row in rows for said in row.reply.said)
-    values, _ = _values(rows, "invalid citations")
+    values, _ = values_of(rows, "invalid citations")
     if not (citations and values):
         return []
     text = "Footnotes that point to no paper of the library. By construction there can be none."
@@ -212,7 +206,7 @@ def _table(run: Run) -> Figures:
 def _column(run: Run, metric: str) -> dict[str, Figures | None]:
     """Mean and difference to the assistant of each system; p is adjusted for the systems compared (Holm)."""
     used = next(iter(run.rows))
-    column = {name: _interval(_values(rows, metric)) for name, rows in run.rows.items()}
+    column = {name: _interval(values_of(rows, metric)) for name, rows in run.rows.items()}
     differences = {name: _difference(run, name, used, metric) for name in column if name != used}
     known = {name: one for name, one in differences.items() if one}
     for (name, one), p in zip(known.items(), holm([one["p"] for one in known.values()]), strict=True):
@@ -244,7 +238,7 @@ def _is_trivial(system: Mapping[str, str]) -> bool:
 def _zeros(run: Run) -> dict[str, dict[str, float]]:
     """For each system the sum of each metric that has no better value than 0."""
     known = [metric for metric in ZEROS if metric in _metrics(run)]
-    return {name: {metric: sum(_values(rows, metric)[0]) for metric in known} for name, rows in run.rows.items()}
+    return {name: {metric: sum(values_of(rows, metric)[0]) for metric in known} for name, rows in run.rows.items()}
 
 
 def _meanings(metrics: Iterable[str]) -> dict[str, str]:
@@ -351,7 +345,7 @@ def _by(rows: Sequence[Row], attribute: str, order: Sequence[str]) -> list[Figur
     """Mean of each primary metric by the type or the kind of the questions."""
     groups = {name: [row for row in rows if getattr(row.question, attribute) == name] for name in order}
     return [
-        {"name": name, "n": len(some), "means": {metric: _mean(_values(some, metric)[0]) for metric in PRIMARY}}
+        {"name": name, "n": len(some), "means": {metric: _mean(values_of(some, metric)[0]) for metric in PRIMARY}}
         for name, some in groups.items()
         if some
     ]
@@ -409,7 +403,7 @@ def _followups(run: Run) -> list[Figures]:
             "system": name,
             "alone": run.groups[name] == "baseline",
             "n": len(rows),
-            "cells": {metric: _interval(_values(rows, metric)) for metric in _FOLLOWED},
+            "cells": {metric: _interval(values_of(rows, metric)) for metric in _FOLLOWED},
         }
         for name, rows in chosen.items()
         if rows

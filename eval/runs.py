@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +38,12 @@ class Row:
     seconds: float
 
 
+def values_of(rows: Iterable[Row], metric: str) -> tuple[list[float], list[str]]:
+    """A metric of rows where it applies: its values, and the clusters of their questions."""
+    applying = [(value, row.question.cluster) for row in rows if (value := row.scores.get(metric)) is not None]
+    return [value for value, _ in applying], [cluster for _, cluster in applying]
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A whole run: what was asked of what, the abstracts of the library, and the rows of each system by its name."""
@@ -54,9 +60,7 @@ class Run:
 
     def values(self, system: str, metric: str) -> tuple[list[float], list[str]]:
         """A metric of a system where it applies: its values, and the clusters of their questions."""
-        rows = [(row.scores[metric], row.question.cluster) for row in self.rows[system]]
-        applying = [(value, cluster) for value, cluster in rows if value is not None]
-        return [value for value, _ in applying], [cluster for _, cluster in applying]
+        return values_of(self.rows[system], metric)
 
     def interval(self, metric: str, system: str = "as used") -> Interval | None:
         """The mean of a metric where it applies, with its 95 % interval; None where it never does."""

@@ -11,9 +11,9 @@ from functools import cache
 
 from eval.questions import Question
 from eval.replies import Footnote, Reply, Said, reply_of
+from eval.scores import SENTENCES
 from rag import Assistant, Evidence, FootnoteError, Hit, Paper, SentenceWeights
 
-_SENTENCES = 3
 # How deep the ranking of papers is kept, for recall at any depth; rivals rank anew what was found deeper.
 _FOUND = 100
 _DEEPER = 500
@@ -79,10 +79,10 @@ def ask(assistant: Assistant, question: Question, style: str, desk: Desk) -> Rep
     if question.history:
         chat = assistant.chat()
         for earlier in question.history:
-            chat.ask(earlier, sentences=_SENTENCES, style="quote")
-        answer = chat.ask(question.question, sentences=_SENTENCES, style=style)
+            chat.ask(earlier, sentences=SENTENCES, style="quote")
+        answer = chat.ask(question.question, sentences=SENTENCES, style=style)
     else:
-        answer = assistant.ask(question.question, sentences=_SENTENCES, style=style)
+        answer = assistant.ask(question.question, sentences=SENTENCES, style=style)
     reply = reply_of(answer)
     return replace(reply, found=desk.found(reply.read_as or question.question))
 
@@ -118,7 +118,7 @@ class Rivals:
     def at_random(self, question: Question) -> Reply:
         """Three sentences of random papers, the same for a question each time."""
         chance = random.Random(question.id)  # noqa: S311 - a baseline, no secret
-        papers = chance.sample(sorted(self._papers), min(_SENTENCES, len(self._papers)))
+        papers = chance.sample(sorted(self._papers), min(SENTENCES, len(self._papers)))
         return _quoting([(self._papers[name], *_span(self._papers[name], chance)) for name in papers], papers)
 
     def by_full_text(self, question: Question) -> Reply:
@@ -137,7 +137,7 @@ class Rivals:
         evidence = self._desk.evidence(question.question)
         first = next((name for name in ranked if any(one.paper.id == name for one in evidence)), "")
         best = sorted((one for one in evidence if one.paper.id == first), key=lambda one: -of_sentence(one))
-        return _of_evidence(best[:_SENTENCES], ranked[:_FOUND])
+        return _of_evidence(best[:SENTENCES], ranked[:_FOUND])
 
     def best_passage(self, question: Question) -> Reply:
         """The passage found first, word by word."""
@@ -155,7 +155,7 @@ class Rivals:
         gold = [name for group in question.gold for name in group]
         if not question.answerable:
             return Reply(abstained=True)
-        best = [one for one in self._desk.evidence(question.question) if one.paper.id in gold][:_SENTENCES]
+        best = [one for one in self._desk.evidence(question.question) if one.paper.id in gold][:SENTENCES]
         if best:
             return _of_evidence(best, gold)
         return _quoting([(self._papers[name], 0, len(self._papers[name].abstract)) for name in gold[:1]], gold)

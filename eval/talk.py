@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 
 from eval.questions import SPLITS, Question, load_questions, sample_questions
 from eval.replies import Reply, reply_of
-from eval.scores import facts, right_paper
+from eval.scores import SENTENCES, facts, right_paper
 from eval.statistics import bootstrap, sign_flip
 from rag import Answer, Assistant
 
-_SENTENCES = 3
 _UNRELATED = "How does KIVI quantize the keys of the KV cache?"
 
 
@@ -24,18 +23,18 @@ def in_conversation(assistant: Assistant, question: Question) -> Answer:
     """Ask the history first, then the question."""
     chat = assistant.chat()
     for earlier in question.history:
-        chat.ask(earlier, sentences=_SENTENCES, style="quote")
-    return chat.ask(question.question, sentences=_SENTENCES, style="quote")
+        chat.ask(earlier, sentences=SENTENCES, style="quote")
+    return chat.ask(question.question, sentences=SENTENCES, style="quote")
 
 
 def alone(assistant: Assistant, question: Question) -> Answer:
     """Ask the question as if nothing had been said before."""
-    return assistant.ask(question.question, sentences=_SENTENCES, style="quote")
+    return assistant.ask(question.question, sentences=SENTENCES, style="quote")
 
 
 def concatenated(assistant: Assistant, question: Question) -> Answer:
     """Ask the question together with the one before it."""
-    return assistant.ask(f"{question.history[-1]} {question.question}", sentences=_SENTENCES, style="quote")
+    return assistant.ask(f"{question.history[-1]} {question.question}", sentences=SENTENCES, style="quote")
 
 
 WAYS: dict[str, Callable[[Assistant, Question], Answer]] = {
@@ -76,7 +75,7 @@ def old_topic_share(assistant: Assistant, question: Question, reply: Reply) -> f
     old = {
         citation.paper.id
         for earlier in question.history
-        for citation in chat.ask(earlier, sentences=_SENTENCES, style="quote").citations
+        for citation in chat.ask(earlier, sentences=SENTENCES, style="quote").citations
     }
     old -= {paper for group in question.gold for paper in group}
     return statistics.mean(paper in old for paper in reply.cited) if reply.cited else 0.0
@@ -112,7 +111,7 @@ def main() -> None:
     leaning = [question for question in followups if not changes_topic(question)]
     changing = [question for question in followups if changes_topic(question)]
     sample = Assistant.sample()
-    print(f"{len(leaning)} follow-ups, split {options.split}, at most {_SENTENCES} sentences")
+    print(f"{len(leaning)} follow-ups, split {options.split}, at most {SENTENCES} sentences")
     print(f"{'':20} {'facts':22} {'p':6} {'right paper':22} refused")
     used = ask_all(sample, leaning, "in conversation")
     report("in conversation", used, used)

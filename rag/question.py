@@ -103,7 +103,6 @@ _FIGURE = re.compile(
     re.IGNORECASE,
 )
 _FACTOR_IN_WORDS = re.compile(r"\b(?:\w+fold|twice|doubl\w+|tripl\w+|half|halv\w+)\b", re.IGNORECASE)
-_PERCENTAGE = re.compile(r"\bper ?cent", re.IGNORECASE)
 # "30 annotated training images": how far from its figure a thing that is counted may stand, in words.
 _NEAR = 3
 # Acronyms, GPT-4, GraphRAG, U-Net: what is called by a name of its own.
