@@ -40,6 +40,9 @@ from rag.records import (
 if TYPE_CHECKING:
     from rag.assistant import Assistant
     from rag.chat import Conversation
+    from rag.config import data_folder
+    from rag.export import export_answer, export_papers
+    from rag.health import Check, check_library
     from rag.library import Library
     from rag.models import load_language_model
     from rag.read import SentenceWeights
@@ -49,6 +52,7 @@ __all__ = [
     "AddReport",
     "Answer",
     "Assistant",
+    "Check",
     "Citation",
     "Claim",
     "Conversation",
@@ -76,6 +80,10 @@ __all__ = [
     "Support",
     "Trace",
     "UsageError",
+    "check_library",
+    "data_folder",
+    "export_answer",
+    "export_papers",
     "load_language_model",
 ]
 
@@ -85,12 +93,17 @@ __version__ = "0.1.0"
 # Imported when they are first used, so that `import rag` costs nothing.
 _LAZY = {
     "Assistant": "rag.assistant",
+    "Check": "rag.health",
     "Conversation": "rag.chat",
     "LexicalVerifier": "rag.verify",
     "Library": "rag.library",
     "SentenceWeights": "rag.read",
     "Source": "rag.verify",
     "Support": "rag.verify",
+    "check_library": "rag.health",
+    "data_folder": "rag.config",
+    "export_answer": "rag.export",
+    "export_papers": "rag.export",
     "load_language_model": "rag.models",
 }
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,9 +134,13 @@ class Assistant:
         report_progress(total, report.read)
         return report
 
-    def papers(self, **filters: str) -> Iterator[Paper]:
-        """The papers in the order they were added; filters as in `search`."""
-        return self.library.papers(parse_filters(changed(Filters(), filters)))
+    def papers(self, start: int = 0, stop: int | None = None, **filters: str) -> Iterator[Paper]:
+        """The papers in the order they were added, all or those of `[start, stop)`; filters as in `search`."""
+        return self.library.papers(parse_filters(changed(Filters(), filters)), start, stop)
+
+    def count(self, **filters: str) -> int:
+        """How many papers pass the filters, which are those of `search`."""
+        return len(self.library.keys(parse_filters(changed(Filters(), filters))))
 
     def paper(self, name: str) -> Paper:
         """The paper with that id, unambiguous start of an id, DOI, arXiv id or PubMed id, or `PaperNotFound`."""
@@ -204,14 +208,17 @@ class Assistant:
         request = Request(_checked(question), changed(Filters(), filters), sentences, style)
         yield from in_pieces(self._answering.stream(self._find(request), stop or threading.Event()))
 
-    def chat(self, **filters: str) -> Conversation:
-        """A conversation, in which a question may lean on the ones before; filters as in `search`."""
+    def chat(self, answers: Iterable[Answer] = (), **filters: str) -> Conversation:
+        """A conversation, in which a question may lean on the ones before; filters as in `search`.
+
+        With earlier `answers` it goes on where it was.
+        """
 
         def ask(request: Request, stop: threading.Event) -> Iterator[str | Answer]:
             _checked(request.question)
             return in_pieces(self._answering.stream(self._find(request), stop))
 
-        return Conversation(ask, changed(Filters(), filters))
+        return Conversation(ask, changed(Filters(), filters), answers)
 
     # --- the index -----------------------------------------------------------------------------------------
 

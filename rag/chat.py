@@ -6,7 +6,7 @@ the user in `Trace.read_as`, for a rewriting that nobody sees cannot be checked.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -238,11 +238,11 @@ Ask = Callable[[Request, Event], Iterator[str | Answer]]
 class Conversation:
     """Questions that may lean on the ones before. Made by `Assistant.chat`; for one thread at a time."""
 
-    def __init__(self, ask: Ask, filters: Filters) -> None:
-        """Ask through a function that gives the pieces of an answer and then the answer."""
+    def __init__(self, ask: Ask, filters: Filters, answers: Iterable[Answer] = ()) -> None:
+        """Ask through a function that gives the pieces of an answer and then the answer; `answers` came before."""
         self._ask = ask
         self._filters = filters
-        self._turns: list[Turn] = []
+        self._turns = [Turn(answer.question, answer) for answer in answers]
 
     @property
     def turns(self) -> tuple[Turn, ...]:

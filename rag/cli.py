@@ -464,10 +464,10 @@ def _answer_format(name: str, as_json: bool) -> str:
 
 def _print_answer(answer: "Answer", form: str) -> None:
     from rag.export import export_answer
-    from rag.terminal import remarks, render_answer
+    from rag.terminal import render_answer
 
     typer.echo(render_answer(answer) + "\n" if form == "text" else export_answer(answer, form), nl=False)
-    for remark in remarks(answer):
+    for remark in answer.remarks:
         _say(remark)
     if answer.abstained and form in ("bibtex", "ris", "csl-json"):
         _say(f"{answer.text} So no paper is cited.")

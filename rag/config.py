@@ -38,7 +38,7 @@ class Settings:
     def library_folder(self) -> Path:
         if self.library:
             return user_path(self.library)
-        return Path(platformdirs.user_data_dir(_APP, appauthor=False)) / "library"
+        return data_folder() / "library"
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
@@ -47,6 +47,11 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise UsageError(f"{os.fspath(text)}: {error}") from error
+
+
+def data_folder() -> Path:
+    """What the user would miss: the library, conversations, evaluations."""
+    return Path(platformdirs.user_data_dir(_APP, appauthor=False))
 
 
 def cache_folder() -> Path:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
+_SURE = 0.8
+_FAIRLY_SURE = 0.65
 _UNSAFE_IN_ADDRESS = re.compile(r"[<>{}\"\\\s]")
 
 
@@ -187,6 +189,23 @@ class Answer:
     reason: str
     confidence: float
     trace: Trace
+
+    @property
+    def confidence_in_words(self) -> str:
+        """What the measured confidence means to a reader."""
+        if self.confidence >= _SURE:
+            return "high"
+        return "fair" if self.confidence >= _FAIRLY_SURE else "low"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should know of how it came about: words read otherwise, what failed, what was not shown."""
+        dropped = self.trace.tokens.get("dropped_sentences", 0)
+        sentences = "1 sentence" if dropped == 1 else f"{dropped} sentences"
+        left_out = f"{sentences} of the language model had no support in the sources and were left out or replaced"
+        spelling = ", ".join(f"“{slip}” as “{word}”" for slip, word in self.trace.spelling.items())
+        said = (f"read {spelling}" if spelling else "", self.trace.fallback, left_out if dropped else "")
+        return tuple(remark for remark in said if remark)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; the shape is part of the public interface."""

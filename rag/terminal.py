@@ -17,8 +17,6 @@ from rag.library import parse_filters
 from rag.records import Answer, Filters, Paper
 
 _WIDEST = 100
-_SURE = 0.8
-_FAIRLY_SURE = 0.65
 PROMPT = "? "
 _FILTERS = ("year", "venue", "author", "source")
 _HELP = """\
@@ -39,25 +37,8 @@ def _below(answer: Answer, width: int) -> list[str]:
     """What stands below the text, in paragraphs."""
     if answer.abstained:
         return [f"The nearest papers:\n{_nearest(answer, width)}"] if answer.hits else []
-    sure = f"Confidence: {confidence_in_words(answer.confidence)} ({answer.confidence:.2f})"
+    sure = f"Confidence: {answer.confidence_in_words} ({answer.confidence:.2f})"
     return ["\n".join(_footnotes(answer, width)), sure]
-
-
-def remarks(answer: Answer) -> list[str]:
-    """What a reader should know of how the answer came about: what did not work, and what was not shown."""
-    dropped = answer.trace.tokens.get("dropped_sentences", 0)
-    sentences = "1 sentence" if dropped == 1 else f"{dropped} sentences"
-    left_out = f"{sentences} of the language model had no support in the sources and were left out or replaced"
-    spelling = ", ".join(f"“{slip}” as “{word}”" for slip, word in answer.trace.spelling.items())
-    said = (f"read {spelling}" if spelling else "", answer.trace.fallback, left_out if dropped else "")
-    return [remark for remark in said if remark]
-
-
-def confidence_in_words(confidence: float) -> str:
-    """What a measured confidence means to a reader."""
-    if confidence >= _SURE:
-        return "high"
-    return "fair" if confidence >= _FAIRLY_SURE else "low"
 
 
 def render_paper(paper: Paper) -> str:
@@ -163,7 +144,7 @@ class Talk:
                     flow.add(one)
                 else:
                     self._write(_ending(one, width))
-                    for remark in remarks(one):
+                    for remark in one.remarks:
                         self._say(remark)
 
     def _filter(self, name: str, value: str) -> None:

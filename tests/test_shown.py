@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace
-from rag.terminal import confidence_in_words, render_answer, render_paper
+from rag.terminal import render_answer, render_paper
 
 GATES = Paper(
     title="Tidal Gates of the North-West",
@@ -90,7 +90,7 @@ def test_a_quotation_stays_literal_however_narrow_the_terminal(monkeypatch, colu
     ("confidence", "word"), [(1.0, "high"), (0.8, "high"), (0.79, "fair"), (0.65, "fair"), (0.5, "low")]
 )
 def test_confidence_in_words(confidence, word):
-    assert confidence_in_words(confidence) == word
+    assert replace(TWO_OF_ONE, confidence=confidence).confidence_in_words == word
 
 
 def test_a_paper_is_shown_with_what_is_known(monkeypatch):

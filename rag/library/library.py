@@ -203,12 +203,12 @@ class Library:
         }
         return {name: int(self._rows(query)[0][0]) for name, query in queries.items()}
 
-    def papers(self, condition: Condition | None = None) -> Iterator[Paper]:
+    def papers(self, condition: Condition | None = None, start: int = 0, stop: int | None = None) -> Iterator[Paper]:
         """Papers in the order in which they were added; those of `_AT_ONCE` at a time are held."""
-        keys = self.keys(condition)
-        for start in range(0, len(keys), _AT_ONCE):
-            some = self.papers_by_key(keys[start : start + _AT_ONCE])
-            yield from (some[key] for key in keys[start : start + _AT_ONCE] if key in some)
+        keys = self.keys(condition)[start:stop]
+        for first in range(0, len(keys), _AT_ONCE):
+            some = self.papers_by_key(keys[first : first + _AT_ONCE])
+            yield from (some[key] for key in keys[first : first + _AT_ONCE] if key in some)
 
     def papers_by_key(self, keys: Iterable[int]) -> dict[int, Paper]:
         query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key IN (SELECT value FROM json_each(?))"
