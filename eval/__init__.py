@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eval.compare import compare, gate
+    from eval.comparison import Compared, compare, gate, load_scores
     from eval.questions import Question, load_questions
     from eval.replies import Reply
     from eval.report import write_report
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRICS",
+    "Compared",
     "Plan",
     "Question",
     "Reply",
@@ -30,20 +31,23 @@ __all__ = [
     "evaluate",
     "gate",
     "load_questions",
+    "load_scores",
     "write_report",
 ]
 
 # Imported when they are first used, so that the benchmarks and the command start without what they do not need.
 _LAZY = {
     "METRICS": "eval.scores",
+    "Compared": "eval.comparison",
     "Plan": "eval.runs",
     "Question": "eval.questions",
     "Reply": "eval.replies",
     "Run": "eval.runs",
-    "compare": "eval.compare",
+    "compare": "eval.comparison",
     "evaluate": "eval.runs",
-    "gate": "eval.compare",
+    "gate": "eval.comparison",
     "load_questions": "eval.questions",
+    "load_scores": "eval.comparison",
     "write_report": "eval.report",
 }
 

@@ -79,8 +79,8 @@ def compare(
     """
     from dataclasses import asdict
 
-    from eval.compare import compare as compared
-    from eval.compare import load_scores
+    from eval.comparison import compare as compared
+    from eval.comparison import load_scores
 
     found = compared(load_scores(one)[1], load_scores(other)[1])
     if as_json:
@@ -104,8 +104,8 @@ def gate(
 
     A gated metric must not be worse than the baseline by more than 0.05 with confidence, and what must be 0 must be 0.
     """
-    from eval.compare import gate as gated
-    from eval.compare import load_scores, save_scores
+    from eval.comparison import gate as gated
+    from eval.comparison import load_scores, save_scores
 
     about, new = load_scores(run)
     if update:

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from eval.compare import Scored, save_scores
+from eval.comparison import Scored, save_scores
 from eval.questions import SPLITS, Question, check_against, load_questions, sample_questions
 from eval.replies import Reply, reply_from
 from eval.scores import METRICS, Corpus, Metric, score

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rag.assistant import Assistant
     from rag.chat import Conversation
     from rag.config import data_folder
-    from rag.export import export_answer, export_papers
+    from rag.export import export_answer, export_conversation, export_papers
     from rag.health import Check, check_library
     from rag.library import Library
     from rag.models import load_language_model
@@ -83,6 +83,7 @@ __all__ = [
     "check_library",
     "data_folder",
     "export_answer",
+    "export_conversation",
     "export_papers",
     "load_language_model",
 ]
@@ -103,6 +104,7 @@ _LAZY = {
     "check_library": "rag.health",
     "data_folder": "rag.config",
     "export_answer": "rag.export",
+    "export_conversation": "rag.export",
     "export_papers": "rag.export",
     "load_language_model": "rag.models",
 }

@@ -1,6 +1,7 @@
 """The assistant: one library, and everything that can be asked of it."""
 
 import contextlib
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -87,9 +88,12 @@ class Assistant:
 
     @classmethod
     def sample(cls) -> "Assistant":
-        """The sample library, made in the user's cache when it is asked for the first time."""
+        """The library of the sample papers and nothing else, made in the user's cache when it is first asked for."""
         assistant = cls.open(cache_folder() / "sample-library")
-        assistant.add(sample_file())
+        report = assistant.add(sample_file())
+        if report.papers > report.read:
+            sampled = {json.loads(line)["title"] for line in sample_file().read_text(encoding="utf-8").splitlines()}
+            assistant.remove(*[paper.id for paper in assistant.papers() if paper.title not in sampled])
         return assistant
 
     def _catch_up(self) -> None:

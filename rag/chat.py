@@ -285,11 +285,16 @@ class Conversation:
 
     def to_markdown(self) -> str:
         """All questions and answers, and below them their footnotes, each once."""
-        lines = [line for turn in self._turns for line in (*turn.answer.to_markdown().splitlines(), "")]
-        # Brackets in the words of strangers are escaped: only a footnote begins with one.
-        notes = {line.partition(":")[0]: line for line in lines if line.startswith("[^")}
-        body = "\n".join(line for line in lines if not line.startswith("[^"))
-        return "\n".join([body.rstrip() + "\n", *notes.values()]).rstrip() + "\n"
+        return markdown_of(turn.answer for turn in self._turns)
+
+
+def markdown_of(answers: Iterable[Answer]) -> str:
+    """The answers of a conversation one below the other, and below them their footnotes, each once."""
+    lines = [line for answer in answers for line in (*answer.to_markdown().splitlines(), "")]
+    # Brackets in the words of strangers are escaped: only a footnote begins with one.
+    notes = {line.partition(":")[0]: line for line in lines if line.startswith("[^")}
+    body = "\n".join(line for line in lines if not line.startswith("[^"))
+    return "\n".join([body.rstrip() + "\n", *notes.values()]).rstrip() + "\n"
 
 
 def changed(filters: Filters, named: Mapping[str, str | None]) -> Filters:

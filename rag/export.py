@@ -12,6 +12,7 @@ from itertools import starmap
 from typing import Any
 from urllib.parse import quote
 
+from rag.chat import markdown_of
 from rag.errors import UsageError
 from rag.records import Answer, Claim, Paper, markdown_text, paper_dict
 from rag.text.clean import title_key
@@ -264,9 +265,16 @@ def export_answer(answer: Answer, format: str) -> str:  # noqa: A002 - the word 
     return ANSWER_FORMATS[format](answer)
 
 
-def _cited(answer: Answer) -> list[Paper]:
+def export_conversation(answers: Iterable[Answer], format: str) -> str:  # noqa: A002 - the word users know
+    """The answers of a conversation as `markdown`, or the papers that they cite in one of the other `FORMATS`."""
+    if format == "markdown":
+        return markdown_of(answers)
+    return export_papers(_cited(*answers), format)
+
+
+def _cited(*answers: Answer) -> list[Paper]:
     """The papers behind the footnotes, each once."""
-    return list(dict.fromkeys(citation.paper for citation in answer.citations))
+    return list(dict.fromkeys(citation.paper for answer in answers for citation in answer.citations))
 
 
 def _pandoc(answer: Answer) -> str:

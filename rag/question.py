@@ -86,17 +86,19 @@ _UNITS = {
     r"\s?(?:x\b|×|times|-?fold)": _FACTOR,
     r"\s?(?:h|hrs?|hours?)\b": "hours time",
     r"\s?(?:m?s|sec|seconds?|minutes?|milliseconds?)\b": "seconds minutes latency time",
-    r"\s?(?:days?|weeks?)\b": "days time",
+    r"\s?(?:days?|weeks?|months?|years?)\b": "days weeks months years time",
     r"\s?(?:[MGT]i?B|megabytes?|gigabytes?)\b": "megabytes gigabytes size memory",
     r"\s?(?:[MBK]|million|billion)\b": "size",
     r"[MBK]\b": "parameters",
 }
+# A number before its unit, in digits or, as in "nine months", in words.
+_NUMBER = r"(?:\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b)"
 _UNITS_OF = {
-    name: re.compile(r"\d(?:" + "|".join(unit for unit, names in _UNITS.items() if name in names.split()) + ")")
+    name: re.compile(_NUMBER + "(?:" + "|".join(unit for unit, names in _UNITS.items() if name in names.split()) + ")")
     for name in {name for names in _UNITS.values() for name in names.split()}
 }
 _NEVER = re.compile(r"(?!)")
-_WITH_UNIT = re.compile(r"\d(?:" + "|".join(_UNITS) + r")|\d,?\d{3}")
+_WITH_UNIT = re.compile(_NUMBER + "(?:" + "|".join(_UNITS) + r")|\d,?\d{3}")
 _FIGURE = re.compile(
     r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|half|halves|halved|twice|doubl\w+|thirds?|quarter|hundred|"
     r"thousand|million|billion|\w+fold)\b",

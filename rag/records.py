@@ -201,8 +201,8 @@ class Answer:
     def remarks(self) -> tuple[str, ...]:
         """What a reader should know of how it came about: words read otherwise, what failed, what was not shown."""
         dropped = self.trace.tokens.get("dropped_sentences", 0)
-        sentences = "1 sentence" if dropped == 1 else f"{dropped} sentences"
-        left_out = f"{sentences} of the language model had no support in the sources and were left out or replaced"
+        sentences, were = ("1 sentence", "was") if dropped == 1 else (f"{dropped} sentences", "were")
+        left_out = f"{sentences} of the language model had no support in the sources and {were} left out or replaced"
         spelling = ", ".join(f"“{slip}” as “{word}”" for slip, word in self.trace.spelling.items())
         said = (f"read {spelling}" if spelling else "", self.trace.fallback, left_out if dropped else "")
         return tuple(remark for remark in said if remark)

@@ -101,6 +101,8 @@ class Writer:
                 yield piece
 
         for draft in drafts(listened()):
+            if stop.is_set():  # what was stopped is no sentence yet
+                break
             if draft.text.casefold().startswith(_DOES_NOT_SAY):
                 self.declined = True
                 continue

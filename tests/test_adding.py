@@ -318,3 +318,14 @@ def test_vectors_survive_the_truth_in_half_precision(assistant, write):
     stored = assistant.library.passage_vectors([key])[key][0]
     exact = assistant._embedder._vector(f"{GATES['title']}. {GATES['abstract']}")
     assert np.abs(stored - exact).max() < 1e-3
+
+
+def test_papers_are_counted_and_given_in_pieces(small_library):
+    assistant = Assistant.open(small_library, create=False)
+    ids = [paper.id for paper in assistant.papers()]
+    assert assistant.count() == len(ids) == 12
+    assert [paper.id for paper in assistant.papers(2, 5)] == ids[2:5]
+    assert [paper.id for paper in assistant.papers(10)] == ids[10:]
+    recent = [paper.id for paper in assistant.papers(year=">=2023")]
+    assert assistant.count(year=">=2023") == len(recent) > 1
+    assert [paper.id for paper in assistant.papers(1, year=">=2023")] == recent[1:]

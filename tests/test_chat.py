@@ -273,6 +273,16 @@ def test_two_conversations_know_nothing_of_each_other(small):
     assert ask(other, "And by how much does perplexity rise?").trace.read_as == ""
 
 
+def test_a_conversation_goes_on_from_earlier_answers(small):
+    one = small.chat()
+    first = ask(one, "How do Sliding Ledgers shrink the KV cache?")
+    other = small.chat([first])
+    assert other.turns == one.turns
+    again, there = ask(other, "And by how much?"), ask(one, "And by how much?")
+    assert (again.text, again.citations, again.trace.read_as) == (there.text, there.citations, there.trace.read_as)
+    assert again.trace.read_as
+
+
 def test_the_markdown_of_a_conversation_defines_each_footnote_once(small):
     chat = small.chat()
     for question in ("How do Sliding Ledgers shrink the KV cache?", "When does IL-6 rise in bank voles?") * 2:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval import METRICS, Plan, evaluate
-from eval.compare import Scored, compare, gate, load_scores, save_scores
+from eval.comparison import Scored, compare, gate, load_scores, save_scores
 from eval.runs import load_run
 from eval.systems import systems
 from rag import Assistant, UsageError

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from fakes import HashEmbedder
 
+from rag import Assistant
 from rag.sample import sample_file
 
 SHARED = Path(os.environ.get("FOOTNOTE_SHARED") or Path(__file__).parent.parent.parent / "shared")
@@ -39,3 +41,12 @@ def test_no_sentence_of_an_abstract_was_copied():
     for row in ROWS:
         assert not runs(row["abstract"]) & abstracts, row["title"]
         assert row["title"] in titles
+
+
+def test_the_sample_library_holds_the_sample_papers_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOOTNOTE_CACHE", str(tmp_path))
+    monkeypatch.setattr("rag.assistant.load_embedder", lambda name: HashEmbedder())
+    stranger = tmp_path / "stranger.jsonl"
+    stranger.write_text(json.dumps({"title": "Otters at Night", "abstract": "Otters hold hands while they sleep."}))
+    Assistant.sample().add(stranger)
+    assert {paper.title for paper in Assistant.sample().papers()} == {row["title"] for row in ROWS}

@@ -1,60 +1,96 @@
-"""The page itself: a question, its answer, and the sources with the quoted sentences highlighted."""
+"""The page: a library to choose, and the tabs for asking it, keeping it and measuring it."""
 
 import os
-import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio
 
-from rag import Assistant, FootnoteError, UsageError
-from ui.render import answer_html
+from rag import FootnoteError
+from ui.chat_tab import AT_ONCE, LONGEST_QUESTION, ChatTab
+from ui.evals_tab import evals_tab
+from ui.history import History
+from ui.library_tab import library_tab
+from ui.mathematics import plain_text
+from ui.shelf import Shelf
+from ui.talk import Talks
 
-_CSS = """
-.answer { font-size: 1.15rem; line-height: 1.6 } .answer q { quotes: "“" "”" }
-.mark { text-decoration: none; font-weight: 600; margin: 0 .3em }
-.sources { list-style: none; padding: 0 } .sources li { margin: 1.2rem 0 }
-.sources mark { background: #ffe08a; color: #1a1a1a; padding: .1em .15em; border-radius: .2em; scroll-margin: 4rem }
-.sources mark:target { outline: 2px solid currentColor; outline-offset: .15em }
-.abstained { border-left: 4px solid; padding-left: 1rem } .confidence { opacity: .7; font-size: .9rem }
-"""
-_LONGEST_QUEUE = 32
+_LONGEST_QUEUE = 64
+# What is uploaded or made for downloading goes after a day; looked for every hour.
+_KEEP_SECONDS = (3_600, 86_400)
+# Fonts of the reader's own machine: nothing to load.
+_SANS = ("ui-sans-serif", "system-ui", "sans-serif")
+_MONO = ("ui-monospace", "monospace")
 
 
-def build(assistant: Assistant) -> gradio.Blocks:
-    """The page over one library."""
+def look() -> dict[str, Any]:
+    """How the page looks, for `ui.server.application`."""
+    theme = gradio.themes.Base(primary_hue="teal", neutral_hue="stone", font=_SANS, font_mono=_MONO).set(
+        color_accent="*primary_700",  # dark enough to be read on white
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+    )
+    here = Path(__file__).parent
+    return {"theme": theme, "css_paths": [here / "style.css"], "js": (here / "page.js").read_text(encoding="utf-8")}
 
-    def respond(question: str) -> str:
-        try:
-            return answer_html(assistant.ask(question))
-        except FootnoteError as error:
-            raise gradio.Error(str(error)) from error
 
-    page: gradio.Blocks = gradio.Blocks(title="Footnote", analytics_enabled=False)
+def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
+    """The page over the libraries of a shelf; evaluations are kept in the folder `runs`."""
+    page: gradio.Blocks = gradio.Blocks(title="Footnote", analytics_enabled=False, delete_cache=_KEEP_SECONDS)
     with page:
-        gradio.Markdown(f"# Footnote\nAsk {len(assistant.library):,} abstracts; every sentence carries a footnote.")
-        question = gradio.Textbox(label="Question", placeholder="Does FP8 beat INT8 for inference?", submit_btn="Ask")
-        answer = gradio.HTML(label="Answer")
-        question.submit(respond, question, answer, api_name="ask", concurrency_limit=2)
+        with gradio.Row(elem_classes="top"):
+            gradio.Markdown("# Footnote", elem_classes="name")
+            library = gradio.Dropdown(
+                shelf.libraries,
+                value=shelf.first,
+                label="Library",
+                show_label=False,
+                container=False,
+                elem_id="library",
+                scale=0,
+                min_width=240,
+            )
+        with gradio.Tabs() as tabs:
+            with gradio.Tab("Chat", id="chat"):
+                chat = ChatTab(Talks(shelf, history), library)
+            with gradio.Tab("Library", id="library"):
+                papers = library_tab(shelf, library)
+            with gradio.Tab("Evals", id="evals"):
+                evals_tab(shelf, library, runs)
+        papers.ask_about.click(lambda: gradio.Tabs(selected="chat"), None, tabs, api_visibility="private", queue=False)
+        page.load(**chat.on_load)
+        page.load(**chat.on_library)
+        library.change(**chat.on_library)
+        gradio.api(_asker(shelf), api_name="ask", concurrency_limit=AT_ONCE, concurrency_id="ask")
+    page.queue(max_size=_LONGEST_QUEUE)
     return page
 
 
-def serve(assistant: Assistant, port: int) -> None:
-    """Serve the page on this machine until it is stopped."""
-    print(f"Footnote is at http://127.0.0.1:{port} (Ctrl+C stops it)", flush=True)  # noqa: T201 - for the terminal
-    with socket.socket() as free:
-        if free.connect_ex(("127.0.0.1", port)) == 0:
-            raise UsageError(f"port {port} is taken; name another one with --port")
-    build(assistant).queue(max_size=_LONGEST_QUEUE).launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        share=False,
-        quiet=True,
-        css=_CSS,
-        footer_links=[],
-        enable_monitoring=False,
-        run_history=False,
-        max_file_size="1mb",
-        ssr_mode=False,
-        mcp_server=False,
-    )
+def _asking_about(shelf: Shelf) -> Callable[[str, str], tuple[gradio.Tabs, str]]:
+    def about(library: str, paper_id: str) -> tuple[gradio.Tabs, str]:
+        """The chat, with the beginning of a question on a paper."""
+        try:
+            title = plain_text(shelf.assistant(library).paper(paper_id).title)
+        except FootnoteError as error:
+            raise gradio.Error(str(error)) from error
+        return gradio.Tabs(selected="chat"), f"What does “{title}” find?"[:LONGEST_QUESTION]
+
+    return about
+
+
+def _asker(shelf: Shelf) -> Any:  # noqa: ANN401 - a function, whose parameters become those of the endpoint
+    def ask(question: str, sentences: int = 0, style: str = "auto", year: str = "") -> dict[str, Any]:
+        """Answer a question from the library that the page begins with, as `footnote ask --json` prints it.
+
+        `sentences` is 0 for the usual number; `year` filters: 2023, >=2023, 2019-2022.
+        """
+        try:
+            return shelf.assistant(shelf.first).ask(question, sentences=sentences or None, style=style, year=year).to_dict()
+        except FootnoteError as error:
+            raise gradio.Error(str(error)) from error
+
+    return ask

@@ -1,0 +1,512 @@
+"""Conversations come back as they were, only to their owner, and leave nothing behind when they are deleted."""
+
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from rag import Answer, Citation, Claim, FootnoteError, Hit, Paper, Passage, Trace, UsageError
+from ui.history import ConversationNotFound, History, Kept, new_id
+
+TRACE = Trace("embedder", "none", "quote", "", "digest")
+PAPER = Paper("Tides of the North", "Gates open twice a day. They save 12 parts in a hundred.", ("Zoë Müller",), 2021)
+
+
+def answer(question, text="Your library does not say.", **changes):
+    return replace(Answer(question, text, (), (), (), True, "", 0.5, TRACE), **changes)
+
+
+def questions(history, conversation, owner=""):
+    return [one.question for one in history.answers(conversation, owner)]
+
+
+def titles(history, owner="", words="", limit=100):
+    return [kept.title for kept in history.listed(owner, words, limit)]
+
+
+def bytes_in(path):
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+def change(path, *statements):
+    """Change the file behind the back of `History`."""
+    with closing(sqlite3.connect(path)) as database, database:
+        for statement in statements:
+            database.execute(*statement)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "new folder" / "conversations.sqlite"
+
+
+@pytest.fixture
+def history(path):
+    return History(path)
+
+
+# --- what comes back ----------------------------------------------------------------------------------------------
+
+
+def test_real_answers_come_back_equal_after_a_restart(assistant, path):
+    chat = assistant.chat()
+    asked = [
+        chat.ask("How much smaller does the KV cache become?", year=">=2000"),
+        chat.ask("and by how much does it slow down decoding?", sentences=1),
+        chat.ask("What is the capital of France?"),
+    ]
+    assert asked[0].citations, "the first is to bring sources"
+    for position, one in enumerate(asked):
+        History(path).save("talk", "ada", "/libraries/mine", position, one)
+    again = History(path).answers("talk", "ada")
+    assert again == asked
+    assert [one.to_json() for one in again] == [one.to_json() for one in asked]
+    assert [one.to_markdown() for one in again] == [one.to_markdown() for one in asked]
+    for citation in again[0].citations:
+        assert citation.paper.abstract[citation.start : citation.end] == citation.quote
+
+
+def test_a_conversation_goes_on_from_what_was_kept(assistant, history):
+    history.save("talk", "", "lib", 0, assistant.ask("How much smaller does the KV cache become?"))
+    went_on = assistant.chat(history.answers("talk", "")).ask("and what about its accuracy?")
+    assert went_on.trace.read_as
+    history.save("talk", "", "lib", 1, went_on)
+    assert history.answers("talk", "")[1] == went_on
+
+
+texts = st.text(max_size=40)
+whole = st.integers(-(2**70), 2**70)
+numbers = st.floats(allow_nan=False)
+
+
+def mappings(values):
+    plain = st.dictionaries(texts, values, max_size=3)
+    return plain | plain.map(MappingProxyType)
+
+
+papers = st.builds(Paper, texts, texts, st.lists(texts, max_size=3).map(tuple), st.none() | whole, *[texts] * 6)
+traces = st.builds(
+    Trace, *[texts] * 8, spelling=mappings(texts), left_out=st.lists(texts, max_size=3).map(tuple),
+    settings=mappings(texts | whole), signals=mappings(numbers), seconds=mappings(numbers), tokens=mappings(whole),
+)  # fmt: skip
+claims = st.builds(
+    Claim, texts, st.sampled_from(["quote", "written"]), st.lists(whole, max_size=3).map(tuple), st.booleans(),
+    numbers, texts,
+)  # fmt: skip
+citations = st.builds(Citation, whole, papers, texts, whole, whole)
+passages = st.builds(Passage, texts, texts, whole, whole)
+hits = st.builds(Hit, papers, numbers, whole, passages, numbers, numbers, numbers)
+answers = st.builds(
+    Answer, texts, texts, *[st.lists(records, max_size=2).map(tuple) for records in (claims, citations, hits)],
+    st.booleans(), texts, numbers, traces,
+)  # fmt: skip
+# What belongs to all examples is the folder, which each of them writes anew.
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def types(value):
+    """The types all the way down; mappings count as one type."""
+    if is_dataclass(value):
+        return [type(value), *(types(getattr(value, field.name)) for field in fields(value))]
+    if isinstance(value, Mapping):
+        return [Mapping, *((types(key), types(one)) for key, one in value.items())]
+    return [type(value), *map(types, value)] if isinstance(value, tuple) else type(value)
+
+
+@quick
+@given(st.lists(answers, min_size=1, max_size=3))
+@example([answer("\x00", "’\u2028\x85", confidence=float("inf"), hits=(Hit(PAPER, -0.0, 1, Passage("", "", 0, 0)),))])
+def test_any_answer_comes_back_equal_and_of_the_same_types(history, made_up):
+    for position, one in enumerate(made_up):
+        history.save("talk", "", "lib", position, one)
+    kept = history.answers("talk", "")
+    assert kept == made_up
+    assert [types(one) for one in kept] == [types(one) for one in made_up]
+    assert [str(one.confidence) for one in kept] == [str(one.confidence) for one in made_up]
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark(history):
+    history.save("talk\ud800", "ada\udfff", "lib\ud800", 0, answer("odd \ud83d\ude00 name", "text \udc00"))
+    (kept,) = history.listed("ada\udfff", "odd \ud83d")
+    assert (kept.title, kept.library) == ("odd ?? name", "lib?")
+    assert [one.text for one in history.answers("talk\ud800", "ada\udfff")] == ["text ?"]
+    history.rename("talk\ud800", "ada\udfff", "new \udbff")
+    assert history.find(kept.id, "ada\udfff").title == "new ?"
+    history.delete("talk\ud800", "ada\udfff")
+
+
+# --- turns --------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_takes_the_place_of_a_turn_and_of_all_later_ones(history):
+    for position in range(4):
+        history.save("talk", "", "lib", position, answer(f"question {position}"))
+    history.save("talk", "", "lib", 1, answer("another"))
+    assert questions(history, "talk") == ["question 0", "another"]
+    assert history.find("talk", "").turns == 2
+    history.save("talk", "", "lib", 2, answer("the next"))
+    assert questions(history, "talk") == ["question 0", "another", "the next"]
+
+
+def test_what_was_replaced_is_not_left_in_the_file(history, path):
+    history.save("talk", "", "lib", 0, answer("first"))
+    history.save("talk", "", "lib", 1, answer("zebra", "quagga " * 2000))
+    assert b"quagga" in bytes_in(path)
+    history.save("talk", "", "lib", 1, answer("second"))
+    assert b"quagga" not in bytes_in(path)
+
+
+@pytest.mark.parametrize("position", [-1, 2, 10**30])
+def test_a_position_that_leaves_a_gap_is_refused(history, position):
+    history.save("talk", "", "lib", 0, answer("first"))
+    with pytest.raises(UsageError, match=f"1 turns, so none can be at {position}"):
+        history.save("talk", "", "lib", position, answer("lost"))
+    assert questions(history, "talk") == ["first"]
+
+
+def test_a_deleted_conversation_cannot_go_on_but_its_id_can_begin_anew(history):
+    history.save("talk", "", "lib", 0, answer("first"))
+    history.delete("talk", "")
+    with pytest.raises(ConversationNotFound, match="no longer there"):
+        history.save("talk", "", "lib", 1, answer("second"))
+    history.save("talk", "", "lib", 0, answer("again"))
+    assert questions(history, "talk") == ["again"]
+
+
+def test_the_list_tells_library_turns_and_when_the_last_answer_was_kept(history):
+    before = datetime.now(UTC).replace(microsecond=0)
+    history.save("talk", "", "/old/library", 0, answer("first"))
+    history.save("talk", "", "/new/library", 1, answer("second"))
+    (kept,) = history.listed("")
+    changed = datetime.fromisoformat(kept.changed)
+    assert kept == Kept("talk", "first", "/new/library", changed.isoformat(timespec="seconds"), 2)
+    assert before <= changed <= datetime.now(UTC)
+
+
+def test_the_newest_change_comes_first_even_within_one_second(history):
+    for name in "abc":
+        history.save(name, "", "lib", 0, answer(name))
+    history.save("a", "", "lib", 1, answer("more"))
+    history.rename("b", "", "b renamed")
+    assert titles(history) == ["a", "c", "b renamed"]
+    assert titles(history, limit=2) == ["a", "c"]
+
+
+# --- owners -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stranger", ["", "Ada", "ada ", "%", "' OR 1=1 --"])
+def test_nobody_finds_the_conversation_of_another(history, stranger):
+    history.save("talk", "ada", "lib", 0, answer("private", "words"))
+    assert history.listed(stranger) == history.listed(stranger, "private") == []
+    attempts = (
+        lambda: history.find("talk", stranger),
+        lambda: history.answers("talk", stranger),
+        lambda: history.save("talk", stranger, "lib", 0, answer("mine now")),
+        lambda: history.save("talk", stranger, "lib", 1, answer("mine too")),
+        lambda: history.rename("talk", stranger, "mine"),
+        lambda: history.delete("talk", stranger),
+    )
+    for attempt in attempts:
+        with pytest.raises(ConversationNotFound, match="no longer there"):
+            attempt()
+    assert questions(history, "talk", "ada") == ["private"]
+    assert titles(history, "ada") == ["private"]
+
+
+def test_owners_search_and_delete_only_their_own(history):
+    history.save("hers", "ada", "lib", 0, answer("tides at night"))
+    history.save("his", "bob", "lib", 0, answer("tides at noon"))
+    assert titles(history, "ada", "tides") == ["tides at night"]
+    history.delete("hers", "ada")
+    assert titles(history, "bob", "tides") == ["tides at noon"]
+
+
+def test_ids_cannot_be_guessed():
+    ids = {new_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert min(map(len, ids)) >= 20
+
+
+# --- titles -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "title"),
+    [
+        ("What\n saves\u2028 tides?\x00\u202e", "What saves tides?"),
+        ("a" * 79 + " b", "a" * 79 + "…"),
+        ("a" * 40 + " " + "b" * 50, "a" * 40 + "…"),
+        ("a" * 81, "a" * 79 + "…"),
+        ("a" * 80, "a" * 80),
+        ("word " * 16, "word " * 15 + "word"),
+        ("word " * 17, "word " * 15 + "word…"),
+        ("  \u200b ", "Untitled"),
+        ("<b>%_'\"\\ ☃", "<b>%_'\"\\ ☃"),
+    ],
+)
+def test_a_conversation_is_called_by_its_first_question(history, question, title):
+    history.save("talk", "", "lib", 0, answer(question))
+    history.save("talk", "", "lib", 1, answer("another"))
+    assert titles(history) == [title]
+
+
+def test_the_title_follows_the_first_question_until_the_user_gives_one(history):
+    history.save("talk", "", "lib", 0, answer("Wht is it?"))
+    history.save("talk", "", "lib", 0, answer("What is it?"))
+    assert titles(history) == titles(history, words="what") == ["What is it?"]
+    assert titles(history, words="wht") == []
+    history.rename("talk", "", "Tides")
+    history.save("talk", "", "lib", 0, answer("Who is it?"))
+    assert titles(history) == titles(history, words="tides") == ["Tides"]
+
+
+def test_a_title_is_one_line_of_at_most_200_characters(history):
+    history.save("talk", "", "lib", 0, answer("first"))
+    history.rename("talk", "", "  two\r\nlines\t")
+    assert titles(history) == ["two lines"]
+    history.rename("talk", "", "long " * 50)
+    assert titles(history) == ["long " * 39 + "long…"]
+    for empty in ("", " \n", "\u200b\x00"):
+        with pytest.raises(UsageError, match="empty"):
+            history.rename("talk", "", empty)
+    with pytest.raises(ConversationNotFound):
+        history.rename("another", "", "title")
+
+
+# --- search -------------------------------------------------------------------------------------------------------
+
+
+def test_all_words_must_occur_somewhere_in_the_conversation(history):
+    history.save("talk", "", "lib", 0, answer("How do tides turn?", "They turn twice."))
+    history.save("talk", "", "lib", 1, answer("And owls?", "Owls hunt at dusk."))
+    history.save("other", "", "lib", 0, answer("Do owls sleep?", "By day."))
+    history.rename("talk", "", "Jutland")
+    assert titles(history, words="owls") == ["Do owls sleep?", "Jutland"]
+    assert titles(history, words="jutland tides twice dusk") == ["Jutland"]
+    assert titles(history, words="tides sleep") == []
+    assert titles(history, words=" wl ") == ["Do owls sleep?", "Jutland"]
+    assert titles(history, words="How?") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Zoë MÜLLER’s Łódź", "zoe müller’s"),
+        ("Zoe\u0308 Mu\u0308ller", "zoë MÜLLER"),
+        ("Straße", "STRASSE"),
+        ("ΣΊΣΥΦΟΣ", "σισυφος"),
+        ("İstanbul", "istanbul"),
+        ("ﬁne-tuning", "fine"),
+        ("𝐀 and Ⅷ", "a viii"),
+        ("soft\u00adware", "software"),
+        ("光合作用", "合作"),
+        ("snow ☃ and 😀", "😀 ☃"),
+        ('100% of [snake_case] is "quoted"', '100% _ "quoted" [snake'),
+        ("C:\\ and it's --", "\\ it's --"),
+        ("a\x00b", "ab"),
+    ],
+)
+def test_words_are_found_whatever_the_case_and_the_accents(history, text, words):
+    history.save("title", "", "lib", 0, answer(text, ""))
+    history.save("text", "", "lib", 0, answer("title", text))
+    history.save("neither", "", "lib", 0, answer("zzz", "zzz"))
+    assert {kept.id for kept in history.listed("", words)} == {"title", "text"}
+
+
+@pytest.mark.parametrize("words", ["%", "_", "'", '"', "\\", "*", "tid_s", "t%s", "' OR 1=1 --", "tides\ud800"])
+def test_no_character_of_the_words_has_a_meaning_of_its_own(history, words):
+    history.save("talk", "", "lib", 0, answer("tides", "tides"))
+    assert history.listed("", words) == []
+
+
+@quick
+@given(st.text(min_size=1, max_size=60), st.data())
+def test_any_part_of_a_question_finds_it(history, question, data):
+    start = data.draw(st.integers(0, len(question) - 1))
+    part = question[start : data.draw(st.integers(start + 1, len(question)))]
+    history.save("talk", "", "lib", 0, answer(question))
+    assert [kept.id for kept in history.listed("", part)] == ["talk"]
+
+
+def test_very_many_words_can_be_looked_for(history):
+    history.save("talk", "", "lib", 0, answer("tides"))
+    assert titles(history, words="tides " * 5000) == ["tides"]
+
+
+# --- what is deleted, and what is damaged -------------------------------------------------------------------------
+
+
+def test_nothing_of_a_deleted_conversation_is_left(history, path):
+    for name in ("kept", "gone"):
+        for position in range(3):
+            history.save(name, name, f"{name} library", position, answer(f"{name} question", f"{name} text " * 999))
+    assert b"gone" in bytes_in(path)
+    history.delete("gone", "gone")
+    assert b"gone" not in bytes_in(path)
+    assert questions(history, "kept", "kept") == ["kept question"] * 3
+    for attempt in (history.find, history.answers, history.delete):
+        with pytest.raises(ConversationNotFound):
+            attempt("gone", "gone")
+
+
+def test_nothing_of_a_deleted_conversation_is_left_after_a_long_life(history, path):
+    # Without VACUUM, SQLite 3.40 left the id of the conversation that this run deletes in step 200.
+    life, turns = random.Random(46), {}
+    for step in range(201):
+        what = life.random()
+        if turns and what < 0.3:
+            gone = life.choice(list(turns))
+            del turns[gone]
+            history.delete(gone, "")
+            assert gone.encode() not in bytes_in(path)
+        elif turns and what < 0.45:
+            name = life.choice(list(turns))
+            position = life.randrange(turns[name] + 1)
+            turns[name] = position + 1
+            history.save(name, "", "lib", position, made_of(name, life))
+        elif turns and what < 0.65:
+            name = life.choice(list(turns))
+            history.rename(name, "", name * life.choice([1, 5, 20]))
+        else:
+            name = f"secret{step:03}"
+            turns[name] = 1
+            history.save(name, "", "lib", 0, made_of(name, life))
+
+
+def made_of(name, life):
+    question = name + " q" * life.randrange(40)
+    text = name * life.choice([1, 10, 60, 150, 400])
+    return Answer(question, text, (), (), (), False, "", 0.5, Trace("e", "l", "s", "", ""))
+
+
+def test_an_answer_that_cannot_be_read_is_told_and_spares_the_others(history, path):
+    for name in ("first", "second", "third"):
+        history.save(name, "", "lib", 0, answer(name))
+    broken = '{"question": "half an ans'
+    change(path, ("UPDATE turn SET answer = ? WHERE conversation = 'first'", (broken,)))
+    change(path, ("UPDATE turn SET answer = json_remove(answer, '$.trace.style') WHERE conversation = 'second'",))
+    with pytest.raises(FootnoteError, match="answer 1 of the conversation “first” cannot be read"):
+        history.answers("first", "")
+    with pytest.raises(FootnoteError, match=r"“second” .* \(trace\.style: Field required\)"):
+        history.answers("second", "")
+    assert questions(history, "third") == ["third"]
+    assert titles(history) == ["third", "second", "first"]
+
+
+@pytest.mark.parametrize("value", ["'0.5'", "'high'", "NULL", "json('[]')"])
+def test_a_field_of_another_type_is_not_guessed_at(history, path, value):
+    history.save("talk", "", "lib", 0, answer("first"))
+    change(path, (f"UPDATE turn SET answer = json_set(answer, '$.confidence', {value})",))
+    with pytest.raises(FootnoteError, match=r"\(confidence: "):
+        history.answers("talk", "")
+
+
+@pytest.mark.parametrize("content", [b"no database at all, only some text " * 50, b"\x00" * 4096])
+def test_a_damaged_file_is_named_and_left_as_it_is(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(FootnoteError, match=r"conversations\.sqlite cannot be read: .*move it away"):
+        History(path)
+    assert path.read_bytes() == content
+
+
+def test_damage_behind_the_first_page_is_told_when_it_is_met(history, path):
+    for number in range(20):
+        history.save(f"talk {number}", "", "lib", 0, answer("question", "text " * 2000))
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    opened = History(path)
+    with pytest.raises(FootnoteError, match=r"conversations\.sqlite cannot be read: "):
+        opened.listed("", "text")
+
+
+def test_a_newer_schema_is_refused_and_left_as_it_is(history, path):
+    history.save("talk", "", "lib", 0, answer("first"))
+    change(path, ("PRAGMA user_version = 2",))
+    with pytest.raises(FootnoteError, match="have schema 2, this version of Footnote reads 1"):
+        History(path)
+    change(path, ("PRAGMA user_version = 1",))
+    assert questions(History(path), "talk") == ["first"]
+
+
+def test_a_database_of_something_else_is_not_written_to(path):
+    path.parent.mkdir()
+    change(path, ("CREATE TABLE recipe (name TEXT)",))
+    before = path.read_bytes()
+    with pytest.raises(FootnoteError, match="something else"):
+        History(path)
+    assert path.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(FootnoteError, match=r"cannot be kept in .*conversations\.sqlite"):
+        History(tmp_path / "file" / "conversations.sqlite")
+    (tmp_path / "folder.sqlite").mkdir()
+    with pytest.raises(FootnoteError, match=r"folder\.sqlite cannot be used now"):
+        History(tmp_path / "folder.sqlite")
+
+
+def test_the_file_is_for_its_user_only(history, path):
+    history.save("talk", "", "lib", 0, answer("first"))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert {file.name for file in path.parent.iterdir()} <= {"conversations.sqlite", "conversations.sqlite.lock"}
+
+
+# --- at the same time ---------------------------------------------------------------------------------------------
+
+
+def test_threads_keep_their_conversations_side_by_side(history):
+    asked = [f"question {position}" for position in range(15)]
+
+    def talk(name):
+        for position, question in enumerate(asked):
+            history.save(name, "", "lib", position, answer(question))
+
+    threads = [threading.Thread(target=talk, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert questions(history, "one") == questions(history, "two") == asked
+
+
+def test_processes_make_one_file_and_share_it(path):
+    code = (
+        "import sys; from pathlib import Path; from rag import Answer, Trace; from ui.history import History\n"
+        "history = History(Path(sys.argv[1]))\n"
+        "for position in range(15):\n"
+        "    trace = Trace('', '', '', '', '')\n"
+        "    answer = Answer(f'question {position}', '', (), (), (), True, '', 0.5, trace)\n"
+        "    history.save(sys.argv[2], '', 'lib', position, answer)\n"
+    )
+    root = Path(__file__).parent.parent
+    running = [subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=root) for name in ("one", "two")]
+    assert [process.wait() for process in running] == [0, 0]
+    asked = [f"question {position}" for position in range(15)]
+    assert questions(History(path), "one") == questions(History(path), "two") == asked
+
+
+def test_who_writes_and_who_reads_do_not_wait_for_each_other(history, path):
+    history.save("talk", "", "lib", 0, answer("first"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        assert other.execute("SELECT count(*) FROM turn").fetchone() == (1,)
+        history.save("talk", "", "lib", 1, answer("second"))
+        assert other.execute("SELECT count(*) FROM turn").fetchone() == (1,)
+        other.execute("COMMIT")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM conversation")
+        assert questions(history, "talk") == ["first", "second"]

@@ -1,0 +1,767 @@
+"""The server of the page: what the browser is told, who may ask for what, how much, and who signs in."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from rag import UsageError
+from ui import server
+
+ROOT = Path(__file__).parent.parent
+HERE = "http://127.0.0.1:7860"
+API = "/gradio_api"
+USERS = {"ada": "correct horse", "berta": "battery:staple"}
+# What a browser that has not signed in gets: the page where one signs in, and how it looks.
+SHOWS_LOGIN = {
+    "/",
+    "/assets/{path}",
+    "/favicon.ico",
+    "/login",
+    "/manifest.json",
+    "/static/{path}",
+    "/theme.css",
+}
+NEEDED = SHOWS_LOGIN | {"/config", "/logout"} | {
+    f"{API}/{name}"
+    for name in (
+        "app_id", "call/v2/{api_name}", "call/v2/{api_name}/", "call/v2/{api_name}/{event_id}", "call/{api_name}",
+        "call/{api_name}/", "call/{api_name}/{event_id}", "cancel", "file={path_or_url}",
+        "heartbeat/{session_hash}", "info", "openapi.json", "queue/data", "queue/join", "reset", "run/predict",
+        "upload", "upload_progress",
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory):
+    """The folder that gradio puts uploads into."""
+    folder = tmp_path_factory.mktemp("uploads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        server.import_gradio()
+        yield folder
+
+
+def small_page():
+    import gradio
+
+    with gradio.Blocks(title="Tides", analytics_enabled=False) as page:
+        secret = gradio.Textbox("the library of Ada", label="Question")
+        gradio.File(label="Papers", file_count="multiple")
+        secret.submit(str.upper, secret, secret, api_visibility="private")
+    return page
+
+
+@pytest.fixture(scope="module")
+def app(uploads):
+    """The page on 127.0.0.1, for everybody on this machine."""
+    return server.application(small_page(), "127.0.0.1", 7860, {}, css="p { color: teal }")
+
+
+@pytest.fixture(scope="module")
+def browser(app):
+    """What asks as the page itself does."""
+    with TestClient(app, HERE, headers={"Origin": HERE}, follow_redirects=False) as client:
+        yield client
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def shared(uploads, clock):
+    """The page for a network, where Ada and Berta may sign in."""
+    return server.application(small_page(), "192.168.1.5", 7860, USERS, clock=clock)
+
+
+@pytest.fixture
+def visitor(shared):
+    """Make a browser with an address of its own, that has not signed in."""
+
+    def at(address="192.168.1.20"):
+        return TestClient(shared, HERE, headers={"Origin": HERE}, follow_redirects=False, client=(address, 50_000))
+
+    return at
+
+
+def sign_in(client, name, password):
+    return client.post("/login", data={"username": name, "password": password})
+
+
+def exchange(app, path, messages, method="POST", headers=()):
+    """What an application answers to a request that comes in these pieces, and how many of them it read."""
+    sent, read = [], []
+
+    async def receive():
+        read.append(messages[len(read)])
+        return read[-1]
+
+    async def send(message):
+        sent.append(message)
+
+    names = {"host": "127.0.0.1:7860"} | dict(headers)
+    scope = {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "root_path": "", "scheme": "http",
+        "query_string": b"", "headers": [(name.encode(), value.encode()) for name, value in names.items()],
+        "client": ("127.0.0.1", 50_000), "server": ("127.0.0.1", 7860), "http_version": "1.1",
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    body = b"".join(message.get("body", b"") for message in sent)
+    return (sent[0]["status"], body, len(read)) if sent else (None, body, len(read))
+
+
+def piece(body, more=True):
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def form(content, name="papers.bib"):
+    """The start of a form with a file; its end is still to come."""
+    head = f'--limit\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    return head.encode() + content
+
+
+STREAMS = {  # routes by a path that leads to them
+    f"{API}/heartbeat/x": f"{API}/heartbeat/{{session_hash}}",
+    f"{API}/queue/data": f"{API}/queue/data",
+    f"{API}/call/x/x": f"{API}/call/{{api_name}}/{{event_id}}",
+    f"{API}/call/v2/x/x": f"{API}/call/v2/{{api_name}}/{{event_id}}",
+}
+FORM = {"content-type": "multipart/form-data; boundary=limit"}
+
+
+def stored(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+# --- what the browser is told -----------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.inline, self.addresses, self._script = [], [], None
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.addresses += [attributes[name] for name in ("src", "href", "action", "data") if attributes.get(name)]
+        if tag == "script" and "src" not in attributes:
+            self._script = ""
+
+    def handle_data(self, data):
+        if self._script is not None:
+            self._script += data
+
+    def handle_endtag(self, tag):
+        if tag == "script" and self._script is not None:
+            self.inline.append(self._script)
+            self._script = None
+
+
+def policy(response):
+    parts = response.headers["Content-Security-Policy"].split("; ")
+    return {name: values.split() for name, _, values in (part.partition(" ") for part in parts)}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/", {}, 200),
+        ("/config", {}, 200),
+        ("/theme.css", {}, 200),
+        (f"{API}/no-such", {}, 404),
+        ("/no/such", {}, 404),
+        ("/", {"Origin": "https://evil.example"}, 403),
+        ("/", {"Host": "evil.example"}, 421),
+        (f"{API}/queue/data", {}, 422),
+        (f"{API}/reset", {}, 405),
+        (f"{API}/reset", {"Content-Length": "999999999"}, 413),
+    ],
+)
+def test_every_answer_tells_the_browser_what_it_may_do(browser, path, headers, status):
+    answer = browser.get(path, headers=headers)
+    assert answer.status_code == status
+    assert policy(answer)["default-src"] == ["'self'"]
+    assert policy(answer)["object-src"] == policy(answer)["frame-ancestors"] == ["'none'"]
+    for name in ("connect-src", "frame-src", "base-uri", "form-action"):
+        assert policy(answer)[name] == ["'self'"]
+    assert policy(answer)["img-src"] == ["'self'", "data:", "blob:"]
+    assert policy(answer)["font-src"] == ["'self'", "data:"]
+    assert policy(answer)["style-src"] == ["'self'", "'unsafe-inline'"]
+    assert policy(answer)["script-src"][:2] == ["'self'", "'unsafe-eval'"]
+    expected = {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    }
+    assert {name: answer.headers[name] for name in expected} == expected
+
+
+def test_the_page_may_run_its_own_scripts_and_no_other(browser):
+    answer = browser.get("/")
+    scripts = Page(answer.text).inline
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert len(scripts) > 3
+    assert policy(answer)["script-src"][2:] == [f"'sha256-{digest}'" for digest in digests]
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert browser.get("/config").headers["Content-Security-Policy"].count("sha256") == 0
+
+
+def test_the_scripts_of_the_page_where_one_signs_in_may_run_too(visitor):
+    answer = visitor().get("/")
+    assert len(policy(answer)["script-src"]) == 2 + len(Page(answer.text).inline)
+
+
+def test_the_page_loads_nothing_from_elsewhere(browser):
+    html = browser.get("/").text
+    addresses = Page(html).addresses
+    assert addresses
+    assert [address for address in addresses if re.match(r"(?:https?:)?//", address)] == []
+    assert re.findall(r"url\(\s*['\"]?https?:", html + browser.get("/theme.css").text) == []
+
+
+def test_the_page_wears_the_look_it_is_given(browser):
+    assert "color: teal" in browser.get("/config").json()["css"]
+
+
+def test_gradio_is_told_to_keep_to_itself(browser):
+    config = browser.get("/config").json()
+    assert config["analytics_enabled"] is False
+    assert (config["run_history"], config["footer_links"], config["show_error"]) == (False, [], False)
+    assert config["max_file_size"] == 200 * 1024 * 1024
+
+
+def test_importing_gradio_leaves_python_as_it_was(uploads):
+    import inspect
+
+    assert inspect.getfile(server) == server.__file__
+
+
+# --- other web sites --------------------------------------------------------------------------------------------
+
+FOREIGN = [
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": ""},
+    {"origin": "http://127.0.0.1:3000"},
+    {"origin": "https://127.0.0.1:7860"},
+    {"origin": "http://localhost:7860"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+@pytest.mark.parametrize("path", [f"{API}/upload", f"{API}/queue/join", f"{API}/run/predict", "/login", "/"])
+def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path, headers):
+    upload = piece(form(b"@article{a, title = {Tides}}") + b"\r\n--limit--\r\n", more=False)
+    assert exchange(app, path, [upload], headers=FORM | headers) == (
+        403,
+        b'{"detail":"another web site asked for this"}',
+        0,
+    )
+    assert stored(uploads) == []
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}], ids=str)
+def test_another_web_site_cannot_ask_what_it_may_do(browser, headers):
+    asked = browser.options(f"{API}/upload", headers={"Access-Control-Request-Method": "POST", **headers})
+    assert asked.status_code == 403
+    assert "Access-Control-Allow-Origin" not in asked.headers
+
+
+def test_a_link_from_another_web_site_leads_to_the_page_and_nowhere_else(app):
+    client = TestClient(app, HERE)
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/", headers=link).status_code == 200
+    assert client.get("/logout", headers=link).status_code == 403
+    assert client.get("/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}).status_code == 403
+    assert client.get("/", headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7860", "127.0.0.1", "localhost:1", "LocalHost:65535", "[::1]:7860"])
+def test_this_machine_goes_by_its_own_names(browser, host):
+    assert browser.get("/", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example", "a@localhost", "", "::1"],
+)
+def test_another_name_that_leads_here_is_refused(app, host):
+    status, body, read = exchange(app, "/", [], "GET", {"host": host})
+    assert (status, read) == (421, 0)
+    assert b"localhost" in body
+
+
+def test_in_a_network_the_page_goes_by_any_name(visitor):
+    answer = visitor().get("/", headers={"Host": "study.example", "Origin": "http://study.example"})
+    assert answer.status_code == 200
+
+
+def test_nobody_speaks_for_a_proxy_that_is_not_there(browser):
+    page = browser.get("/", headers={"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "http://evil.example"})
+    assert "evil.example" not in page.text
+
+
+# --- routes -----------------------------------------------------------------------------------------------------
+
+
+def answers(client, app):
+    """What gradio's routes answer when nothing true is said in their path or body."""
+    for route, methods in server._mounted(app).openapi()["paths"].items():
+        path = re.sub(r"{\w+}", "x", route)
+        if path not in STREAMS:
+            for method in methods:
+                yield route, client.request(method, path)
+
+
+def test_only_what_the_page_needs_is_open(browser, app):
+    seen = list(answers(browser, app))
+    assert len(seen) > 60
+    closed = {route for route, answer in seen if answer.text == '{"detail":"not found"}'}
+    # Of the ways to run a function without the queue, the one that the page itself takes; `x` is not it.
+    assert {route for route, _ in seen} - closed == NEEDED - {f"{API}/run/predict"} - set(STREAMS.values())
+    for name in ("vibe-edit", "vibe-code", "proxy={url_path}", "process_recording", "component_server", "runs"):
+        assert f"{API}/{name}" in closed
+    for route in ("/monitoring/summary", f"{API}/deep_link", f"{API}/dev/reload", f"{API}/startup-events"):
+        assert route in closed
+    assert browser.post(f"{API}/run/predict").status_code == 422
+
+
+def test_without_a_login_nothing_is_shown_but_where_to_sign_in(visitor, shared):
+    seen = list(answers(visitor(), shared))
+    assert {route for route, answer in seen if answer.status_code not in (401, 404)} - SHOWS_LOGIN == set()
+    for path in (*(NEEDED - SHOWS_LOGIN), *STREAMS):
+        assert visitor().get(path).json() == {"detail": "sign in first"}, path
+
+
+@pytest.mark.parametrize("address", ["https://evil.example/a.pdf", "HTTP://evil.example", "ftp://evil.example/a"])
+def test_no_file_is_fetched_from_elsewhere(browser, address):
+    assert browser.get(f"{API}/file={address}").json() == {"detail": "not found"}
+    assert browser.get(f"{API}/file={address.replace('/', '%2F')}").json() == {"detail": "not found"}
+
+
+def test_no_file_of_this_machine_is_given_away(browser):
+    assert browser.get(f"{API}/file={__file__}").status_code == 403
+
+
+def test_a_question_gets_its_answer_through_the_gate(browser):
+    question = {"data": ["tides"], "fn_index": 0, "session_hash": "reader"}
+    assert browser.post(f"{API}/queue/join", json=question).status_code == 200
+    stream = browser.get(f"{API}/queue/data", params={"session_hash": "reader"}).text
+    events = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
+    assert [event["output"]["data"] for event in events if event["msg"] == "process_completed"] == [["TIDES"]]
+
+
+def test_a_stream_comes_piece_by_piece_and_ends_with_its_reader(app):
+    """The first piece is there before the stream has an end, and nothing goes on once nobody reads."""
+    came = []
+
+    async def read_one():
+        arrived = asyncio.Event()
+        messages = [piece(b"", more=False)]
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            await arrived.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            came.append(message)
+            if message.get("body"):
+                arrived.set()
+
+        scope = {
+            "type": "http", "method": "GET", "path": f"{API}/heartbeat/reader", "root_path": "", "scheme": "http",
+            "query_string": b"", "headers": [(b"host", b"127.0.0.1:7860")], "client": None,
+            "server": ("127.0.0.1", 7860), "http_version": "1.1",
+        }  # fmt: skip
+        await asyncio.wait_for(app(scope, receive, send), 20)
+
+    asyncio.run(read_one())
+    assert came[1] == {"type": "http.response.body", "body": b"data: ALIVE\n\n", "more_body": True}
+
+
+# --- how much ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_taken(browser, uploads):
+    answer = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")})
+    (path,) = answer.json()
+    assert Path(path).read_bytes() == b"@article{a}"
+    assert stored(uploads) == [Path(path)]
+    Path(path).unlink()
+
+
+@pytest.mark.parametrize(
+    ("path", "length"),
+    [
+        (f"{API}/upload", "209715201"),
+        (f"{API}/queue/join", "2097153"),
+        ("/login", "2097153"),
+        (f"{API}/queue/join", "-1"),
+        (f"{API}/queue/join", "²"),
+        (f"{API}/queue/join", "9" * 40),
+    ],
+)
+def test_what_says_that_it_is_too_large_is_refused_unread(app, path, length):
+    status, body, read = exchange(app, path, [], headers={"content-length": length})
+    assert (status, read) == (413, 0)
+    assert b"MB at once" in body
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [(f"{API}/queue/join", {"content-type": "application/json"}), (f"{API}/run/predict", {}), ("/login", FORM)],
+)
+def test_what_proves_too_large_on_its_way_is_refused(app, path, kind):
+    megabyte = b"x" * 1024 * 1024
+    pieces = [piece(form(megabyte) if kind is FORM else b'{"data": "'), piece(megabyte), piece(megabyte), piece(b"")]
+    status, body, read = exchange(app, path, pieces, headers=kind)
+    assert (status, body) == (413, b'{"detail":"more than 2 MB at once"}')
+    assert read <= 3
+
+
+def test_of_an_upload_that_proves_too_large_nothing_is_stored(app, uploads, monkeypatch):
+    monkeypatch.setattr(server, "LARGEST_UPLOAD", 1024 * 1024)
+    pieces = [piece(form(b"x" * 700_000)), piece(b"x" * 700_000), piece(b"")]
+    status, body, read = exchange(app, f"{API}/upload", pieces, headers=FORM)
+    assert (status, body, read) == (413, b'{"detail":"more than 1 MB at once"}', 2)
+    assert stored(uploads) == []
+
+
+def test_many_files_count_together(app, uploads, monkeypatch):
+    monkeypatch.setattr(server, "LARGEST_UPLOAD", 1024 * 1024)
+    pieces = [piece(form(b"x" * 400_000, f"{n}.bib") + b"\r\n") for n in range(4)]
+    status, _, read = exchange(app, f"{API}/upload", pieces, headers=FORM)
+    assert (status, read) == (413, 3)
+    assert stored(uploads) == []
+
+
+def test_of_an_upload_that_breaks_off_nothing_is_stored(app, uploads):
+    pieces = [piece(form(b"x" * 100_000)), {"type": "http.disconnect"}]
+    exchange(app, f"{API}/upload", pieces, headers=FORM)
+    assert stored(uploads) == []
+
+
+# --- signing in -------------------------------------------------------------------------------------------------
+
+
+def test_signing_in_opens_the_page_and_signing_out_closes_it(visitor):
+    client = visitor()
+    assert "the library of Ada" not in client.get("/").text
+    assert client.get("/config").status_code == 401
+    assert sign_in(client, "ada", "wrong horse").status_code == 400
+    assert client.get("/config").status_code == 401
+    assert sign_in(client, "ada", "correct horse").status_code == 200
+    assert "the library of Ada" in client.get("/").text
+    assert client.get("/config").json()["username"] == "ada"
+    assert client.get("/logout").status_code == 302
+    assert client.get("/config").status_code == 401
+
+
+def test_a_password_may_hold_colons_and_any_letters(uploads, clock):
+    app = server.application(small_page(), "127.0.0.1", 7860, {"berta": "battery:stäple λ"}, clock=clock)
+    client = TestClient(app, HERE)
+    assert sign_in(client, "berta", "battery:staple λ").status_code == 400
+    assert sign_in(client, "berta", "battery:stäple λ").status_code == 200
+
+
+def test_a_made_up_token_opens_nothing(visitor, shared):
+    gradio_app = server._mounted(shared)
+    for name in (f"access-token-{gradio_app.cookie_id}", f"access-token-unsecure-{gradio_app.cookie_id}"):
+        assert visitor().get("/config", headers={"Cookie": f"{name}=ada"}).status_code == 401
+        assert visitor().get("/config", headers={"Cookie": f"{name}="}).status_code == 401
+
+
+def test_after_five_wrong_passwords_an_address_waits_a_minute(visitor, clock):
+    client = visitor()
+    for number in range(5):
+        assert sign_in(client, f"name {number}", "guess").status_code == 400
+        clock.now += 2
+    stopped = sign_in(client, "ada", "correct horse")
+    assert (stopped.status_code, stopped.headers["Retry-After"]) == (429, "50")
+    clock.now += 49
+    assert sign_in(client, "ada", "correct horse").headers["Retry-After"] == "1"
+    clock.now += 1
+    assert sign_in(client, "ada", "correct horse").status_code == 200
+
+
+def test_a_name_waits_wherever_its_guesses_come_from(visitor, clock):
+    for number in range(5):
+        assert sign_in(visitor(f"192.168.1.{number}"), "ada", f"guess {number}").status_code == 400
+    assert sign_in(visitor("192.168.1.99"), "ada", "correct horse").status_code == 429
+    assert sign_in(visitor("192.168.1.99"), "berta", "battery:staple").status_code == 200
+    clock.now += 60
+    assert sign_in(visitor("192.168.1.99"), "ada", "correct horse").status_code == 200
+
+
+def test_the_addresses_of_one_ipv6_network_are_one(visitor):
+    for number in range(5):
+        assert sign_in(visitor(f"2001:db8:0:7::{number}"), f"name {number}", "guess").status_code == 400
+    assert sign_in(visitor("2001:db8:0:7:ffff::1"), "ada", "correct horse").status_code == 429
+    assert sign_in(visitor("2001:db8:0:8::1"), "ada", "correct horse").status_code == 200
+
+
+def test_who_signs_in_rightly_never_waits(visitor):
+    for _ in range(12):
+        assert sign_in(visitor(), "ada", "correct horse").status_code == 200
+
+
+def test_guesses_made_at_once_count_too(shared):
+    body = b"username=ada&password=guess"
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    statuses = []
+
+    async def guess():
+        async def receive():
+            return piece(body, more=False)
+
+        async def send(message):
+            if "status" in message:
+                statuses.append(message["status"])
+
+        headers = [(b"host", b"192.168.1.5"), *((name.encode(), value.encode()) for name, value in kind.items())]
+        scope = {
+            "type": "http", "method": "POST", "path": "/login", "root_path": "", "scheme": "http", "query_string": b"",
+            "headers": headers, "client": ("192.168.1.20", 1), "server": ("192.168.1.5", 7860), "http_version": "1.1",
+        }  # fmt: skip
+        await shared(scope, receive, send)
+
+    async def guess_at_once():
+        await asyncio.gather(*(guess() for _ in range(12)))
+
+    asyncio.run(guess_at_once())
+    assert sorted(statuses) == [400] * 5 + [429] * 7
+
+
+# --- users ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def users_file(tmp_path):
+    def write(content, mode=0o600):
+        path = tmp_path / f"users-{len(list(tmp_path.iterdir()))}"
+        path.write_bytes(content)
+        path.chmod(mode)
+        return path
+
+    return write
+
+
+def test_users_are_read(users_file):
+    path = users_file("\ufeff# who may\nada:correct horse\r\n\n  \nbérta:#a:b:c\n".encode())
+    assert server.read_users(path) == {"ada": "correct horse", "bérta": "#a:b:c"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "names nobody"),
+        (b"# ada:swordfish\n", "names nobody"),
+        (b"ada:a\nswordfish\n", "line 2: no colon"),
+        (b":swordfish\n", "line 1: a name is missing"),
+        (b" ada:swordfish\n", "line 1: a name is missing"),
+        (b"ada :swordfish\n", "line 1: a name is missing"),
+        (b"ada:\n", "line 1: a password is missing"),
+        (b"ada:  \n", "line 1: a password is missing"),
+        (b"ada: swordfish\n", "line 1: a password is missing, or has a blank before or after it"),
+        (b"ada:a\n\nada:swordfish\n", "line 3: a name that was there before"),
+        (b"ada:swordfish\xff\n", "cannot be read: it is no text"),
+    ],
+)
+def test_users_that_mean_nothing_are_refused_without_telling_a_password(users_file, content, told):
+    path = users_file(content)
+    with pytest.raises(UsageError) as refused:
+        server.read_users(path)
+    assert str(path) in str(refused.value)
+    assert told in str(refused.value)
+    assert "swordfish" not in str(refused.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o601])
+def test_users_that_others_may_read_are_refused(users_file, mode):
+    with pytest.raises(UsageError, match="others may read it; chmod 600"):
+        server.read_users(users_file(b"ada:swordfish\n", mode))
+
+
+def test_users_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        server.read_users(tmp_path / "nobody")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        server.read_users(tmp_path)
+
+
+# --- listening --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "LOCALHOST", "::1"])
+def test_only_this_machine_reaches_its_own_addresses(host):
+    assert server.is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "study.example", "localhost.evil.example", "", "[::1]"]
+)
+def test_others_reach_all_other_addresses(host):
+    assert not server.is_loopback(host)
+
+
+@pytest.fixture
+def taken_port():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def test_a_taken_port_and_a_foreign_address_are_told(taken_port):
+    with pytest.raises(UsageError, match=f"port {taken_port} is taken; name another one with --port"):
+        server.check_address("127.0.0.1", taken_port)
+    for host in ("203.0.113.1", "2001:db8::1", "", "é" * 70):
+        with pytest.raises(UsageError, match=f"this machine has no address '{host}'"):
+            server.check_address(host, 0)
+    server.check_address("127.0.0.1", 0)
+
+
+SERVES = """
+import sys
+sys.path.insert(0, {root!r})
+from ui.server import serve
+
+async def forever(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": b"first", "more_body": True}})
+    while True:
+        import asyncio
+        await asyncio.sleep(60)
+
+serve(forever, "127.0.0.1", 0)
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
+def test_the_server_says_where_it_is_and_ends_while_somebody_reads():
+    command = [sys.executable, "-c", SERVES.format(root=str(ROOT))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        told = re.fullmatch(
+            r"Footnote is at http://127\.0\.0\.1:(\d+) \(Ctrl\+C stops it\)\n", process.stdout.readline()
+        )
+        with socket.create_connection(("127.0.0.1", int(told[1])), timeout=20) as reader:
+            reader.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            received = b""
+            while b"first" not in received:
+                received += reader.recv(4096)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "ended\n", "")
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
+def test_a_network_is_served_only_to_those_who_sign_in(footnote, host):
+    run = footnote("ui", "--host", host)
+    assert (run.code, run.out) == (2, "")
+    assert f"on {host} everybody in the network could read your libraries" in run.err
+    assert "--auth FILE" in run.err
+
+
+def test_the_command_refuses_what_it_cannot_serve(footnote, users_file, taken_port, tmp_path):
+    for arguments, told in [
+        (["--port", taken_port], f"footnote: port {taken_port} is taken"),
+        (
+            ["--host", "203.0.113.1", "--auth", users_file(b"ada:swordfish\n")],
+            "this machine has no address '203.0.113.1'",
+        ),
+        (["--auth", users_file(b"swordfish\n")], "line 1: no colon; write name:password"),
+        (["--auth", tmp_path / "nobody"], "nobody cannot be read: No such file"),
+        (["--port", "0"], "Invalid value for '--port'"),
+        (["--port", "zebra"], "Invalid value for '--port'"),
+    ]:
+        run = footnote("ui", *arguments)
+        assert (run.code, run.out) == (2, ""), arguments
+        assert told in run.err
+        assert "swordfish" not in run.err
+        assert "Traceback" not in run.err
+
+
+def test_a_library_that_is_not_there_is_named_with_its_blanks_and_colons(footnote, tmp_path, monkeypatch):
+    missing = tmp_path / "my own: papers"
+    monkeypatch.setenv("FOOTNOTE_LIBRARY", str(missing))
+    run = footnote("ui")
+    assert (run.code, run.out) == (1, "")
+    assert f"footnote: no library in {missing};" in run.err
+    assert f"no library in {tmp_path / 'other'};" in footnote("ui", "--library", tmp_path / "other").err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
+def test_the_command_opens_the_page_and_takes_away_what_was_uploaded(own_library, tmp_path):
+    folder = own_library.rename(tmp_path / "my own: papers")
+    (tmp_path / "laid out").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    here = f"http://127.0.0.1:{port}"
+    environment = os.environ | {"FOOTNOTE_LIBRARY": str(folder), "TMPDIR": str(tmp_path / "laid out")}
+    command = [sys.executable, "-m", "rag", "ui", "--port", str(port)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    ) as process:
+        try:
+            assert process.stdout.readline() == f"Footnote is at {here} (Ctrl+C stops it)\n"
+            assert "my own: papers" in httpx2.get(here).text
+            (upload,) = httpx2.post(f"{here}{API}/upload", files={"files": ("a.bib", b"@article{a}")}).json()
+            assert Path(upload).is_relative_to(tmp_path / "laid out")
+        finally:
+            process.terminate()
+            out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+    assert stored(tmp_path / "laid out") == []
+
+
+def test_a_refusal_does_not_wait_for_gradio():
+    code = (
+        "import sys; from rag import cli; sys.argv = ['footnote', 'ui', '--host', '0.0.0.0']\n"
+        "try: cli.main()\n"
+        "except SystemExit: print('gradio' in sys.modules, 'fastapi' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.split() == ["False", "False"]
+
+
+def test_the_help_tells_how_to_open_the_page(footnote):
+    run = footnote("ui", "--help")
+    assert run.lines[2].strip() == "Open the page, for this machine only."
+    for option in ("-L, --library DIR", "--host ADDRESS", "--port N", "--auth FILE", "FOOTNOTE_LIBRARY"):
+        assert option in run.out
