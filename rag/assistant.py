@@ -138,7 +138,7 @@ class Assistant:
         report_progress(total, report.read)
         return report
 
-    def papers(self, start: int = 0, stop: int | None = None, **filters: str) -> Iterator[Paper]:
+    def papers(self, start: int = 0, stop: int | None = None, /, **filters: str) -> Iterator[Paper]:
         """The papers in the order they were added, all or those of `[start, stop)`; filters as in `search`."""
         return self.library.papers(parse_filters(changed(Filters(), filters)), start, stop)
 
@@ -212,7 +212,7 @@ class Assistant:
         request = Request(_checked(question), changed(Filters(), filters), sentences, style)
         yield from in_pieces(self._answering.stream(self._find(request), stop or threading.Event()))
 
-    def chat(self, answers: Iterable[Answer] = (), **filters: str) -> Conversation:
+    def chat(self, answers: Iterable[Answer] = (), /, **filters: str) -> Conversation:
         """A conversation, in which a question may lean on the ones before; filters as in `search`.
 
         With earlier `answers` it goes on where it was.

@@ -7,6 +7,7 @@ What the model writes is never shown as it comes: every sentence is first held a
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from threading import Event
 
 from rag.errors import ModelFailed
@@ -100,9 +101,8 @@ class Writer:
                 reply.append(piece)
                 yield piece
 
-        for draft in drafts(listened()):
-            if stop.is_set():  # what was stopped is no sentence yet
-                break
+        # What was stopped is no sentence yet.
+        for draft in takewhile(lambda _: not stop.is_set(), drafts(listened())):
             if draft.text.casefold().startswith(_DOES_NOT_SAY):
                 self.declined = True
                 continue

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import rag
-from eval import __all__ as EVAL_NAMES
+from eval import __all__ as eval_names
 
 ROOT = Path(__file__).parent.parent
 # Each room may know the rooms before it, never those after.
@@ -65,7 +65,7 @@ def test_a_module_knows_only_those_before_it(module, tree):
     for imported, name in imports(tree):
         if module.startswith("ui") and imported.startswith("eval"):
             assert imported == "eval", f"{module} may know only the public names, not {imported}"
-            assert name in EVAL_NAMES
+            assert name in eval_names
         if module.startswith("eval"):
             assert not imported.startswith("ui"), "the page knows the measuring, not the other way round"
         if not imported.startswith("rag"):

@@ -34,7 +34,8 @@ HOSTILE = (
     "Tides rise <script>window.ran = 1</script> ${window.ran = 2} {{window.ran = 3}} `${window.ran = 4}` "
     "<img src=https://evil.example/pixel onerror='window.ran = 5'> ![pixel](https://evil.example/pixel2) "
     "[press](javascript:window.ran=6) </mark></p></details></section><h1 id=planted>Planted</h1> "
-    r"$\href{javascript:window.ran=7}{x}$ $\alpha_{1}$ \[ \frac{1}{2} \] $\style{color:red}{y}$ $\includegraphics{https://evil.example/p}$ "
+    r"$\href{javascript:window.ran=7}{x}$ $\alpha_{1}$ \[ \frac{1}{2} \] $\style{color:red}{y}$ "
+    r"$\includegraphics{https://evil.example/p}$ "
     "<a href='javascript:window.ran=8'>press</a> and they save 40% of tides."
 )
 
@@ -86,7 +87,9 @@ def site(small_library, tmp_path_factory):
     libraries.append(hostile_library(folder / "hostile"))
     site = Site(folder, libraries, {"broken": ScriptedModel([RuntimeError("out of memory")])})
     site.gate, site.ended = threading.Event(), threading.Event()
-    site.models["slow"] = ScriptedModel(lambda _: chain([f"{MERGING} [1] The KV"], held(site.gate), [SHRINKS[6:], " [2]"]))
+    site.models["slow"] = ScriptedModel(
+        lambda _: chain([f"{MERGING} [1] The KV"], held(site.gate), [SHRINKS[6:], " [2]"])
+    )
     site.models["endless"] = ScriptedModel(lambda _: forever(site.ended))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(folder / "data"))

@@ -289,7 +289,7 @@ def test_the_pace_is_that_of_the_last_seconds():
         (State("r", working=True, done=9, total=9), "making the report"),
         (State("r", working=True, stopping=True, done=1, total=9, system="as used"), "Stopping after the question"),
         (State("r", message="The <run> is done."), "The &lt;run&gt; is done."),
-        (State("r", message="It broke off.", failed=True), 'class="fault"'),
+        (State("r", message="It broke off.", failed=True), 'class="problem"'),
     ],
 )
 def test_progress_is_told_in_words(state, said):

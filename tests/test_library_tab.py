@@ -16,27 +16,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import Assistant, FootnoteError, Library, Paper, PaperNotFound, UsageError, data_folder
-from ui.library_tab import (
-    ADDINGS_KEPT,
-    EXPORTS,
+from ui.adding import (
+    KEPT,
     LARGEST_FILE_BYTES,
     MOST_FILES,
-    MOST_FOUND,
-    ON_A_PAGE,
     Adding,
     Addings,
-    Page,
     Progress,
+    progress_html,
+    safe_name,
+    take_over,
+)
+from ui.library_tab import (
+    EXPORTS,
+    MOST_FOUND,
+    ON_A_PAGE,
+    Page,
     Wish,
     find,
     label_of,
     library_tab,
     page_of,
     papers_of,
-    progress_html,
-    safe_name,
     summary_of,
-    take_over,
     write_exports,
 )
 from ui.shelf import Shelf, open_library
@@ -299,10 +301,10 @@ def test_drops_are_added_one_after_the_other_in_their_order(empty, tmp_path):
 
 def test_the_last_reports_are_kept(empty, tmp_path):
     addings = Addings()
-    for i in range(ADDINGS_KEPT + 2):
+    for i in range(KEPT + 2):
         addings.start(empty, f"library {i}", [dropped(tmp_path, "tides.jsonl", rows(1, i))]).result()
     told = re.findall(r"Added to library (\d): 1 new of 1 record<", addings.html())
-    assert told == [str(i) for i in range(ADDINGS_KEPT + 1, 1, -1)]
+    assert told == [str(i) for i in range(KEPT + 1, 1, -1)]
 
 
 def test_an_adding_waits_for_another_process_and_says_so(empty, tmp_path):
@@ -310,21 +312,10 @@ def test_an_adding_waits_for_another_process_and_says_so(empty, tmp_path):
     data_folder().mkdir(parents=True, exist_ok=True)
     with lock:
         adding = Adding(empty, "tides", [dropped(tmp_path, "tides.jsonl", rows(1))])
-        told = iter(lambda: adding.wait(0.01) or adding.html(), None)
+        told = iter(adding.html, None)
         assert any("another process is writing; waiting" in html for html in islice(told, 1000))
         assert adding.running
     assert adding.result().added == 1
-
-
-def test_an_adding_that_is_stopped_keeps_whole_batches(empty, tmp_path):
-    addings = Addings()
-    first = addings.start(empty, "tides", [dropped(tmp_path, "a.jsonl", rows(300))])
-    second = addings.start(empty, "tides", [dropped(tmp_path, "b.jsonl", rows(300, 300))])
-    addings.stop()
-    assert not first.running
-    assert not second.running
-    assert len(empty.library) in (0, 128, 256, 300)
-    assert not any((data_folder() / "uploads").iterdir())
 
 
 def test_an_adding_goes_on_when_nobody_looks(empty, tmp_path):

@@ -18,7 +18,6 @@ from ui.render import (
     health_html,
     paper_html,
     pieces_html,
-    question_html,
     sources_html,
 )
 
@@ -68,10 +67,6 @@ PULL = cite(4, MOONS, "Moons pull.")
 
 
 # --- questions, pieces, failures
-
-
-def test_a_question_keeps_its_lines_and_its_dollars():
-    assert question_html("What <b>\n is $x$?\n") == '<div class="question">What &lt;b&gt;<br>is $x$?</div>'
 
 
 def test_pieces_of_an_answer_show_formulas():
@@ -456,7 +451,6 @@ def test_records_of_any_text_are_safe(text, paper):
     merge = Merge(paper.id, text, text, 1, text)
     report = AddReport(1, merges=(merge,), absorbed=(merge,), rejected=(Rejection(text, 1, text),))
     for html in (
-        question_html(text),
         pieces_html(text),
         failure_html(text),
         paper_html(paper),

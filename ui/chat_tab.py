@@ -12,7 +12,7 @@ import gradio
 from rag import FootnoteError, export_conversation
 from ui.examples import questions_for
 from ui.mathematics import plain_text
-from ui.render import answer_html, failure_html, pieces_html, sources_html
+from ui.render import answer_html, failure_html, pieces_html, sources_html, waiting_html
 from ui.shelf import MODELS
 from ui.talk import Talks, View, Wishes
 
@@ -316,9 +316,15 @@ def _messages(view: View) -> list[dict[str, str]]:
         message for answer in view.answers for message in (_question(answer.question), _reply(answer_html(answer)))
     ]
     if view.asked:
-        came = failure_html(view.failure) if view.failure else pieces_html(view.text)
-        messages += [_question(view.asked), _reply(came)]
+        messages += [_question(view.asked), _reply(_came(view))]
     return messages
+
+
+def _came(view: View) -> str:
+    """What there is of an answer that is not settled."""
+    if view.failure:
+        return failure_html(view.failure)
+    return pieces_html(view.text) if view.text else waiting_html()
 
 
 def _question(text: str) -> dict[str, str]:

@@ -15,8 +15,9 @@ import gradio
 
 from eval import Compared, compare, load_scores
 from rag import Assistant, FootnoteError, UsageError
-from ui.evaluations import ALONE, DAMAGE, Evaluations, Job, Kept, State, asks, counted, in_words, number
+from ui.evaluations import ALONE, DAMAGE, Evaluations, Job, Kept, State, asks, in_words, number
 from ui.mathematics import prose_html
+from ui.render import counted, problem_html, remark_html
 from ui.shelf import Shelf
 
 # What an event gives: a new value, or new properties, for each component that changes.
@@ -44,7 +45,7 @@ _LINK_IN = '<a href="#'
 def progress_html(state: State) -> str:
     """How the run at work gets on, or how the last one ended."""
     if not state.working:
-        kind = "fault" if state.failed else "ended"
+        kind = "problem" if state.failed else "ended"
         return f'<p class="{kind}" role="status">{escape(state.message)}</p>' if state.message else ""
     if not state.total:
         bar, words = "", "Getting models and questions ready"
@@ -66,22 +67,13 @@ def _left(seconds: float | None) -> str:
     return f", about {round(seconds / 60)} min left"
 
 
-def _note_html(message: str) -> str:
-    return f'<p class="note">{escape(message)}</p>'
-
-
-def fault_html(message: str) -> str:
-    """What a user did wrong, or what is wrong with a file."""
-    return f'<p class="fault" role="alert">{escape(message)}</p>' if message else ""
-
-
 def state_html(kept: Kept, at_work: bool) -> str:
     """What there is to say of a run without a report."""
     if at_work:
         return "<p>This run is at work.</p>"
     if kept.state == "damaged":
         again = " “Go on” asks what is missing and makes the report anew." if kept.can_go_on else ""
-        return fault_html(f"This run is damaged: {kept.trouble}.{again}")
+        return problem_html(f"This run is damaged: {kept.trouble}.{again}")
     kept_so_far = f"This run is unfinished; {counted(kept.replies, 'reply', 'replies')} are kept."
     how = "“Go on” takes it up where it stopped."
     elsewhere = f"It was not begun here; footnote eval takes it up, with its own options and the folder {kept.name}."
@@ -104,7 +96,7 @@ def summary_html(report: Mapping[str, Any]) -> str:
     whom = f"{counted(about['papers'], 'paper')}, language model {about['language_model']}, style {about['style']}"
     failed = [one["error"] for one in report["failed"]]
     trouble = f"{counted(len(failed), 'reply', 'replies')} failed; the first: {failed[0]}" if failed else ""
-    lead = f'<p class="about">{escape(f"{asked}; {whom}.")}</p>{fault_html(trouble)}'
+    lead = f'<p class="about">{escape(f"{asked}; {whom}.")}</p>{problem_html(trouble) if trouble else ""}'
     return f'<div class="run">{lead}{_headline(report)}{_worst(report)}</div>'
 
 
@@ -366,11 +358,11 @@ class _Tab:
     def _noted(self, job: Job, questions: Path | None) -> str:
         """What a run would ask, or why it cannot."""
         if job.library and not questions:
-            return _note_html("Choose a file with your questions.")
+            return remark_html("Choose a file with your questions.")
         try:
-            return _note_html(asks(job, questions))
+            return remark_html(asks(job, questions))
         except UsageError as error:
-            return fault_html(str(error))
+            return problem_html(str(error))
 
     def _wanted(  # noqa: PLR0913, PLR0917 - as the form has them
         self, questions: str, file: str | None, library: str, split: str, every: int, rivals: bool, style: str = "auto"
@@ -406,7 +398,7 @@ class _Tab:
             await asyncio.to_thread(begin)
         except FootnoteError as error:
             if not self._evaluations.state.working:
-                yield {self._progress: fault_html(f"Nothing was run: {error}")}
+                yield {self._progress: problem_html(f"Nothing was run: {error}")}
                 return
             gradio.Warning(escape(str(error)))
         async for updates in self._watched():
@@ -462,7 +454,7 @@ class _Tab:
         if not name:
             return shown
         kept = next((kept for kept in listed if kept.name == name), None)
-        gone = {self._summary: fault_html("This run is no longer here.")}
+        gone = {self._summary: problem_html("This run is no longer here.")}
         return shown | (self._looked(kept, listed) if kept else gone)
 
     def _looked(self, kept: Kept, listed: Sequence[Kept]) -> Updates:
@@ -477,7 +469,7 @@ class _Tab:
         try:
             summary, report = look_html(self._evaluations.path(kept))
         except UsageError as error:
-            return resting | {self._summary: fault_html(str(error))}
+            return resting | {self._summary: problem_html(str(error))}
         earlier = [(one.label, one.name) for one in listed if one.started < kept.started and one.state == "finished"]
         return resting | {
             self._summary: summary,
@@ -500,7 +492,7 @@ class _Tab:
             one, other = (self._evaluations.path(self._evaluations.find(name)) for name in (earlier, later))
             return comparison_html(one, other)
         except UsageError as error:
-            return fault_html(str(error))
+            return problem_html(str(error))
 
     def _ask_whether(self, name: str | None) -> Updates:
         try:

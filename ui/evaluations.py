@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 from eval import Plan, Question, evaluate, load_questions, load_scores, write_report
 from rag import Assistant, FootnoteError, UsageError
 from ui.mathematics import plain_text
+from ui.render import counted
 from ui.shelf import SAMPLE
 
 _LARGEST = 20_000_000  # bytes of a file of questions
@@ -408,10 +409,6 @@ def number(value: float, signed: bool = False) -> str:
     """Two digits after the point, with a true minus sign, and no sign before 0."""
     text = f"{value:+.2f}" if signed else f"{value:.2f}"
     return text.replace("-", "−") if text.strip("+-0.") else "0.00"
-
-
-def counted(count: int, one: str, several: str = "") -> str:
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def when(moment: datetime) -> str:

@@ -5,46 +5,25 @@ browser holds which page of the list is open and which paper: nothing here is lo
 """
 
 import asyncio
-import atexit
 import json
-import logging
-import shutil
 import tempfile
-import threading
-import time
-import unicodedata
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import astuple, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio
-from filelock import FileLock, Timeout
 
-from rag import (
-    AddReport,
-    Assistant,
-    FootnoteError,
-    Paper,
-    PaperNotFound,
-    Rejection,
-    UsageError,
-    check_library,
-    data_folder,
-    export_papers,
-)
+from rag import Assistant, FootnoteError, Paper, PaperNotFound, UsageError, check_library, export_papers
+from ui.adding import LARGEST_FILE_BYTES, MOST_FILES, Addings
 from ui.mathematics import plain_text
-from ui.render import added_html, health_html, paper_html
+from ui.render import counted, health_html, paper_html, problem_html, remark_html
 from ui.shelf import Shelf
 
 ON_A_PAGE = 25
 # So many papers are found for a search: those after them are hardly what was meant.
 MOST_FOUND = 50
-MOST_FILES = 20
-ADDINGS_KEPT = 5
-LARGEST_FILE_BYTES = 100 << 20
 # Name, format and file of each export.
 EXPORTS = (
     ("BibTeX", "bibtex", "papers.bib"),
@@ -56,11 +35,8 @@ _WHAT_CAN_BE_ADDED = (
     "Listing pages saved as text or HTML, JSON Lines, JSON, CSV, BibTeX, RIS, PubMed (NBIB or XML), arXiv Atom: "
     f"found from the content. At most {MOST_FILES} files at a time, {LARGEST_FILE_BYTES >> 20} MB each."
 )
-# Between two steps of the progress, and how long the end of the process waits for a batch in hand.
+# Between two steps of the progress.
 _STEP_SECONDS = 0.25
-_FAREWELL_SECONDS = 10.0
-_POLL_SECONDS = 0.2
-_LOG = logging.getLogger("footnote")
 
 Update = Any  # what a Gradio event gives for one component
 Updates = dict[Any, Update]
@@ -156,7 +132,7 @@ def label_of(paper: Paper) -> str:
 
 def summary_of(assistant: Assistant) -> str:
     """`676 papers, 11 MB`."""
-    return f"{_counted(assistant.count(), 'paper')}, {assistant.library.size() / 1e6:,.0f} MB"
+    return f"{counted(assistant.count(), 'paper')}, {assistant.library.size() / 1e6:,.0f} MB"
 
 
 def find(assistant: Assistant, paper_id: str) -> Paper:
@@ -184,253 +160,7 @@ def write_exports(papers: list[Paper], folder: Path) -> Iterator[Path]:
         raise FootnoteError(f"the papers cannot be exported: {error}") from error
 
 
-# --- adding ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an adding is: bytes done and in all, records done, the seconds they took, and those since then."""
-
-    done: int = 0
-    total: int = 0
-    records: int = 0
-    seconds: float = 0.0
-    since: float = 0.0
-    waits_for: str = ""
-
-    @property
-    def seconds_left(self) -> float:
-        """By the pace so far; 0 where there is none, or when it was slower than that."""
-        left = self.seconds * (self.total - self.done) / self.done if self.done else 0.0
-        return max(0.0, left - self.since)
-
-
-def progress_html(progress: Progress, library: str) -> str:
-    """One line: a bar, what is being done, and how long it may yet take."""
-    bar = f' max="{progress.total}" value="{progress.done}"' if progress.done else ""
-    return (
-        f'<div class="progress"><progress{bar} aria-label="Adding papers"></progress> '
-        f"Adding to {escape(plain_text(library))}: {_said(progress)}</div>"
-    )
-
-
-def _said(progress: Progress) -> str:
-    if progress.waits_for:
-        return f"{progress.waits_for}; waiting"
-    if not progress.records:
-        return "reading the files"
-    left = f", about {_duration(progress.seconds_left)} left" if progress.seconds_left >= 1 else ""
-    return _counted(progress.records, "record") + left
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _counted(count: int, thing: str) -> str:
-    """`1 paper`, `1,204 papers`."""
-    return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
-def _outcome(report: AddReport) -> str:
-    not_taken = f", {len(report.rejected):,} not taken" if report.rejected else ""
-    return f"{report.added:,} new of {_counted(report.read, 'record')}{not_taken}"
-
-
-def safe_name(name: str) -> str:
-    """A file's name, the same for the same file at any time, that can stand in any folder."""
-    composed = unicodedata.normalize("NFC", name)
-    shown = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in composed)
-    return shown.lstrip(".") or "file"
-
-
-def take_over(uploads: Iterable[str], folder: Path) -> tuple[list[Path], list[Rejection]]:
-    """Move what was uploaded into an emptied folder, where a file's name alone tells where its records are from.
-
-    Gives the files there, and those that were not taken. Raises `FootnoteError` when the folder cannot be written.
-    """
-    files: list[Path] = []
-    refused: list[Rejection] = []
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # what a kill left there
-        folder.mkdir(parents=True, exist_ok=True)
-        for upload in map(Path, uploads):
-            target = folder / safe_name(upload.name)
-            if why := _why_not(upload, target):
-                refused.append(Rejection(target.name, 0, why))
-            else:
-                files.append(Path(shutil.move(upload, target)))
-    except OSError as error:
-        raise FootnoteError(f"what was uploaded cannot be moved to {folder}: {error}") from error
-    return files, refused
-
-
-def _why_not(upload: Path, target: Path) -> str:
-    if target.exists():
-        return "another file of this name was dropped with it; rename one of them and drop it again"
-    if not upload.is_file():
-        return "its upload is gone: it was dropped before already, or has to be dropped again"
-    if upload.stat().st_size > LARGEST_FILE_BYTES:
-        return f"{upload.stat().st_size / 2**20:,.0f} MB; at most {LARGEST_FILE_BYTES >> 20} MB are taken"
-    return ""
-
-
-class _Leaving(Exception):
-    """The process is about to end: the adding stops after the batch in hand."""
-
-
-class Adding:
-    """Uploaded files on their way into a library, in a thread of its own: it goes on when nobody looks any more."""
-
-    def __init__(self, assistant: Assistant, library: str, uploads: list[str], before: "Adding | None" = None) -> None:
-        """Begin, once the adding `before` has ended: files of one name would take each other's place."""
-        self._assistant = assistant
-        self._library = library
-        self._uploads = uploads
-        self._before = before
-        self._began = time.monotonic()
-        self._progress = Progress(waits_for="other files were dropped before") if before else Progress()
-        self._outcome: AddReport | Exception | None = None
-        self._ended = threading.Event()
-        self._leaving = threading.Event()
-        threading.Thread(target=self._work, name="footnote: adding", daemon=True).start()
-
-    @property
-    def running(self) -> bool:
-        return not self._ended.is_set()
-
-    def result(self) -> AddReport:
-        """The report, waited for. Raises what went wrong."""
-        self.wait()
-        if isinstance(self._outcome, AddReport):
-            return self._outcome
-        raise self._outcome or _Leaving
-
-    def html(self, *, is_open: bool = True) -> str:
-        """What it has come to: a line of progress, the report, open or not, or what went wrong."""
-        if isinstance(self._outcome, AddReport):
-            said = f"Added to {escape(plain_text(self._library))}: {_outcome(self._outcome)}"
-            shown = " open" if is_open else ""
-            return f'<details class="adding"{shown}><summary>{said}</summary>{added_html(self._outcome)}</details>'
-        if isinstance(self._outcome, FootnoteError):
-            return problem_html(self._outcome)
-        if self._outcome:
-            return problem_html("The adding broke off; the terminal says why. What was added until then is kept.")
-        since = time.monotonic() - self._began - self._progress.seconds
-        return progress_html(replace(self._progress, since=since), self._library)
-
-    def leave(self) -> None:
-        """Stop after the batch in hand."""
-        self._leaving.set()
-
-    def wait(self, seconds: float | None = None) -> None:
-        """Until it has ended, or so long."""
-        self._ended.wait(seconds)
-
-    def _work(self) -> None:
-        try:
-            if self._before:
-                self._before.wait()
-            self._before = None
-            self._check_left()
-            self._outcome = self._added()
-        except Exception as error:  # told to whoever looks
-            if not isinstance(error, FootnoteError | _Leaving):
-                _LOG.exception("adding to %s broke off", self._library)
-            self._outcome = error
-        finally:
-            self._assistant.library.close()
-            self._ended.set()
-
-    def _added(self) -> AddReport:
-        if len(self._uploads) > MOST_FILES:
-            raise UsageError(f"{len(self._uploads)} files were dropped; at most {MOST_FILES} are added at a time")
-        folder = data_folder() / "uploads"
-        with _alone(folder.with_suffix(".lock"), self._wait):
-            files, refused = take_over(self._uploads, folder)
-            try:
-                report = self._assistant.add(*files, on_progress=self._note, on_wait=self._wait)
-            finally:
-                for file in files:
-                    file.unlink(missing_ok=True)
-        return replace(report, rejected=(*refused, *report.rejected))
-
-    def _note(self, done: int, total: int, records: int) -> None:
-        if not records:
-            self._began = time.monotonic()
-        self._progress = Progress(done, total, records, time.monotonic() - self._began)
-        self._check_left()
-
-    def _check_left(self) -> None:
-        if self._leaving.is_set():
-            raise _Leaving
-
-    def _wait(self) -> None:
-        self._progress = replace(self._progress, waits_for="another process is writing")
-
-
-class Addings:
-    """What was dropped, one adding after the other; the last ones are kept, so that their reports can be read.
-
-    They stop with the process: a thread that is inside a model while Python is taken down would crash it.
-    """
-
-    def __init__(self) -> None:
-        self._known: list[Adding] = []
-        self._starting = threading.Lock()
-        atexit.register(self.stop)
-
-    def start(self, assistant: Assistant, library: str, uploads: list[str]) -> Adding:
-        with self._starting:
-            before = next((one for one in reversed(self._known) if one.running), None)
-            adding = Adding(assistant, library, uploads, before)
-            kept = [one for one in self._known[: 1 - ADDINGS_KEPT] if one.running]
-            self._known = [*kept, *self._known[1 - ADDINGS_KEPT :], adding]
-        return adding
-
-    @property
-    def running(self) -> bool:
-        return any(adding.running for adding in self._known)
-
-    def html(self) -> str:
-        """What they have come to, the newest first; only its report is open."""
-        return "".join(adding.html(is_open=adding is self._known[-1]) for adding in reversed(self._known))
-
-    def stop(self) -> None:
-        for adding in self._known:
-            adding.leave()
-        for adding in self._known:
-            adding.wait(_FAREWELL_SECONDS)
-
-
-@contextmanager
-def _alone(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock that all processes of this user respect; `on_wait` is called when another one holds it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            on_wait()
-            lock.acquire(poll_interval=_POLL_SECONDS)
-    except OSError as error:
-        raise FootnoteError(f"{path} cannot be written: {error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 # --- the tab -----------------------------------------------------------------------------------------------------
-
-
-def problem_html(problem: object) -> str:
-    return f'<p class="problem" role="alert">{escape(str(problem))}</p>'
-
-
-def remark_html(remark: str) -> str:
-    return f'<p class="remark" role="status">{escape(remark)}</p>'
 
 
 def _html(name: str, value: str = "") -> gradio.HTML:
@@ -536,7 +266,10 @@ class LibraryTab:
         # When the page is opened, and when another library is chosen.
         everything = [*self._boxes, *self._listing, *self._opened, self._health]
         gradio.on(None, self._switch, self._library, everything, trigger_mode="always_last", **hidden)
-        dropping: dict[str, Any] = {"inputs": [self._library, self._drop], "outputs": [self._drop, self._added]}
+        dropping: dict[str, Any] = {
+            "inputs": [self._library, self._drop],
+            "outputs": [self._drop, self._added, self._library],
+        }
         dropped = self._drop.upload(self._add, **dropping, trigger_mode="multiple", queue=False, **hidden)
         following = hidden | {"outputs": self._added, "concurrency_limit": None}
         dropped.then(self._follow, trigger_mode="multiple", **following).then(**self.on_show)
@@ -607,20 +340,20 @@ class LibraryTab:
             self._start: page.start,
             self._note: _tell(""),
             self._summary: f"<p>{summary}</p>",
-            self._export: gradio.Accordion(label=f"Export {_counted(page.total, 'paper')}", open=False),
+            self._export: gradio.Accordion(label=f"Export {counted(page.total, 'paper')}", open=False),
         }
 
     def _choose(self, library: str, event: gradio.SelectData) -> Update:
-        return self._with_paper(library, event.value, self._open)
+        def show(_: Assistant, paper: Paper) -> Updates:
+            return {
+                self._paper: paper_html(paper),
+                self.chosen: paper.id,
+                self.ask_about: gradio.Button(visible=True),
+                self._remove: gradio.Button(visible=not self._shelf.is_sample(library)),
+                self._sure: gradio.Column(visible=False),
+            }
 
-    def _open(self, _: Assistant, paper: Paper) -> Updates:
-        return {
-            self._paper: paper_html(paper),
-            self.chosen: paper.id,
-            self.ask_about: gradio.Button(visible=True),
-            self._remove: gradio.Button(visible=True),
-            self._sure: gradio.Column(visible=False),
-        }
+        return self._with_paper(library, event.value, show)
 
     def _closed(self, remark: str) -> Updates:
         """No paper is shown."""
@@ -641,6 +374,8 @@ class LibraryTab:
 
     def _remove_it(self, library: str, chosen: str) -> Update:
         def remove(assistant: Assistant, paper: Paper) -> Updates:
+            if self._shelf.is_sample(library):
+                raise UsageError("the sample papers stay as they are")
             assistant.remove(paper.id)
             return self._closed(f"Removed “{plain_text(paper.title)}”.")
 
@@ -658,13 +393,17 @@ class LibraryTab:
             return gradio.skip()
 
     def _add(self, library: str, uploads: list[str] | None) -> Updates:
-        """Begin to add what was dropped; the zone is empty at once, so that more can be dropped meanwhile."""
+        """Begin to add what was dropped; the zone is empty at once, so that more can be dropped meanwhile.
+
+        What is dropped on the sample papers goes into the user's own library, which is shown from then on.
+        """
         try:
-            name = next((name for name, key in self._shelf.libraries if key == library), "")
-            self._addings.start(self._shelf.assistant(library), name, list(uploads or ()))
+            target, assistant = self._shelf.for_adding(library)
+            name = next(name for name, key in self._shelf.libraries if key == target)
+            self._addings.start(assistant, name, list(uploads or ()))
         except FootnoteError as error:
             return {self._drop: None, self._added: _tell(problem_html(error))}
-        return {self._drop: None, self._added: _tell(self._addings.html())}
+        return {self._drop: None, self._added: _tell(self._addings.html()), self._library: target}
 
     async def _follow(self) -> AsyncIterator[gradio.HTML]:
         """What is being added, until all of it is."""

@@ -55,17 +55,22 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
                 min_width=240,
             )
         with gradio.Tabs() as tabs:
-            with gradio.Tab("Chat", id="chat"):
+            with gradio.Tab("Chat", id="chat") as chat_opened:
                 chat = ChatTab(Talks(shelf, history), library)
-            with gradio.Tab("Library", id="library"):
+            with gradio.Tab("Library", id="library") as library_opened:
                 papers = library_tab(shelf, library)
             with gradio.Tab("Evals", id="evals"):
                 evals_tab(shelf, library, runs)
-        papers.ask_about.click(lambda: gradio.Tabs(selected="chat"), None, tabs, api_visibility="private", queue=False)
+        papers.ask_about.click(
+            _asking_about(shelf), [library, papers.chosen], [tabs, chat.question], api_visibility="private", queue=False
+        )
+        chat_opened.select(**chat.on_library)
+        library_opened.select(**papers.on_show)
         page.load(**chat.on_load)
         page.load(**chat.on_library)
         library.change(**chat.on_library)
-        gradio.api(_asker(shelf), api_name="ask", concurrency_limit=AT_ONCE, concurrency_id="ask")
+        endpoint = _asker(shelf)
+        gradio.api(endpoint, api_name="ask", concurrency_limit=AT_ONCE, concurrency_id="ask")  # type: ignore[attr-defined]
     page.queue(max_size=_LONGEST_QUEUE)
     return page
 
@@ -89,7 +94,8 @@ def _asker(shelf: Shelf) -> Any:  # noqa: ANN401 - a function, whose parameters 
         `sentences` is 0 for the usual number; `year` filters: 2023, >=2023, 2019-2022.
         """
         try:
-            return shelf.assistant(shelf.first).ask(question, sentences=sentences or None, style=style, year=year).to_dict()
+            assistant = shelf.assistant(shelf.first)
+            return assistant.ask(question, sentences=sentences or None, style=style, year=year).to_dict()
         except FootnoteError as error:
             raise gradio.Error(str(error)) from error
 

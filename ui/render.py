@@ -27,8 +27,6 @@ _NO_ABSTRACT = "No abstract: found by its title, never quoted."
 
 def pieces_html(text: str) -> str:
     """The text of an answer while it comes."""
-    if not text:
-        return '<div class="answer pending"><p class="about">Looking in your library</p></div>'
     return f'<div class="answer pending">{prose_html(text)}</div>'
 
 
@@ -38,6 +36,21 @@ def failure_html(message: str) -> str:
         '<div class="answer failed"><p class="verdict">This question was not answered.</p>'
         f'<p>{escaped(message)}</p><p class="about">It can be asked again.</p></div>'
     )
+
+
+def waiting_html() -> str:
+    """What stands there before the first of it comes."""
+    return '<div class="answer pending"><p class="about">Looking in your library</p></div>'
+
+
+def problem_html(problem: object) -> str:
+    """What went wrong, where it was tried."""
+    return f'<p class="problem" role="alert">{escaped(str(problem))}</p>'
+
+
+def remark_html(remark: str) -> str:
+    """What there is to know."""
+    return f'<p class="remark" role="status">{escaped(remark)}</p>'
 
 
 def answer_html(answer: Answer) -> str:
@@ -251,8 +264,9 @@ def paper_html(paper: Paper) -> str:
     )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, one: str, several: str = "") -> str:
+    """`1 paper`, `1,204 papers`, `2 replies`."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def _file_name(source: str) -> str:
@@ -266,7 +280,7 @@ def added_html(report: AddReport) -> str:
     counts += [f"{report.unchanged:,} unchanged", f"{len(report.rejected):,} rejected"]
     without = f" Without an abstract, found by title and never quoted: {report.without_abstract:,}."
     told = (
-        f"{_count(report.read, 'record')} read: {', '.join(counts)}. {_count(report.papers, 'paper')} in the library."
+        f"{counted(report.read, 'record')} read: {', '.join(counts)}. {counted(report.papers, 'paper')} in the library."
     )
     return (
         f'<div class="report"><p>{told}{without if report.without_abstract else ""}</p>'
@@ -306,7 +320,7 @@ def health_html(checks: "Iterable[Check]", papers: int, size_bytes: int) -> str:
         for check in checks
     ]
     table = _table("Checks", ("What", "State", "Seen", "What mends it"), rows, len(rows))
-    return f'<div class="report"><p>{_count(papers, "paper")}, {size_bytes / 1e6:,.0f} MB</p>{table}</div>'
+    return f'<div class="report"><p>{counted(papers, "paper")}, {size_bytes / 1e6:,.0f} MB</p>{table}</div>'
 
 
 def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> str:
