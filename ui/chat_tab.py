@@ -33,7 +33,7 @@ class _Settings:
 
     model: gradio.Dropdown
     style: gradio.Radio
-    sentences: gradio.Slider
+    sentences: gradio.Number
     year: gradio.Textbox
     venue: gradio.Textbox
     author: gradio.Textbox
@@ -41,27 +41,22 @@ class _Settings:
 
 
 class ChatTab:
-    """Builds the tab inside a running `with gradio.Blocks()`; `library` is the dropdown that all tabs share."""
+    """The conversation and all that belongs to it; `library` is the dropdown that all tabs share.
+
+    Inside a running `with gradio.Blocks()` call `build_list` beside the tabs, `build_talk` in the tab, and then `wire`
+    with the tabs.
+    """
 
     def __init__(self, talks: Talks, library: gradio.Dropdown) -> None:
         self._talks = talks
         self._library = library
         # Which conversation is open is the browser's to know; what is in it is not.
         self._conversation = gradio.BrowserState("", storage_key="footnote-conversation", secret="footnote")  # noqa: S106
-        self._build_list()
-        with gradio.Row(elem_classes="talk"):
-            with gradio.Column(scale=3, min_width=320):
-                self._build_chat()
-                with gradio.Row(elem_classes="below"):
-                    self._settings = self._build_settings()
-                    self._copy = gradio.Button("Copy answer", size="sm", scale=0, min_width=120, interactive=False)
-            with gradio.Column(scale=2, min_width=320):
-                self.sources = gradio.HTML(sources_html(()), elem_id="sources")
-        self._wire()
 
     # --- the parts ---------------------------------------------------------------------------------------------
 
-    def _build_list(self) -> None:
+    def build_list(self) -> None:
+        """The conversations of before, in a sidebar."""
         with gradio.Sidebar(label="Conversations", open=False, width=300):
             gradio.Markdown("## Conversations")
             self._new = gradio.Button("New conversation", variant="primary")
@@ -75,6 +70,17 @@ class ChatTab:
                     gradio.Markdown("Delete this conversation? It cannot be brought back.")
                     self._really = gradio.Button("Delete it", variant="stop", size="sm")
                     self._keep = gradio.Button("Keep it", size="sm")
+
+    def build_talk(self) -> None:
+        """The conversation, and its sources beside it."""
+        with gradio.Row(elem_classes="talk"):
+            with gradio.Column(scale=3, min_width=320):
+                self._build_chat()
+                with gradio.Row(elem_classes="below"):
+                    self._settings = self._build_settings()
+                    self._copy = gradio.Button("Copy answer", size="sm", scale=0, min_width=120, interactive=False)
+            with gradio.Column(scale=2, min_width=320):
+                self.sources = gradio.HTML(sources_html(()), elem_id="sources")
 
     def _build_chat(self) -> None:
         self.chat = gradio.Chatbot(
@@ -107,24 +113,25 @@ class ChatTab:
     def _build_settings(self) -> _Settings:
         with gradio.Accordion("How to answer", open=False, elem_classes="settings"):
             with gradio.Row():
-                style = gradio.Radio(_STYLES, value="auto", label="Answers are")
-                sentences = gradio.Slider(0, 20, 0, step=1, label="Sentences at most (0: as the question asks)")
-            model = gradio.Dropdown(
-                MODELS,
-                value="",
-                label="Language model",
-                allow_custom_value=self._talks.shelf.any_model,
-            )
+                style = gradio.Radio(_STYLES, value="auto", label="Answers are", scale=3, min_width=280)
+                custom = self._talks.shelf.any_model
+                model = gradio.Dropdown(
+                    MODELS, value="", label="Language model", allow_custom_value=custom, scale=2, min_width=180
+                )
             with gradio.Row():
-                year = gradio.Textbox(label="Year", placeholder="2023, >=2023, 2019-2022")
-                venue = gradio.Textbox(label="Venue", placeholder="part of its name")
-                author = gradio.Textbox(label="Author", placeholder="part of a name")
-                source = gradio.Textbox(label="File", placeholder="part of the file's name")
+                sentences = gradio.Number(
+                    0, label="Sentences at most", minimum=0, maximum=20, precision=0, min_width=90, info="0: as asked"
+                )
+                year = gradio.Textbox(label="Year", info="2023, >=2023, 2019-2022", min_width=110)
+                venue = gradio.Textbox(label="Venue", info="part of its name", min_width=90)
+                author = gradio.Textbox(label="Author", info="part of a name", min_width=90)
+                source = gradio.Textbox(label="File", info="part of its name", min_width=90)
         return _Settings(model, style, sentences, year, venue, author, source)
 
     # --- the events --------------------------------------------------------------------------------------------
 
-    def _wire(self) -> None:
+    def wire(self, tabs: gradio.Tabs) -> None:
+        """What happens when; a conversation that is chosen is shown, whichever tab was open."""
         wishes = [self._library, *(getattr(self._settings, field.name) for field in fields(_Settings))]
         shown = [self._conversation, self._list, self.chat, self.sources, self.question, self._library]
         shown += [self._own, self._title, self._files, self._sure, self._copy]
@@ -140,8 +147,9 @@ class ChatTab:
         self._copy.click(self._last_answer, self._conversation, self._copied, **hidden, queue=False).then(
             None, self._copied, None, js="text => navigator.clipboard.writeText(text)"
         )
-        self._new.click(self._begin, self._words, **quick)
-        self._list.input(self._open, [self._list, self._words], **quick)
+        to_chat: dict[str, Any] = hidden | {"fn": lambda: gradio.Tabs(selected="chat"), "outputs": tabs, "queue": False}
+        self._new.click(self._begin, self._words, **quick).then(**to_chat)
+        self._list.input(self._open, [self._list, self._words], **quick).then(**to_chat)
         self._words.change(self._search, here, **quick)
         self._title.submit(self._rename, [self._title, *here], **quick)
         self._delete.click(lambda: {self._sure: gradio.Column(visible=True)}, **quick)

@@ -236,7 +236,7 @@ class LibraryTab:
                         gradio.DownloadButton(name, size="sm", min_width=100, interactive=False) for name, *_ in two
                     ]
         self._note = _told("library-note")
-        self.papers = gradio.Radio([], label="Papers", elem_id="library-papers", interactive=True)
+        self.papers = gradio.Radio([], label="Papers", elem_id="library-papers", elem_classes="list", interactive=True)
         with gradio.Row(elem_classes="library-pages"):
             self._before = gradio.Button("Newer", size="sm", scale=0, min_width=90, interactive=False)
             self._position = _html("library-position")

@@ -54,13 +54,16 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
                 scale=0,
                 min_width=240,
             )
+        chat = ChatTab(Talks(shelf, history), library)
+        chat.build_list()
         with gradio.Tabs() as tabs:
             with gradio.Tab("Chat", id="chat") as chat_opened:
-                chat = ChatTab(Talks(shelf, history), library)
+                chat.build_talk()
             with gradio.Tab("Library", id="library") as library_opened:
                 papers = library_tab(shelf, library)
             with gradio.Tab("Evals", id="evals"):
                 evals_tab(shelf, library, runs)
+        chat.wire(tabs)
         papers.ask_about.click(
             _asking_about(shelf), [library, papers.chosen], [tabs, chat.question], api_visibility="private", queue=False
         )
