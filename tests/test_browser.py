@@ -7,21 +7,16 @@ import json
 import os
 import re
 import shutil
-import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fakes import ScriptedModel
+from pages import Site
 from playwright.sync_api import expect, sync_playwright
 
 from rag import Assistant
-from ui.history import History
-from ui.server import application
-from ui.shelf import Shelf
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
@@ -38,44 +33,6 @@ HOSTILE = (
     r"$\includegraphics{https://evil.example/p}$ "
     "<a href='javascript:window.ran=8'>press</a> and they save 40% of tides."
 )
-
-
-class Site:
-    """The page, served from a folder of its own; it can be stopped and started again."""
-
-    def __init__(self, folder, libraries, models):
-        self.folder = folder
-        self.libraries = libraries
-        self.models = models
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-
-    def start(self, users=None):
-        from ui.page import build, look
-
-        shelf = Shelf(self.libraries, self.open)
-        page = build(shelf, History(self.folder / "conversations.sqlite"), self.folder / "runs")
-        app = application(page, "127.0.0.1", self.port, users or {}, **look())
-        config = uvicorn.Config(
-            app, port=self.port, log_level="error", timeout_graceful_shutdown=1, ws="none", proxy_headers=False
-        )
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            self.thread.join(0.02)
-            assert self.thread.is_alive()
-
-    def open(self, folder, model):
-        if folder.name == "damaged":
-            (folder / "library.sqlite").write_bytes(b"no library")
-        return Assistant.open(folder, language_model=self.models.get(folder.name, model or "none"), create=False)
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join(10)
-        assert not self.thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -510,38 +467,51 @@ def nameless(page):
     ]
 
 
-def test_ten_people_at_once_get_their_own_answers(site):
-    from gradio_client import Client
-
-    expected = {
-        KV: "256 steps",
-        "When does IL-6 rise in bank voles?": "90 minutes",
-        "How long did the effect of heat on corals last?": "nine months",
-        "How many fewer parameters has the shared U-Net?": "46%",
-        "How much faster is decoding with a scout head?": "2.7 times",
-    }
-    askers = [(Client(site.address, verbose=False), question) for question in [*expected, *expected]]
-    with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda one: one[0].predict(one[1], api_name="/ask"), askers))
-    for (_, question), answer in zip(askers, answers, strict=True):
-        assert answer["question"] == question
-        assert expected[question] in answer["text"]
-
-
-def test_asking_is_the_only_endpoint_and_says_what_is_wrong(site):
-    from gradio_client import Client
-
-    client = Client(site.address, verbose=False)
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/ask"}
-    answer = client.predict(KV, sentences=1, style="quote", year="2024", api_name="/ask")
-    assert len(answer["claims"]) == 1
-    assert answer["trace"]["settings"] == {"style": "quote", "sentences": 1, "year": "2024"}
-    for question, options, why in ((" ", {}, "empty"), ("x" * 2_001, {}, "2,001"), (KV, {"year": "soon"}, "soon")):
-        with pytest.raises(Exception, match=why):
-            client.predict(question, **options, api_name="/ask")
-
-
-def test_an_evaluation_runs_and_shows_its_report(visit):
+def test_an_evaluation_runs_and_shows_what_came_of_it(visit):
     here = visit()
     here.page.get_by_role("tab", name="Evals").click()
+    here.page.get_by_label("dev: for tuning").check()
+    here.page.get_by_role("button", name="Run", exact=True).click()
+    expect(here.page.locator(".progress")).to_contain_text("questions asked")
+    here.shot("evaluating")
+    expect(here.page.locator(".ended")).to_contain_text("is done", timeout=120_000)
+    expect(here.page.get_by_role("heading", name=re.compile("worst", re.IGNORECASE))).to_be_visible()
+    frame = here.page.frame_locator("iframe.report-frame")
+    expect(frame.locator("svg").first).to_be_visible()
     here.shot("evals")
+    here.page.locator("iframe.report-frame").scroll_into_view_if_needed()
+    here.shot("evals-report")
+
+
+def test_with_users_nobody_sees_anything_before_signing_in_nor_the_conversations_of_another(site, chromium):
+    site.stop()
+    site.start({"ada": "correct horse", "eve": "staple"})
+    try:
+        ada = Stranger(site, chromium.new_context()).sign_in("ada", "correct horse")
+        ada.ask(KV)
+        ada.shot("signed-in")
+        eve = Stranger(site, chromium.new_context()).sign_in("eve", "staple")
+        expect(eve.page.get_by_role("radio", name=KV)).to_have_count(0)
+        assert ada.foreign == eve.foreign == []
+    finally:
+        for context in chromium.contexts:
+            context.close()
+        site.stop()
+        site.start()
+
+
+class Stranger(Visit):
+    """A window in which somebody has to sign in first."""
+
+    def open(self):
+        self.page.goto(self.site.address)
+        expect(self.page.get_by_label("username")).to_be_visible()
+        expect(self.question).to_have_count(0)
+        self.shot("sign-in")
+
+    def sign_in(self, name, password):
+        self.page.get_by_label("username").fill(name)
+        self.page.get_by_label("password").fill(password)
+        self.page.get_by_role("button", name="Login").click()
+        self.settle()
+        return self

@@ -122,7 +122,7 @@ class ChatTab:
                 sentences = gradio.Number(
                     0, label="Sentences at most", minimum=0, maximum=20, precision=0, min_width=90, info="0: as asked"
                 )
-                year = gradio.Textbox(label="Year", info="2023, >=2023, 2019-2022", min_width=110)
+                year = gradio.Textbox(label="Year", info="2023 or >=2023", min_width=110)
                 venue = gradio.Textbox(label="Venue", info="part of its name", min_width=90)
                 author = gradio.Textbox(label="Author", info="part of a name", min_width=90)
                 source = gradio.Textbox(label="File", info="part of its name", min_width=90)

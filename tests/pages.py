@@ -1,0 +1,52 @@
+"""The page, served to tests."""
+
+import socket
+import threading
+
+import uvicorn
+
+from rag import Assistant
+from ui.history import History
+from ui.server import application
+from ui.shelf import Shelf
+
+
+class Site:
+    """The page over some libraries, served from a folder of its own; it can be stopped and started again.
+
+    `models` are language models by the name of the library's folder that they serve; the others have none.
+    """
+
+    def __init__(self, folder, libraries, models=None):
+        self.folder = folder
+        self.libraries = libraries
+        self.models = models or {}
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+
+    def start(self, users=None):
+        from ui.page import build, look
+
+        shelf = Shelf(self.libraries, self.open)
+        page = build(shelf, History(self.folder / "conversations.sqlite"), self.folder / "runs")
+        app = application(page, "127.0.0.1", self.port, users or {}, **look())
+        config = uvicorn.Config(
+            app, port=self.port, log_level="error", timeout_graceful_shutdown=1, ws="none", proxy_headers=False
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            self.thread.join(0.02)
+            assert self.thread.is_alive()
+
+    def open(self, folder, model):
+        if folder.name == "damaged":
+            (folder / "library.sqlite").write_bytes(b"no library")
+        return Assistant.open(folder, language_model=self.models.get(folder.name, model or "none"), create=False)
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join(10)
+        assert not self.thread.is_alive()
