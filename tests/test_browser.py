@@ -24,7 +24,9 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on th
 KV = "How do Sliding Ledgers shrink the KV cache?"
 MERGING = "We present Sliding Ledgers, which merges the keys of tokens that no head has attended to for 256 steps."
 SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only."
-PATIENCE = 8_000
+PATIENCE = 20_000
+# What a browser says of what was on its way when the window was left, or the server away.
+AWAY = re.compile("AbortError|Connection errored out|net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)")
 HOSTILE = (
     "Tides rise <script>window.ran = 1</script> ${window.ran = 2} {{window.ran = 3}} `${window.ran = 4}` "
     "<img src=https://evil.example/pixel onerror='window.ran = 5'> ![pixel](https://evil.example/pixel2) "
@@ -164,7 +166,7 @@ def visit(site, chromium):
     yield begin
     for one in visits:
         one.context.close()
-        assert one.faults == []
+        assert [fault for fault in one.faults if not AWAY.search(fault)] == []
         assert one.foreign == []
 
 
@@ -294,7 +296,6 @@ def test_a_conversation_comes_back_after_reload_and_restart_and_goes_when_delete
     sources = here.page.locator(".sources").inner_text()
     for again in (lambda: None, lambda: (site.stop(), site.start())):
         again()
-        here.faults.clear()  # the window noticed that the server was away
         here.open()
         expect(here.answers).to_have_count(1)
         assert here.page.locator(".sources").inner_text() == sources
@@ -322,6 +323,32 @@ def rename(here, title):
 def search(here, words, titles):
     here.page.get_by_label("Search conversations").fill(words)
     expect(here.page.locator(".sidebar .list label")).to_have_text(titles)
+
+
+def test_a_page_left_open_while_the_server_starts_anew_goes_on(site, visit):
+    here = visit()
+    here.ask("When does IL-6 rise in bank voles?")
+    site.stop()
+    site.start()
+    expect(here.question).to_be_editable()
+    here.page.get_by_role("radio", name="When does IL-6 rise in bank voles?").first.check(force=True)
+    here.ask("And by how many hours was fever delayed?")
+    expect(here.answers).to_have_count(2)
+
+
+def test_the_settings_stay_as_they_were_left(visit):
+    here = visit()
+    here.choose("slow")
+    here.page.get_by_role("button", name="How to answer").click()
+    here.page.get_by_label("quotations").check()
+    here.page.get_by_label("Sentences at most").fill("1")
+    here.page.get_by_label("Sentences at most").press("Tab")
+    here.open()
+    here.page.get_by_role("button", name="How to answer").click()
+    expect(here.page.get_by_role("combobox", name="Library", exact=True)).to_have_value("slow")
+    expect(here.page.get_by_label("quotations")).to_be_checked()
+    expect(here.page.get_by_label("Sentences at most")).to_have_value("1")
+    assert here.ask(KV).locator("a.mark").count() == 1
 
 
 def test_a_new_conversation_leaves_the_old_one_in_the_list(visit):

@@ -4,6 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +12,7 @@ import gradio
 
 from rag import FootnoteError, export_conversation
 from ui.examples import questions_for
+from ui.history import ConversationNotFound
 from ui.mathematics import plain_text
 from ui.render import answer_html, failure_html, pieces_html, sources_html, waiting_html
 from ui.shelf import MODELS
@@ -50,8 +52,10 @@ class ChatTab:
     def __init__(self, talks: Talks, library: gradio.Dropdown) -> None:
         self._talks = talks
         self._library = library
-        # Which conversation is open is the browser's to know; what is in it is not.
+        # Which conversation is open, and how to answer, is the browser's to know; what was said is not. Nothing of it
+        # is secret from its own user, and a fixed key lets it survive a restart.
         self._conversation = gradio.BrowserState("", storage_key="footnote-conversation", secret="footnote")  # noqa: S106
+        self._habits = gradio.BrowserState([], storage_key="footnote-habits", secret="footnote")  # noqa: S106
 
     # --- the parts ---------------------------------------------------------------------------------------------
 
@@ -61,7 +65,7 @@ class ChatTab:
             gradio.Markdown("## Conversations")
             self._new = gradio.Button("New conversation", variant="primary")
             self._words = gradio.Textbox(label="Search conversations", placeholder="Words in them")
-            self._list = gradio.Radio([], label="Open a conversation", elem_classes="list")
+            self._list = gradio.Radio([], label="Open a conversation", elem_classes="list", interactive=True)
             with gradio.Column(visible=False) as self._own:
                 self._title = gradio.Textbox(label="Title", submit_btn="Rename", max_length=200, max_lines=1)
                 self._files = gradio.HTML()
@@ -149,13 +153,19 @@ class ChatTab:
         )
         to_chat: dict[str, Any] = hidden | {"fn": lambda: gradio.Tabs(selected="chat"), "outputs": tabs, "queue": False}
         self._new.click(self._begin, self._words, **quick).then(**to_chat)
-        self._list.input(self._open, [self._list, self._words], **quick).then(**to_chat)
+        # Not the list's own value: a server that was started anew does not know its choices and would refuse it.
+        self._list.select(self._open_chosen, self._words, **quick).then(**to_chat)
         self._words.change(self._search, here, **quick)
         self._title.submit(self._rename, [self._title, *here], **quick)
         self._delete.click(lambda: {self._sure: gradio.Column(visible=True)}, **quick)
         self._keep.click(lambda: {self._sure: gradio.Column(visible=False)}, **quick)
         self._really.click(self._remove, here, **quick)
-        self.on_load = dict(fn=self._open, inputs=here, **quick)
+        settings = self._settings
+        habits = [self._library, settings.model, settings.style, settings.sentences]
+        changes = [self._library.change, settings.model.change, settings.style.change, settings.sentences.change]
+        gradio.on(changes, None, habits, self._habits, js="(...now) => [now]", api_visibility="private")
+        returning: dict[str, Any] = {"fn": self._return, "inputs": [*here, self._habits], "outputs": [*shown, *habits[1:]]}
+        self.on_load = returning | hidden | {"queue": False}
         self.on_library = dict(fn=self._examples, inputs=self._library, outputs=self.chat, **hidden)
 
     # Gradio hands the request and what the event tells to the parameters of those types, before a `*`.
@@ -251,6 +261,17 @@ class ChatTab:
 
     # --- the conversations -------------------------------------------------------------------------------------
 
+    def _return(self, conversation: str, words: str, habits: list[Any], request: gradio.Request) -> Updates:
+        """What somebody sees who opens the page: the last conversation, and the settings as they were left."""
+        settings = self._settings
+        known = dict(zip((self._library, settings.model, settings.style, settings.sentences), habits, strict=False))
+        if not any(known.get(self._library) == key for _, key in self._talks.shelf.libraries):
+            known.pop(self._library, None)
+        return known | self._open(conversation, words, request)
+
+    def _open_chosen(self, request: gradio.Request, chosen: gradio.SelectData, words: str) -> Updates:
+        return self._open(str(chosen.value), words, request)
+
     def _open(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         owner = _owner(request)
         view = self._talks.view(conversation, owner)
@@ -277,7 +298,8 @@ class ChatTab:
 
     def _remove(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         owner = _owner(request)
-        self._talks.history.delete(conversation, owner)
+        with suppress(ConversationNotFound):  # it was deleted in another window
+            self._talks.history.delete(conversation, owner)
         return self._shown(View(), owner, words)
 
     def _last_answer(self, conversation: str, request: gradio.Request) -> str:
@@ -285,7 +307,11 @@ class ChatTab:
         return answers[-1].to_markdown() if answers else ""
 
     def _examples(self, library: str) -> gradio.Chatbot:
-        return gradio.Chatbot(examples=[{"text": text} for text in questions_for(self._talks.shelf.assistant(library))])
+        """Questions to begin with; none where the library holds no papers yet or does not open."""
+        questions: list[str] = []
+        with suppress(FootnoteError):
+            questions = questions_for(self._talks.shelf.assistant(library))
+        return gradio.Chatbot(examples=[{"text": text} for text in questions])
 
 
 def _owner(request: gradio.Request) -> str:
