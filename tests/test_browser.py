@@ -282,11 +282,18 @@ def test_asking_again_and_asking_otherwise_take_the_place_of_the_question(visit)
     here.page.locator("#chat").get_by_role("button", name="Edit").first.click()
     box = here.page.locator("#chat textarea").first
     expect(box).to_have_value(KV)
-    box.fill("When does IL-6 rise in <voles> & *others*?")
+    odd = "When does IL-6 rise in <voles> & *others* (x_1: 50%)? &lt; `code`"
+    box.fill(odd)
     here.page.locator("#chat").get_by_role("button", name="Submit").click()
     expect(here.answers.last).to_contain_text("90 minutes")
     expect(here.answers).to_have_count(1)
-    expect(here.page.locator("#chat [data-testid=user]")).to_have_text("When does IL-6 rise in <voles> & *others*?")
+    expect(here.page.locator("#chat [data-testid=user]")).to_have_text(odd)
+    here.settle()
+    here.page.locator("#chat").get_by_role("button", name="Edit").first.click()
+    expect(here.page.locator("#chat textarea").first).to_have_value(odd)
+    here.page.locator("#chat").get_by_role("button", name="Submit").click()
+    here.settle()
+    expect(here.page.locator("#chat [data-testid=user]")).to_have_text(odd)
 
 
 def test_a_conversation_comes_back_after_reload_and_restart_and_goes_when_deleted(site, visit):
@@ -409,8 +416,8 @@ def test_on_a_phone_nothing_is_cut_off_and_the_sources_stand_below(visit):
     answer = here.ask("Which papers shrink the KV cache, and by how much?")
     overflow = here.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert overflow <= 0
-    bottom, top = answer.bounding_box()["y"], here.page.locator(".sources").bounding_box()["y"]
-    assert top > bottom
+    box, top = answer.bounding_box(), here.page.locator(".sources").bounding_box()["y"]
+    assert top > box["y"] + box["height"]
     here.shot("phone")
     answer.locator("a.mark").last.tap()
     expect(here.page.locator(answer.locator("a.mark").last.get_attribute("href"))).to_be_in_viewport()
@@ -450,7 +457,6 @@ def test_everything_can_be_read_in_light_and_dark(visit, scheme):
     here.ask(KV)
     here.ask("What is the capital of France?")
     here.page.locator("details.card summary").last.click()
-    shown = here.page.evaluate(CONTRAST, "body")
     selectors = (
         ".answer p, .about, .remark, .badge, .mark, mark, .title, .byline, .abstract, .sidebar label span, .tabs button"
     )
@@ -458,7 +464,6 @@ def test_everything_can_be_read_in_light_and_dark(visit, scheme):
     assert len(ratios) > 20
     assert min(ratios) >= 4.5
     background = here.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert shown
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (scheme == "dark")
     here.shot(scheme)
 

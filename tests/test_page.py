@@ -1,9 +1,11 @@
 """The page over HTTP: the one endpoint that is for everybody, and what it begins with."""
 
 import re
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 from gradio_client import Client
 from pages import Site
@@ -104,3 +106,52 @@ def test_two_libraries_of_one_name_are_told_apart(tmp_path):
 def test_without_a_library_of_ones_own_nothing_can_be_added(own_library):
     with pytest.raises(UsageError, match="no library to add to"):
         Shelf([], open_library, sample=own_library).for_adding(str(own_library))
+
+
+# --- what is not for everybody ------------------------------------------------------------------------------------
+
+
+def events_of(site, *, waiting_only=False):
+    """Each event that the page has, or each that waits its turn, with its inputs' kinds."""
+    config = httpx2.get(f"{site.address}/config").json()
+    kinds = {component["id"]: component["type"] for component in config["components"]}
+    events = [one for one in config["dependencies"] if one["queue"] is not False or not waiting_only]
+    return {one["id"]: [kinds[i] for i in one["inputs"]] for one in events if one["backend_fn"]}
+
+
+def told(site, event, data):
+    """Everything that an event answers."""
+    session = f"made-up-{event}"
+    body = {"fn_index": event, "session_hash": session, "data": data}
+    joined = httpx2.post(f"{site.address}/gradio_api/queue/join", json=body, headers={"Origin": site.address})
+    with httpx2.stream("GET", f"{site.address}/gradio_api/queue/data?session_hash={session}", timeout=20) as stream:
+        said = [joined.text]
+        for line in stream.iter_lines():
+            said.append(line)
+            if "process_completed" in line or "close_stream" in line:
+                break
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize("kind", ["textbox", "file"])
+def test_no_file_of_this_machine_and_no_address_gets_in_through_an_input(site, tmp_path, kind):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the password")
+    tried = 0
+    for event, kinds in events_of(site).items():
+        for path in (str(secret), "http://127.0.0.1:9/x") if kind in kinds else ():
+            given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            data = [([given] if one == "file" else given) if one == kind else None for one in kinds]
+            said = told(site, event, data)
+            assert "/gradio_api/file=" not in said
+            assert not list(Path(tempfile.gettempdir()).glob("gradio/*/secret.txt"))
+            tried += 1
+    assert tried
+
+
+def test_what_waits_its_turn_can_be_asked_for_in_no_other_way(site):
+    assert events_of(site, waiting_only=True)
+    for event in events_of(site, waiting_only=True):
+        body = {"fn_index": event, "session_hash": "x", "data": []}
+        answer = httpx2.post(f"{site.address}/gradio_api/run/predict", json=body, headers={"Origin": site.address})
+        assert answer.status_code >= 400

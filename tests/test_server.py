@@ -446,7 +446,7 @@ def test_what_proves_too_large_on_its_way_is_refused(app, path, kind):
     megabyte = b"x" * 1024 * 1024
     pieces = [piece(form(megabyte) if kind is FORM else b'{"data": "'), piece(megabyte), piece(megabyte), piece(b"")]
     status, body, read = exchange(app, path, pieces, headers=kind)
-    assert (status, body) == (413, b'{"detail":"more than 2 MB at once"}')
+    assert (status, body) == (413, b'{"detail":"more than 0.25 MB at once"}')
     assert read <= 3
 
 

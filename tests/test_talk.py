@@ -127,6 +127,16 @@ def test_who_leaves_frees_the_model_and_keeps_nothing(talks, small_library, wish
     assert talks.history.listed("ada") == []
 
 
+def test_two_windows_that_ask_at_once_lose_no_answer_silently(talks, wishes):
+    first = ask(talks, KV, "", wishes)
+    one = talks.ask("And by how much?", first.conversation, "ada", "one", wishes)
+    assert next(one).pending
+    other = ask(talks, "When does IL-6 rise in bank voles?", first.conversation, wishes)
+    *_, refused = one
+    assert "changed elsewhere" in refused.failure
+    assert talks.view(first.conversation, "ada") == other
+
+
 def test_nobody_sees_the_conversation_of_another(talks, wishes):
     first = ask(talks, KV, "", wishes)
     assert talks.view(first.conversation, "eve").answers == ()

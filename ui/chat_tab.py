@@ -25,6 +25,8 @@ _STYLES = [("automatic", "auto"), ("quotations", "quote"), ("written by the mode
 # What Markdown would read as mark-up: the browser gets it as character references, and a question as it was typed.
 _MARKDOWN_ACTIVE = re.compile(r"[\\`*_\[\]<>#|!&$~^{}@=:\"]|^\W|(?<=\d)[.)](?=\s)|\n")
 
+_REFERENCE = re.compile(r"&#(\d{1,4});")
+
 # What an event gives: a new value, or new properties, for each component that changes.
 Updates = dict[Any, Any]
 
@@ -164,7 +166,11 @@ class ChatTab:
         habits = [self._library, settings.model, settings.style, settings.sentences]
         changes = [self._library.change, settings.model.change, settings.style.change, settings.sentences.change]
         gradio.on(changes, None, habits, self._habits, js="(...now) => [now]", api_visibility="private")
-        returning: dict[str, Any] = {"fn": self._return, "inputs": [*here, self._habits], "outputs": [*shown, *habits[1:]]}
+        returning: dict[str, Any] = {
+            "fn": self._return,
+            "inputs": [*here, self._habits],
+            "outputs": [*shown, *habits[1:]],
+        }
         self.on_load = returning | hidden | {"queue": False}
         self.on_library = dict(fn=self._examples, inputs=self._library, outputs=self.chat, **hidden)
 
@@ -200,8 +206,8 @@ class ChatTab:
         *wishes: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
         turn = _turn(place.index)
-        answers = self._talks.view(conversation, _owner(request)).answers
-        question = answers[turn].question if turn < len(answers) else html.unescape(_text(place.value))
+        answers = self._seen(conversation, _owner(request)).answers
+        question = answers[turn].question if turn < len(answers) else _typed(place.value)
         yield from self._answered(request, question, conversation, words, wishes, turn)
 
     def _ask_edited(
@@ -212,7 +218,7 @@ class ChatTab:
         words: str,
         *wishes: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
-        question = html.unescape(_text(edited.value)).strip()
+        question = _typed(edited.value)
         yield from self._answered(request, question, conversation, words, wishes, _turn(edited.index))
 
     def _answered(  # noqa: PLR0913, PLR0917 - what every way of asking has
@@ -264,9 +270,13 @@ class ChatTab:
     def _return(self, conversation: str, words: str, habits: list[Any], request: gradio.Request) -> Updates:
         """What somebody sees who opens the page: the last conversation, and the settings as they were left."""
         settings = self._settings
-        known = dict(zip((self._library, settings.model, settings.style, settings.sentences), habits, strict=False))
-        if not any(known.get(self._library) == key for _, key in self._talks.shelf.libraries):
-            known.pop(self._library, None)
+        allowed = {
+            self._library: [key for _, key in self._talks.shelf.libraries],
+            settings.model: [name for _, name in MODELS],
+            settings.style: [name for _, name in _STYLES],
+            settings.sentences: range(21),
+        }
+        known = {part: was for (part, values), was in zip(allowed.items(), habits, strict=False) if was in values}
         return known | self._open(conversation, words, request)
 
     def _open_chosen(self, request: gradio.Request, chosen: gradio.SelectData, words: str) -> Updates:
@@ -274,7 +284,7 @@ class ChatTab:
 
     def _open(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         owner = _owner(request)
-        view = self._talks.view(conversation, owner)
+        view = self._seen(conversation, owner)
         updates = self._shown(view, owner, words)
         if view.conversation:
             library = self._talks.history.find(view.conversation, owner).library
@@ -293,8 +303,8 @@ class ChatTab:
         try:
             self._talks.history.rename(conversation, owner, title)
         except FootnoteError as error:
-            gradio.Warning(str(error))
-        return self._shown(self._talks.view(conversation, owner), owner, words)
+            gradio.Warning(html.escape(str(error)))
+        return self._shown(self._seen(conversation, owner), owner, words)
 
     def _remove(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         owner = _owner(request)
@@ -303,8 +313,16 @@ class ChatTab:
         return self._shown(View(), owner, words)
 
     def _last_answer(self, conversation: str, request: gradio.Request) -> str:
-        answers = self._talks.view(conversation, _owner(request)).answers
+        answers = self._seen(conversation, _owner(request)).answers
         return answers[-1].to_markdown() if answers else ""
+
+    def _seen(self, conversation: str, owner: str) -> View:
+        """A conversation; none where it cannot be read, which is told."""
+        try:
+            return self._talks.view(conversation, owner)
+        except FootnoteError as error:
+            gradio.Warning(html.escape(str(error)))
+            return View()
 
     def _examples(self, library: str) -> gradio.Chatbot:
         """Questions to begin with; none where the library holds no papers yet or does not open."""
@@ -334,6 +352,11 @@ def _files(view: View) -> str:
 def _turn(index: int | tuple[int, int]) -> int:
     """The turn that a message belongs to: questions and answers take turns."""
     return (index if isinstance(index, int) else index[0]) // 2
+
+
+def _typed(value: Any) -> str:  # noqa: ANN401 - as `_text` takes it
+    """A question as it was typed, of one that the chat shows."""
+    return _REFERENCE.sub(lambda found: chr(int(found[1])), _text(value)).strip()
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a text, or a message with typed parts

@@ -299,7 +299,9 @@ class _Tab:
 
     def _build_look(self) -> None:
         gradio.Markdown("## Runs")
-        self._runs = gradio.Dropdown([], value=None, label="Look at a run", filterable=False, interactive=True)
+        # A server that was started anew does not know the choices of a page that was left open, and would refuse them.
+        chosen: dict[str, Any] = {"value": None, "filterable": False, "interactive": True, "allow_custom_value": True}
+        self._runs = gradio.Dropdown([], label="Look at a run", **chosen)
         with gradio.Row():
             self._go_on = gradio.Button("Go on", visible=False, size="sm")
             self._download = gradio.DownloadButton("Download the report", visible=False, size="sm")
@@ -310,9 +312,7 @@ class _Tab:
                 self._really = gradio.Button("Delete it", variant="stop", size="sm")
                 self._keep = gradio.Button("Keep it", size="sm")
         self._summary = gradio.HTML()
-        self._earlier = gradio.Dropdown(
-            [], value=None, label="Compare with an earlier run", filterable=False, visible=False, interactive=True
-        )
+        self._earlier = gradio.Dropdown([], label="Compare with an earlier run", visible=False, **chosen)
         self._comparison = gradio.HTML()
         self._report = gradio.HTML()
 

@@ -323,10 +323,15 @@ class Evaluations:
         kept = self.find(name)
         if self.is_at_work(kept):
             raise UsageError("this run is at work; stop it first")
+        # Where none is at work here, one may be in another process.
+        lock = None if self._state.working else self._lock()
         try:
             shutil.rmtree(self.path(kept))
         except OSError as error:
             raise UsageError(f"the run cannot be deleted: {error}") from error
+        finally:
+            if lock:
+                lock.release()
 
     async def watch(self) -> AsyncIterator[State]:
         """The states of the run at work, a few each second and only what is new, the last one when it has ended."""

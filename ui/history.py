@@ -23,6 +23,7 @@ from rag import Answer, FootnoteError, UsageError
 _PATIENCE = 30.0
 _LONGEST_QUESTION = 80
 _LONGEST_TITLE = 200
+_LONGEST_SEARCH = 200
 _SCHEMA_VERSION = 1
 # `folded` is what is searched, see `_folded`. `change` puts the conversations in order: a clock can be set back.
 _SCHEMA = (
@@ -102,16 +103,20 @@ class History:
         except OSError as error:
             raise FootnoteError(f"conversations cannot be kept in {path}: {error}") from error
 
-    def save(self, conversation: str, owner: str, library: str, position: int, answer: Answer) -> None:
+    def save(  # noqa: PLR0913, PLR0917 - whose answer goes where
+        self, conversation: str, owner: str, library: str, position: int, answer: Answer, seen: int | None = None
+    ) -> None:
         """Keep the answer as the turn at a position (from 0); the turns from there on give way to it.
 
+        `seen` is how many turns there were when it was asked for: nothing gives way that came since then.
+
         A conversation begins with its first turn, and is called by the question. Raises `ConversationNotFound`, or
-        `UsageError` for a position that leaves a gap, as when turns were taken away in another window.
+        `UsageError` when turns came or went meanwhile in another window.
         """
         title = _one_line(answer.question, _LONGEST_QUESTION) or "Untitled"
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._transaction("BEGIN IMMEDIATE") as database:
-            self._check_place(database, conversation, owner, position)
+            self._check_place(database, conversation, owner, position, seen)
             _run(database, _TOUCH, conversation, owner, library, title, _folded(title), now, position)
             _run(database, "DELETE FROM turn WHERE conversation = ? AND position >= ?", conversation, position)
             turn = (conversation, position, _folded(f"{answer.question} {answer.text}"), _to_json(answer))
@@ -140,7 +145,7 @@ class History:
         text of an answer, whatever the case and the accents.
         """
         query = f"{_KEPT} AND {_HOLDS_ALL_WORDS} ORDER BY change DESC LIMIT ?"
-        wanted = json.dumps(_folded(words).split(), ensure_ascii=False)
+        wanted = json.dumps(_folded(words[:_LONGEST_SEARCH]).split(), ensure_ascii=False)
         with self._transaction() as database:
             return [Kept(*row) for row in _run(database, query, owner, wanted, limit)]
 
@@ -207,14 +212,16 @@ class History:
             connection.execute("COMMIT")
 
     @staticmethod
-    def _check_place(database: sqlite3.Connection, conversation: str, owner: str, position: int) -> None:
+    def _check_place(
+        database: sqlite3.Connection, conversation: str, owner: str, position: int, seen: int | None
+    ) -> None:
         """Raise what `save` raises when the owner may not keep a turn there."""
         query = "SELECT owner = ?, (SELECT count(*) FROM turn WHERE conversation = id) FROM conversation WHERE id = ?"
         is_own, turns = _run(database, query, owner, conversation).fetchone() or (position <= 0, 0)
         if not is_own:
             raise ConversationNotFound(conversation)
-        if not 0 <= position <= turns:
-            change = f"it has {turns} turns, so none can be at {position}"
+        if not 0 <= position <= turns or seen not in (None, turns):
+            change = "it has 1 turn now" if turns == 1 else f"it has {turns} turns now"
             raise UsageError(f"the conversation was changed elsewhere ({change}); open it again")
 
 

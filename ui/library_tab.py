@@ -33,7 +33,8 @@ EXPORTS = (
 )
 _WHAT_CAN_BE_ADDED = (
     "Listing pages saved as text or HTML, JSON Lines, JSON, CSV, BibTeX, RIS, PubMed (NBIB or XML), arXiv Atom: "
-    f"found from the content. At most {MOST_FILES} files at a time, {LARGEST_FILE_BYTES >> 20} MB each."
+    "found from the content. "
+    f"At most {MOST_FILES} files at a time, {LARGEST_FILE_BYTES >> 20} MB each, 200 MB together."
 )
 # Between two steps of the progress.
 _STEP_SECONDS = 0.25

@@ -7,6 +7,12 @@
     for (const answer of document.querySelectorAll('#chat [data-testid="bot"][aria-label]')) {
       answer.removeAttribute("aria-label");
     }
+    // A question is edited as it was typed: the chat holds what Markdown would read as mark-up as references.
+    for (const box of document.querySelectorAll("#chat textarea:not([data-typed])")) {
+      box.dataset.typed = "";
+      box.value = box.value.replace(/&#(\d{1,4});/g, (_, code) => String.fromCodePoint(code));
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    }
     // A new answer's sources are looked at from the top.
     const first = document.querySelector(".sources .card")?.id ?? "";
     if (first !== newest) {

@@ -74,7 +74,7 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
         library.change(**chat.on_library)
         endpoint = _asker(shelf)
         gradio.api(endpoint, api_name="ask", concurrency_limit=AT_ONCE, concurrency_id="ask")  # type: ignore[attr-defined]
-    page.queue(max_size=_LONGEST_QUEUE)
+    page.queue(max_size=_LONGEST_QUEUE, api_open=False)  # what is to wait its turn can be asked for in no other way
     return page
 
 
@@ -84,7 +84,7 @@ def _asking_about(shelf: Shelf) -> Callable[[str, str], tuple[gradio.Tabs, str]]
         try:
             title = plain_text(shelf.assistant(library).paper(paper_id).title)
         except FootnoteError as error:
-            raise gradio.Error(str(error)) from error
+            raise gradio.Error(str(error), print_exception=False) from error
         return gradio.Tabs(selected="chat"), f"What does “{title}” find?"[:LONGEST_QUESTION]
 
     return about
@@ -100,6 +100,6 @@ def _asker(shelf: Shelf) -> Any:  # noqa: ANN401 - a function, whose parameters 
             assistant = shelf.assistant(shelf.first)
             return assistant.ask(question, sentences=sentences or None, style=style, year=year).to_dict()
         except FootnoteError as error:
-            raise gradio.Error(str(error)) from error
+            raise gradio.Error(str(error), print_exception=False) from error
 
     return ask

@@ -53,8 +53,10 @@ if TYPE_CHECKING:
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 LARGEST_UPLOAD = 200 * 1024 * 1024  # bytes, all files of one request together
-LARGEST_REQUEST = 2 * 1024 * 1024
+LARGEST_REQUEST = 256 * 1024
 _FAILED_LOGINS, _LOGIN_SECONDS = 5, 60
+_MOST_SESSIONS = 200
+_MOST_JOBS = 200
 _SECONDS_TO_END = 1
 
 # What the page and the one who asks over HTTP need; whatever else gradio offers, now or in a later version, is closed.
@@ -108,6 +110,7 @@ def application(
     from fastapi import FastAPI
     from gradio import mount_gradio_app
 
+    _shut(page)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mount_gradio_app(
         app,
@@ -133,6 +136,22 @@ def application(
     app.add_middleware(_Gate, own_names_only=is_loopback(host), login_of=_mounted(app) if users else None)
     app.add_middleware(_Headers)
     return app
+
+
+def _shut(page: "gradio.Blocks") -> None:
+    """Close what gradio leaves open in a page that it does not launch itself."""
+    from gradio import processing_utils
+
+    async def fetch_nothing(url: str, cache_dir: str) -> str:
+        raise ValueError(f"{url} is elsewhere; nothing is fetched from there into {cache_dir}")
+
+    # A file that an event is given may be any of this machine, or an address, until gradio is told to look.
+    page.has_launched = True
+    processing_utils.async_ssrf_protected_download = fetch_nothing
+    # Each session holds half a megabyte; the oldest are forgotten.
+    page.state_session_capacity = _MOST_SESSIONS
+    # Whoever watches an adding or an evaluation holds a place among the jobs, though no thread.
+    page.max_threads = page._queue.max_thread_count = _MOST_JOBS
 
 
 def import_gradio() -> None:
@@ -340,7 +359,7 @@ class _Gate:
             if refusal:
                 await refusal(scope, receive, send)
                 return
-            scope = dict(scope, headers=[pair for pair in scope["headers"] if not _says_a_proxy(pair[0])])
+            scope = dict(scope, headers=[pair for pair in scope["headers"] if not _misleads(pair[0])])
             _CLIENT.set(scope["client"][0] if scope["client"] else "")
         if scope["type"] in ("http", "lifespan"):
             await self._app(scope, receive, send)
@@ -394,9 +413,12 @@ def _is_signed_in(request: HTTPConnection, login_of: "App") -> bool:
     return any(request.cookies.get(name) in login_of.tokens for name in names)
 
 
-def _says_a_proxy(name: bytes) -> bool:
-    """Whether a header tells where a proxy was asked; there is none, and gradio would believe it."""
-    return name.startswith(b"x-forwarded-") or name == b"x-gradio-server"
+def _misleads(name: bytes) -> bool:
+    """Whether gradio would take a header wrongly.
+
+    It believes those of a proxy, and there is none; and it answers a range of a file with the headers of the request.
+    """
+    return name.startswith(b"x-forwarded-") or name in (b"x-gradio-server", b"range")
 
 
 # --- how much ---------------------------------------------------------------------------------------------------
@@ -413,7 +435,7 @@ class _BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = LARGEST_UPLOAD if scope["path"] == f"{_API}upload" else LARGEST_REQUEST
-        refusal = _answer(413, f"more than {limit // 1024**2} MB at once")
+        refusal = _answer(413, f"more than {limit / 1024**2:g} MB at once")
         if _declared_length(scope) > limit:
             await refusal(scope, receive, send)
             return

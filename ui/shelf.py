@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from rag import Assistant, FootnoteError, LibraryNotFound, UsageError
 # Opens the library in a folder with the language model of a name; an empty name means that of the settings.
 Open = Callable[[Path, str], Assistant]
 SAMPLE = "Sample papers"
+# Each assistant holds models of its own, some hundred MB; who asks keeps it as long as it takes.
+_MOST_OPEN = 8
 MODELS = [
     ("that of the settings", ""),
     ("the one that comes along", "embedded"),
@@ -34,7 +37,7 @@ class Shelf:
         self._open = open_assistant
         self._own = {str(folder): folder for folder in folders}
         self._folders = self._own | ({str(sample): sample} if sample else {})
-        self._assistants: dict[tuple[str, str], Assistant] = {}
+        self._assistants: OrderedDict[tuple[str, str], Assistant] = OrderedDict()
         self._opening = threading.Lock()
 
     @property
@@ -76,6 +79,9 @@ class Shelf:
                     self._assistants[library, model] = self._open(self._folders[library], model)
                 except LibraryNotFound:
                     raise UsageError("this library holds no papers yet; add some in the tab Library") from None
+            self._assistants.move_to_end((library, model))
+            if len(self._assistants) > _MOST_OPEN:
+                self._assistants.popitem(last=False)
             return self._assistants[library, model]
 
     def for_adding(self, library: str) -> tuple[str, Assistant]:

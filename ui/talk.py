@@ -82,15 +82,17 @@ class Talks:
 
         With a `position` the question takes the place of the one that stood there, and of all after it.
         """
-        view = self.view(conversation, owner)
-        view = replace(view, answers=view.answers[:position], asked=question)
+        view = View(conversation, asked=question)
         stop = self._running[session] = threading.Event()
         overdue = threading.Timer(_LONGEST_SECONDS, stop.set)
         overdue.daemon = True
         overdue.start()
         try:
+            view = self.view(conversation, owner)
+            seen = len(view.answers)
+            view = replace(view, answers=view.answers[:position], asked=question)
             yield view
-            yield from self._steps(view, owner, wishes, stop, position)
+            yield from self._steps(view, owner, wishes, stop, seen)
         except FootnoteError as error:
             yield replace(view, failure=str(error))
         except Exception as error:  # a bug: it is told where the user looks, and its traceback where it can be reported
@@ -107,25 +109,23 @@ class Talks:
         if running := self._running.get(session):
             running.set()
 
-    def _steps(
-        self, view: View, owner: str, wishes: Wishes, stop: threading.Event, position: int | None
-    ) -> Iterator[View]:
+    def _steps(self, view: View, owner: str, wishes: Wishes, stop: threading.Event, seen: int) -> Iterator[View]:
         talk = self.shelf.assistant(wishes.library, wishes.model).chat(view.answers)
         shown = 0.0
         options = {"sentences": wishes.sentences or None, "style": wishes.style, "stop": stop}
         for one in talk.stream(view.asked, **options, **wishes.filters):  # type: ignore[arg-type]
             if isinstance(one, Answer):
-                yield self._settled(view, one, owner, wishes.library, position)
+                yield self._settled(view, one, owner, wishes.library, seen)
                 return
             view = replace(view, text=view.text + one)
             if time.monotonic() - shown >= _BETWEEN_STEPS:
                 shown = time.monotonic()
                 yield view
 
-    def _settled(self, view: View, answer: Answer, owner: str, library: str, position: int | None) -> View:
+    def _settled(self, view: View, answer: Answer, owner: str, library: str, seen: int) -> View:
         """The answer in its place; what was stopped before its first sentence leaves nothing."""
         if not (answer.claims or answer.abstained):
             return replace(view, failure="Stopped before the first sentence.")
         conversation = view.conversation or new_id()
-        self.history.save(conversation, owner, library, len(view.answers) if position is None else position, answer)
+        self.history.save(conversation, owner, library, len(view.answers), answer, seen)
         return View(conversation, (*view.answers, answer))
