@@ -282,7 +282,7 @@ def test_asking_again_and_asking_otherwise_take_the_place_of_the_question(visit)
     here.page.locator("#chat").get_by_role("button", name="Edit").first.click()
     box = here.page.locator("#chat textarea").first
     expect(box).to_have_value(KV)
-    odd = "When does IL-6 rise in <voles> & *others* (x_1: 50%)? &lt; `code`"
+    odd = "When does IL-6 rise in <bank> & *voles* (_before_: `fever`)? &lt;"
     box.fill(odd)
     here.page.locator("#chat").get_by_role("button", name="Submit").click()
     expect(here.answers.last).to_contain_text("90 minutes")
@@ -522,6 +522,8 @@ def test_with_users_nobody_sees_anything_before_signing_in_nor_the_conversations
         ada = Stranger(site, chromium.new_context()).sign_in("ada", "correct horse")
         ada.ask(KV)
         ada.shot("signed-in")
+        ada.page.get_by_role("link", name="Sign out").click()
+        expect(ada.page.get_by_label("username")).to_be_visible()
         eve = Stranger(site, chromium.new_context()).sign_in("eve", "staple")
         expect(eve.page.get_by_role("radio", name=KV)).to_have_count(0)
         assert ada.foreign == eve.foreign == []

@@ -15,13 +15,12 @@ from ui.examples import questions_for
 from ui.history import ConversationNotFound
 from ui.mathematics import plain_text
 from ui.render import answer_html, failure_html, pieces_html, sources_html, waiting_html
-from ui.shelf import MODELS
+from ui.shelf import MODELS, STYLES
 from ui.talk import Talks, View, Wishes
 
 LONGEST_QUESTION = 2_000
 # So many questions are answered at a time; more wait in the queue.
 AT_ONCE = 10
-_STYLES = [("automatic", "auto"), ("quotations", "quote"), ("written by the model", "write")]
 # What Markdown would read as mark-up: the browser gets it as character references, and a question as it was typed.
 _MARKDOWN_ACTIVE = re.compile(r"[\\`*_\[\]<>#|!&$~^{}@=:\"]|^\W|(?<=\d)[.)](?=\s)|\n")
 
@@ -119,7 +118,7 @@ class ChatTab:
     def _build_settings(self) -> _Settings:
         with gradio.Accordion("How to answer", open=False, elem_classes="settings"):
             with gradio.Row():
-                style = gradio.Radio(_STYLES, value="auto", label="Answers are", scale=3, min_width=280)
+                style = gradio.Radio(STYLES, value="auto", label="Answers are", scale=3, min_width=280)
                 custom = self._talks.shelf.any_model
                 model = gradio.Dropdown(
                     MODELS, value="", label="Language model", allow_custom_value=custom, scale=2, min_width=180
@@ -273,7 +272,7 @@ class ChatTab:
         allowed = {
             self._library: [key for _, key in self._talks.shelf.libraries],
             settings.model: [name for _, name in MODELS],
-            settings.style: [name for _, name in _STYLES],
+            settings.style: [name for _, name in STYLES],
             settings.sentences: range(21),
         }
         known = {part: was for (part, values), was in zip(allowed.items(), habits, strict=False) if was in values}

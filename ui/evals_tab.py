@@ -18,7 +18,7 @@ from rag import Assistant, FootnoteError, UsageError
 from ui.evaluations import ALONE, DAMAGE, Evaluations, Job, Kept, State, asks, in_words, number
 from ui.mathematics import prose_html
 from ui.render import counted, problem_html, remark_html
-from ui.shelf import Shelf
+from ui.shelf import STYLES, Shelf
 
 # What an event gives: a new value, or new properties, for each component that changes.
 Updates = dict[Any, Any]
@@ -231,7 +231,6 @@ _QUESTIONS = [("the curated ones, about the sample papers", _CURATED), ("my own,
 _SPLITS = [("test: what to expect", "test"), ("dev: for tuning", "dev"), ("all", "all")]
 _QUICK = 10
 _THOROUGH = [(f"Quick look: every {_QUICK}th question", _QUICK), ("Every 3rd question", 3), ("All", 1)]
-_STYLES = [("automatic", "auto"), ("quotations", "quote"), ("written by the model", "write")]
 _LINE = """\
 {"id": "q1", "split": "dev", "kind": "base", "type": "fact", "answerable": true,
  "question": "How much memory does two-bit quantization of the cache save?",
@@ -290,7 +289,7 @@ class _Tab:
             with gradio.Column(min_width=280):
                 self._split = gradio.Radio(_SPLITS, value="test", label="Which part of the questions")
                 self._every = gradio.Radio(_THOROUGH, value=_QUICK, label="How thorough")
-                self._style = gradio.Radio(_STYLES, value="auto", label="Answers are")
+                self._style = gradio.Radio(STYLES, value="auto", label="Answers are")
         self._note = gradio.HTML(self._noted(Job(every=_QUICK), None))
         with gradio.Row():
             self._run = gradio.Button("Run", variant="primary")

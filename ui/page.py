@@ -1,11 +1,9 @@
 """The page: a library to choose, and the tabs for asking it, keeping it and measuring it."""
 
-import os
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio
 
@@ -44,6 +42,7 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
     with page:
         with gradio.Row(elem_classes="top"):
             gradio.Markdown("# Footnote", elem_classes="name")
+            account = gradio.HTML(elem_id="account", padding=False)
             library = gradio.Dropdown(
                 shelf.libraries,
                 value=shelf.first,
@@ -69,6 +68,7 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
         )
         chat_opened.select(**chat.on_library)
         library_opened.select(**papers.on_show)
+        page.load(_account, None, account, api_visibility="private", show_progress="hidden", queue=False)
         page.load(**chat.on_load)
         page.load(**chat.on_library)
         library.change(**chat.on_library)
@@ -76,6 +76,13 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
         gradio.api(endpoint, api_name="ask", concurrency_limit=AT_ONCE, concurrency_id="ask")  # type: ignore[attr-defined]
     page.queue(max_size=_LONGEST_QUEUE, api_open=False)  # what is to wait its turn can be asked for in no other way
     return page
+
+
+def _account(request: gradio.Request) -> str:
+    """Who is signed in, and the way out; nothing where nobody has to."""
+    if not request.username:
+        return ""
+    return f'{escape(request.username)} <a href="/logout">Sign out</a>'
 
 
 def _asking_about(shelf: Shelf) -> Callable[[str, str], tuple[gradio.Tabs, str]]:
@@ -92,7 +99,7 @@ def _asking_about(shelf: Shelf) -> Callable[[str, str], tuple[gradio.Tabs, str]]
 
 def _asker(shelf: Shelf) -> Any:  # noqa: ANN401 - a function, whose parameters become those of the endpoint
     def ask(question: str, sentences: int = 0, style: str = "auto", year: str = "") -> dict[str, Any]:
-        """Answer a question from the library that the page begins with, as `footnote ask --json` prints it.
+        """Answer a question from the first library that holds papers, as `footnote ask --json` prints it.
 
         `sentences` is 0 for the usual number; `year` filters: 2023, >=2023, 2019-2022.
         """

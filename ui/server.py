@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from gradio.routes import App
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Read by gradio when it is imported: with it, gradio would ask for its newest version and tell of each start.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-
 LARGEST_UPLOAD = 200 * 1024 * 1024  # bytes, all files of one request together
 LARGEST_REQUEST = 256 * 1024
 _FAILED_LOGINS, _LOGIN_SECONDS = 5, 60

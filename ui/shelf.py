@@ -13,6 +13,7 @@ Open = Callable[[Path, str], Assistant]
 SAMPLE = "Sample papers"
 # Each assistant holds models of its own, some hundred MB; who asks keeps it as long as it takes.
 _MOST_OPEN = 8
+STYLES = [("automatic", "auto"), ("quotations", "quote"), ("written by the model", "write")]
 MODELS = [
     ("that of the settings", ""),
     ("the one that comes along", "embedded"),
