@@ -373,6 +373,10 @@ def test_papers_are_added_by_a_file_found_asked_about_and_removed(visit, tmp_pat
     (tmp_path / "otters.jsonl").write_text(json.dumps(record) + "\nnot a record\n")
     here = visit()
     here.page.get_by_role("tab", name="Library").click()
+    here.page.get_by_role("radio", name="Heat-Hardened Corals").check(force=True)
+    expect(here.page.locator("article.paper")).to_contain_text("nine months")
+    here.page.get_by_role("tab", name="Library").click()
+    here.shot("library")
     here.page.locator("input[type=file]").first.set_input_files(tmp_path / "otters.jsonl")
     report = here.page.locator(".report").first
     expect(report).to_contain_text("1 added")
@@ -380,7 +384,6 @@ def test_papers_are_added_by_a_file_found_asked_about_and_removed(visit, tmp_pat
     here.shot("added")
     here.page.get_by_role("radio", name="Otters at Night").first.check(force=True)
     expect(here.page.locator("article.paper")).to_contain_text("They hold hands.")
-    here.shot("library")
     here.page.get_by_role("button", name="Ask about this paper").click()
     expect(here.question).to_be_visible()
     expect(here.question).to_have_value(re.compile("Otters at Night"))
