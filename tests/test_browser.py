@@ -358,6 +358,27 @@ def test_the_settings_stay_as_they_were_left(visit):
     assert here.ask(KV).locator("a.mark").count() == 1
 
 
+def test_an_empty_question_and_a_draft_disturb_nothing(site, visit):
+    site.gate.clear()
+    here = visit()
+    here.choose("slow")
+    here.let_it_write()
+    here.begin("  ")
+    here.page.wait_for_timeout(1_000)  # nothing is to happen
+    expect(here.page.locator("#chat .answer")).to_have_count(0)
+    here.begin(KV)
+    expect(here.page.locator("#chat .answer.pending")).to_contain_text("merges the keys")
+    here.question.fill("And by how much")
+    site.gate.set()
+    here.settle()
+    expect(here.answers).to_have_count(1)
+    expect(here.question).to_have_value("And by how much")
+    here.page.get_by_role("button", name="New conversation").click()
+    expect(here.answers).to_have_count(0)
+    here.open()
+    expect(here.answers).to_have_count(0)
+
+
 def test_a_new_conversation_leaves_the_old_one_in_the_list(visit):
     here = visit()
     here.ask("When does IL-6 rise in bank voles?")

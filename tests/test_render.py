@@ -190,7 +190,7 @@ def test_a_card_tells_everything_about_the_paper_and_links_it():
 def test_the_quotation_is_marked_in_the_abstract_and_leads_back():
     html = sources_html([answered([quoted("Tides fall.", 2)], [FALL])])
     assert (
-        '<p class="abstract">Tides rise. <mark id="s-2" tabindex="-1">Tides fall.</mark> '
+        '<p class="abstract" dir="auto">Tides rise. <mark id="s-2" tabindex="-1">Tides fall.</mark> '
         '<a class="back" href="#n-2" title="Back to the answer">↩ 2</a> They rise again.</p>'
     ) in html
 
@@ -383,7 +383,7 @@ TAGS = MATHML | set(
     "div p br a sup span strong em code ul li section h2 h3 details summary mark article dl dt dd table caption thead "
     "tbody tr th td".split()
 )
-OURS = ATTRIBUTES | {"class", "id", "href", "title", "open", "tabindex", "target", "rel", "scope"}
+OURS = ATTRIBUTES | {"class", "id", "href", "title", "open", "tabindex", "target", "rel", "scope", "dir"}
 PLAIN = st.text(st.characters(exclude_characters="$\\{}~-`'"), max_size=40)
 
 

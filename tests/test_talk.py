@@ -55,12 +55,17 @@ def test_a_follow_up_goes_on_in_the_conversation_also_after_a_restart(talks, wis
     assert "Ledger" in last.answers[1].trace.read_as
 
 
-def test_a_question_asked_again_elsewhere_takes_the_place_of_all_after_it(talks, wishes):
+def test_the_last_question_gives_way_and_an_earlier_one_begins_a_conversation_of_its_own(talks, wishes):
     first = ask(talks, KV, "", wishes)
-    ask(talks, "And by how much?", first.conversation, wishes)
+    second = ask(talks, "And by how much?", first.conversation, wishes)
+    third = ask(talks, "When does IL-6 rise in bank voles?", first.conversation, wishes, position=1)
+    assert third.conversation == first.conversation
+    assert [answer.question for answer in third.answers] == [KV, "When does IL-6 rise in bank voles?"]
+    assert second.answers[1] not in talks.view(first.conversation, "ada").answers
     other = ask(talks, "What is the capital of France?", first.conversation, wishes, position=0)
+    assert other.conversation != first.conversation
     assert [answer.question for answer in other.answers] == ["What is the capital of France?"]
-    assert talks.view(first.conversation, "ada") == other
+    assert talks.view(first.conversation, "ada") == third
 
 
 @pytest.mark.parametrize("change", [{"library": "elsewhere"}, {"year": "soon"}, {"style": "loud"}, {"model": "mine"}])

@@ -178,9 +178,11 @@ def test_wrong_filters_and_styles_are_refused(piped):
 
 def _until(terminal, text, again=lambda: None):
     """What the command wrote up to a text; what may be missed is done again until then."""
+    waiting = select.poll()  # `select.select` knows no descriptor above 1,023
+    waiting.register(terminal, select.POLLIN)
     seen, deadline = "", time.monotonic() + 60
     while text not in seen and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 1.0)[0]:
+        if waiting.poll(1000):
             seen += os.read(terminal, 4096).decode()
         else:
             again()

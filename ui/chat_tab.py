@@ -12,7 +12,7 @@ import gradio
 
 from rag import FootnoteError, export_conversation
 from ui.examples import questions_for
-from ui.history import ConversationNotFound
+from ui.history import ConversationNotFound, new_id
 from ui.mathematics import plain_text
 from ui.render import answer_html, failure_html, pieces_html, sources_html, waiting_html
 from ui.shelf import MODELS, STYLES
@@ -24,6 +24,8 @@ AT_ONCE = 10
 # What Markdown would read as mark-up: the browser gets it as character references, and a question as it was typed.
 _MARKDOWN_ACTIVE = re.compile(r"[\\`*_\[\]<>#|!&$~^{}@=:\"]|^\W|(?<=\d)[.)](?=\s)|\n")
 
+# The question box while nothing is being answered.
+_READY: dict[str, Any] = {"submit_btn": "Ask", "stop_btn": False}
 _REFERENCE = re.compile(r"&#(\d{1,4});")
 
 # What an event gives: a new value, or new properties, for each component that changes.
@@ -124,9 +126,7 @@ class ChatTab:
                     MODELS, value="", label="Language model", allow_custom_value=custom, scale=2, min_width=180
                 )
             with gradio.Row():
-                sentences = gradio.Number(
-                    0, label="Sentences at most", minimum=0, maximum=20, precision=0, min_width=90, info="0: as asked"
-                )
+                sentences = gradio.Number(0, label="Sentences at most", precision=0, min_width=90, info="0: as asked")
                 year = gradio.Textbox(label="Year", info="2023 or >=2023", min_width=110)
                 venue = gradio.Textbox(label="Venue", info="part of its name", min_width=90)
                 author = gradio.Textbox(label="Author", info="part of a name", min_width=90)
@@ -144,23 +144,28 @@ class ChatTab:
         asking = hidden | {"outputs": shown, "concurrency_limit": AT_ONCE, "concurrency_id": "ask"}
         quick = hidden | {"outputs": shown, "queue": False}
         here = [self._conversation, self._words]
-        self.question.submit(self._ask, [self.question, *here, *wishes], **asking)
-        self.chat.example_select(self._ask_example, [*here, *wishes], **asking)
-        self.chat.retry(self._ask_again, [*here, *wishes], **asking)
-        self.chat.edit(self._ask_edited, [*here, *wishes], **asking)
+        asked: list[Any] = [
+            self.question.submit(self._ask, [self.question, *here, *wishes], **asking),
+            self.chat.example_select(self._ask_example, [*here, *wishes], **asking),
+            self.chat.retry(self._ask_again, [*here, *wishes], **asking),
+            self.chat.edit(self._ask_edited, [*here, *wishes], **asking),
+        ]
         self.question.stop(self._stop, **hidden, queue=False)
         self._copy.click(self._last_answer, self._conversation, self._copied, **hidden, queue=False).then(
             None, self._copied, None, js="text => navigator.clipboard.writeText(text)"
         )
         to_chat: dict[str, Any] = hidden | {"fn": lambda: gradio.Tabs(selected="chat"), "outputs": tabs, "queue": False}
-        self._new.click(self._begin, self._words, **quick).then(**to_chat)
+        # Who turns to another conversation does not wait for the answer in this one.
+        self._new.click(self._begin, self._words, **quick, cancels=asked).then(**to_chat)
         # Not the list's own value: a server that was started anew does not know its choices and would refuse it.
-        self._list.select(self._open_chosen, self._words, **quick).then(**to_chat)
+        self._list.select(self._open_chosen, self._words, **quick, cancels=asked).then(**to_chat)
         self._words.change(self._search, here, **quick)
-        self._title.submit(self._rename, [self._title, *here], **quick)
+        self._title.submit(
+            self._rename, [self._title, *here], **hidden, outputs=shown
+        )  # it may warn: only the queue can
         self._delete.click(lambda: {self._sure: gradio.Column(visible=True)}, **quick)
         self._keep.click(lambda: {self._sure: gradio.Column(visible=False)}, **quick)
-        self._really.click(self._remove, here, **quick)
+        self._really.click(self._remove, here, **quick, cancels=asked)
         settings = self._settings
         habits = [self._library, settings.model, settings.style, settings.sentences]
         changes = [self._library.change, settings.model.change, settings.style.change, settings.sentences.change]
@@ -183,8 +188,7 @@ class ChatTab:
         words: str,
         *wishes: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
-        if question.strip():
-            yield from self._answered(request, question.strip(), conversation, words, wishes)
+        yield from self._answered(request, question.strip(), conversation, words, wishes)
 
     def _ask_example(
         self,
@@ -204,10 +208,7 @@ class ChatTab:
         words: str,
         *wishes: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
-        turn = _turn(place.index)
-        answers = self._seen(conversation, _owner(request)).answers
-        question = answers[turn].question if turn < len(answers) else _typed(place.value)
-        yield from self._answered(request, question, conversation, words, wishes, turn)
+        yield from self._answered(request, _typed(place.value), conversation, words, wishes, _turn(place.index))
 
     def _ask_edited(
         self,
@@ -231,6 +232,9 @@ class ChatTab:
     ) -> Iterator[Updates]:
         """The steps of an answer as the page shows them."""
         owner, session = _owner(request), str(request.session_hash)
+        if not question:
+            yield {self.chat: _messages(self._seen(conversation, owner))}
+            return
         first = True
         for view in self._talks.ask(question, conversation, owner, session, Wishes(*wishes), position):
             if view.pending:
@@ -238,17 +242,20 @@ class ChatTab:
                 yield {self.chat: _messages(view)} | busy
                 first = False
             else:
-                ready = gradio.Textbox(value=view.asked, submit_btn="Ask", stop_btn=False)
-                yield self._shown(view, owner, words) | {self.question: ready}
+                # What was typed meanwhile stays; what failed can be asked again.
+                again: dict[str, Any] = {"value": view.asked} if view.failure else {}
+                yield self._shown(view, owner, words) | {self.question: gradio.Textbox(**again, **_READY)}
 
     def _stop(self, request: gradio.Request) -> None:
         self._talks.stop(str(request.session_hash))
 
     def _shown(self, view: View, owner: str, words: str) -> Updates:
         """A conversation in all parts of the tab."""
-        kept = self._talks.history.find(view.conversation, owner) if view.conversation else None
+        kept = None
+        with suppress(ConversationNotFound):  # it is new, or was deleted meanwhile
+            kept = self._talks.history.find(view.conversation, owner)
         return {
-            self._conversation: view.conversation,
+            self._conversation: view.conversation or new_id(),
             self._list: self._choices(view.conversation, owner, words),
             self.chat: _messages(view),
             self.sources: sources_html(view.answers),
@@ -284,15 +291,15 @@ class ChatTab:
     def _open(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         owner = _owner(request)
         view = self._seen(conversation, owner)
-        updates = self._shown(view, owner, words)
-        if view.conversation:
+        updates = self._shown(view, owner, words) | {self.question: gradio.Textbox(**_READY)}
+        with suppress(ConversationNotFound):
             library = self._talks.history.find(view.conversation, owner).library
             offered = any(library == key for _, key in self._talks.shelf.libraries)
             updates |= {self._library: library} if offered else {}
         return updates
 
     def _begin(self, words: str, request: gradio.Request) -> Updates:
-        return self._shown(View(), _owner(request), words)
+        return self._shown(View(), _owner(request), words) | {self.question: gradio.Textbox(**_READY)}
 
     def _search(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         return {self._list: self._choices(conversation, _owner(request), words)}
@@ -309,19 +316,18 @@ class ChatTab:
         owner = _owner(request)
         with suppress(ConversationNotFound):  # it was deleted in another window
             self._talks.history.delete(conversation, owner)
-        return self._shown(View(), owner, words)
+        return self._shown(View(), owner, words) | {self.question: gradio.Textbox(**_READY)}
 
     def _last_answer(self, conversation: str, request: gradio.Request) -> str:
         answers = self._seen(conversation, _owner(request)).answers
         return answers[-1].to_markdown() if answers else ""
 
     def _seen(self, conversation: str, owner: str) -> View:
-        """A conversation; none where it cannot be read, which is told."""
+        """A conversation; where it cannot be read, why."""
         try:
             return self._talks.view(conversation, owner)
         except FootnoteError as error:
-            gradio.Warning(html.escape(str(error)))
-            return View()
+            return View(failure=str(error))
 
     def _examples(self, library: str) -> gradio.Chatbot:
         """Questions to begin with; none where the library holds no papers yet or does not open."""
@@ -371,8 +377,8 @@ def _messages(view: View) -> list[dict[str, str]]:
     messages = [
         message for answer in view.answers for message in (_question(answer.question), _reply(answer_html(answer)))
     ]
-    if view.asked:
-        messages += [_question(view.asked), _reply(_came(view))]
+    messages += [_question(view.asked)] if view.asked else []
+    messages += [_reply(_came(view))] if view.asked or view.failure else []
     return messages
 
 

@@ -299,7 +299,7 @@ class _Tab:
     def _build_look(self) -> None:
         gradio.Markdown("## Runs")
         # A server that was started anew does not know the choices of a page that was left open, and would refuse them.
-        chosen: dict[str, Any] = {"value": None, "filterable": False, "interactive": True, "allow_custom_value": True}
+        chosen: dict[str, Any] = {"value": None, "interactive": True, "allow_custom_value": True}
         self._runs = gradio.Dropdown([], label="Look at a run", **chosen)
         with gradio.Row():
             self._go_on = gradio.Button("Go on", visible=False, size="sm")

@@ -128,7 +128,7 @@ def label_of(paper: Paper) -> str:
     """A paper in one line of plain text: title, who and when, where."""
     about = ", ".join(part for part in (paper.byline, paper.venue) if part)
     text = plain_text(f"{paper.title} — {about}" if about else paper.title) or paper.id
-    return f"Retracted: {text}" if paper.retracted else text
+    return f"Retracted: {text}" if paper.retracted and not text.lower().startswith("retracted") else text
 
 
 def summary_of(assistant: Assistant) -> str:
@@ -302,7 +302,9 @@ class LibraryTab:
     def _switch(self, library: str) -> Updates:
         """Another library, from its newest papers on."""
         empty: Updates = dict.fromkeys(self._boxes, "") | {self._health: _tell("")}
-        return empty | self._closed("Choose a paper to see it here.") | self._listed(library, "", Wish(), 0)
+        blank: Updates = {self.papers: gradio.Radio(choices=[], value=None), self._position: "", self._summary: ""}
+        closed = self._closed("Choose a paper to see it here.")
+        return empty | blank | closed | self._listed(library, "", Wish(), 0)
 
     def _renew(self, library: str, chosen: str, shown: str, start: float) -> Updates:
         """The same page of the list, as it is now."""
@@ -349,7 +351,7 @@ class LibraryTab:
             return {
                 self._paper: paper_html(paper),
                 self.chosen: paper.id,
-                self.ask_about: gradio.Button(visible=True),
+                self.ask_about: gradio.Button(visible=bool(paper.abstract)),  # a title alone answers nothing
                 self._remove: gradio.Button(visible=not self._shelf.is_sample(library)),
                 self._sure: gradio.Column(visible=False),
             }

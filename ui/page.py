@@ -64,7 +64,11 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
                 evals_tab(shelf, library, runs)
         chat.wire(tabs)
         papers.ask_about.click(
-            _asking_about(shelf), [library, papers.chosen], [tabs, chat.question], api_visibility="private", queue=False
+            _asking_about(shelf),
+            [library, papers.chosen, chat.question],
+            [tabs, chat.question],
+            api_visibility="private",
+            queue=False,
         )
         chat_opened.select(**chat.on_library)
         library_opened.select(**papers.on_show)
@@ -85,14 +89,14 @@ def _account(request: gradio.Request) -> str:
     return f'{escape(request.username)} <a href="/logout">Sign out</a>'
 
 
-def _asking_about(shelf: Shelf) -> Callable[[str, str], tuple[gradio.Tabs, str]]:
-    def about(library: str, paper_id: str) -> tuple[gradio.Tabs, str]:
-        """The chat, with the beginning of a question on a paper."""
+def _asking_about(shelf: Shelf) -> Callable[[str, str, str], tuple[gradio.Tabs, str]]:
+    def about(library: str, paper_id: str, draft: str) -> tuple[gradio.Tabs, str]:
+        """The chat, with the beginning of a question on a paper; what was being typed stays."""
         try:
             title = plain_text(shelf.assistant(library).paper(paper_id).title)
         except FootnoteError as error:
             raise gradio.Error(str(error), print_exception=False) from error
-        return gradio.Tabs(selected="chat"), f"What does “{title}” find?"[:LONGEST_QUESTION]
+        return gradio.Tabs(selected="chat"), draft or f"What does “{title}” find?"[:LONGEST_QUESTION]
 
     return about
 

@@ -60,7 +60,9 @@ def answer_html(answer: Answer) -> str:
     sentences = " ".join(_sentences(answer)) or "Nothing was said."
     sure = f"Confidence: {answer.confidence_in_words} ({answer.confidence:.2f})"
     made = f"written by {answer.trace.language_model}" if answer.trace.style == "write" else "quoted"
-    return f'<div class="answer"><p>{sentences}</p>{_remarks(answer)}{_about(answer.trace, sure, made)}</div>'
+    return (
+        f'<div class="answer"><p dir="auto">{sentences}</p>{_remarks(answer)}{_about(answer.trace, sure, made)}</div>'
+    )
 
 
 def _sentences(answer: Answer) -> Iterator[str]:
@@ -74,7 +76,9 @@ def _sentences(answer: Answer) -> Iterator[str]:
         words = f"“{prose_html(claim.text)}”" if claim.kind == "quote" else prose_html(claim.text)
         marks = f'<sup class="marks">{links}</sup>' if links else ""
         verdict = _verdict(claim)
-        yield words + marks + (f" {_badge(verdict, verdict)}" if verdict != "quoted" else "")
+        badge = f" {_badge(verdict, verdict)}" if verdict != "quoted" else ""
+        withdrawn = next((one for number in numbers if (one := notes[number].paper).retracted), None)
+        yield words + marks + badge + (_retracted(withdrawn) if withdrawn else "")
 
 
 def _link_to_note(citation: Citation, first: bool) -> str:
@@ -196,7 +200,7 @@ def _abstracts(paper: Paper, citations: Sequence[Citation]) -> Iterator[str]:
         if wording != paper.abstract:
             yield '<p class="remark">Its abstract has changed since. As it was quoted:</p>'
         marked = _highlighted(wording, [one for one in citations if one.paper.abstract == wording])
-        yield f'<p class="abstract">{marked}</p>' if marked else f'<p class="remark">{_NO_ABSTRACT}</p>'
+        yield f'<p class="abstract" dir="auto">{marked}</p>' if marked else f'<p class="remark">{_NO_ABSTRACT}</p>'
 
 
 def _highlighted(abstract: str, citations: Iterable[Citation]) -> str:

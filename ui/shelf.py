@@ -79,7 +79,9 @@ class Shelf:
                 try:
                     self._assistants[library, model] = self._open(self._folders[library], model)
                 except LibraryNotFound:
-                    raise UsageError("this library holds no papers yet; add some in the tab Library") from None
+                    raise UsageError(
+                        "this library holds no papers yet; drop files in the tab Library to add some"
+                    ) from None
             self._assistants.move_to_end((library, model))
             if len(self._assistants) > _MOST_OPEN:
                 self._assistants.popitem(last=False)

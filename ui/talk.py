@@ -18,6 +18,7 @@ from ui.shelf import Shelf
 _BETWEEN_STEPS = 0.05
 # Longer than any model may write (`rag` breaks it off after 120 s); then what there is becomes the answer.
 _LONGEST_SECONDS = 180.0
+_MOST_SENTENCES = 20
 _LOG = logging.getLogger("footnote")
 
 
@@ -80,7 +81,8 @@ class Talks:
     ) -> Iterator[View]:
         """Answer step by step; the last view is settled, and what it shows is kept.
 
-        With a `position` the question takes the place of the one that stood there, and of all after it.
+        With a `position` the question takes the place of the one that stood there. Where others came after it, it
+        begins a conversation of its own with those before it: nothing is taken away.
         """
         view = View(conversation, asked=question)
         stop = self._running[session] = threading.Event()
@@ -112,7 +114,8 @@ class Talks:
     def _steps(self, view: View, owner: str, wishes: Wishes, stop: threading.Event, seen: int) -> Iterator[View]:
         talk = self.shelf.assistant(wishes.library, wishes.model).chat(view.answers)
         shown = 0.0
-        options = {"sentences": wishes.sentences or None, "style": wishes.style, "stop": stop}
+        sentences = min(max(int(wishes.sentences or 0), 0), _MOST_SENTENCES) or None
+        options = {"sentences": sentences, "style": wishes.style, "stop": stop}
         for one in talk.stream(view.asked, **options, **wishes.filters):  # type: ignore[arg-type]
             if isinstance(one, Answer):
                 yield self._settled(view, one, owner, wishes.library, seen)
@@ -126,6 +129,11 @@ class Talks:
         """The answer in its place; what was stopped before its first sentence leaves nothing."""
         if not (answer.claims or answer.abstained):
             return replace(view, failure="Stopped before the first sentence.")
-        conversation = view.conversation or new_id()
-        self.history.save(conversation, owner, library, len(view.answers), answer, seen)
+        conversation, position = view.conversation or new_id(), len(view.answers)
+        if position < seen - 1:
+            conversation = new_id()
+            for place, before in enumerate(view.answers):
+                self.history.save(conversation, owner, library, place, before)
+            seen = position
+        self.history.save(conversation, owner, library, position, answer, seen)
         return View(conversation, (*view.answers, answer))
