@@ -26,7 +26,7 @@ MERGING = "We present Sliding Ledgers, which merges the keys of tokens that no h
 SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only."
 PATIENCE = 20_000
 # What a browser says of what was on its way when the window was left, or the server away.
-AWAY = re.compile("AbortError|Connection errored out|net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)")
+AWAY = re.compile("AbortError|Connection errored out|Failed to fetch|net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)")
 HOSTILE = (
     "Tides rise <script>window.ran = 1</script> ${window.ran = 2} {{window.ran = 3}} `${window.ran = 4}` "
     "<img src=https://evil.example/pixel onerror='window.ran = 5'> ![pixel](https://evil.example/pixel2) "
