@@ -1,6 +1,7 @@
 """The page over HTTP: the one endpoint that is for everybody, and what it begins with."""
 
 import re
+import secrets
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -135,7 +136,7 @@ def told(site, event, data):
 
 @pytest.mark.parametrize("kind", ["textbox", "file"])
 def test_no_file_of_this_machine_and_no_address_gets_in_through_an_input(site, tmp_path, kind):
-    secret = tmp_path / "secret.txt"
+    secret = tmp_path / f"{secrets.token_hex(8)}.txt"
     secret.write_text("the password")
     tried = 0
     for event, kinds in events_of(site).items():
@@ -144,7 +145,7 @@ def test_no_file_of_this_machine_and_no_address_gets_in_through_an_input(site, t
             data = [([given] if one == "file" else given) if one == kind else None for one in kinds]
             said = told(site, event, data)
             assert "/gradio_api/file=" not in said
-            assert not list(Path(tempfile.gettempdir()).glob("gradio/*/secret.txt"))
+            assert not list(Path(tempfile.gettempdir()).glob(f"gradio/*/{secret.name}"))
             tried += 1
     assert tried
 

@@ -160,9 +160,8 @@ class ChatTab:
         # Not the list's own value: a server that was started anew does not know its choices and would refuse it.
         self._list.select(self._open_chosen, self._words, **quick, cancels=asked).then(**to_chat)
         self._words.change(self._search, here, **quick)
-        self._title.submit(
-            self._rename, [self._title, *here], **hidden, outputs=shown
-        )  # it may warn: only the queue can
+        # Through the queue, for only there an event can warn.
+        self._title.submit(self._rename, [self._title, *here], **hidden, outputs=shown)
         self._delete.click(lambda: {self._sure: gradio.Column(visible=True)}, **quick)
         self._keep.click(lambda: {self._sure: gradio.Column(visible=False)}, **quick)
         self._really.click(self._remove, here, **quick, cancels=asked)
@@ -266,6 +265,10 @@ class ChatTab:
             self._copy: gradio.Button(interactive=bool(view.answers)),
         }
 
+    def _turned_to(self, view: View, owner: str, words: str) -> Updates:
+        """A conversation in which nothing is being answered, ready for a question."""
+        return self._shown(view, owner, words) | {self.question: gradio.Textbox(**_READY)}
+
     def _choices(self, conversation: str, owner: str, words: str) -> gradio.Radio:
         listed = self._talks.history.listed(owner, words)
         choices = [(plain_text(kept.title), kept.id) for kept in listed]
@@ -291,7 +294,7 @@ class ChatTab:
     def _open(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         owner = _owner(request)
         view = self._seen(conversation, owner)
-        updates = self._shown(view, owner, words) | {self.question: gradio.Textbox(**_READY)}
+        updates = self._turned_to(view, owner, words)
         with suppress(ConversationNotFound):
             library = self._talks.history.find(view.conversation, owner).library
             offered = any(library == key for _, key in self._talks.shelf.libraries)
@@ -299,7 +302,7 @@ class ChatTab:
         return updates
 
     def _begin(self, words: str, request: gradio.Request) -> Updates:
-        return self._shown(View(), _owner(request), words) | {self.question: gradio.Textbox(**_READY)}
+        return self._turned_to(View(), _owner(request), words)
 
     def _search(self, conversation: str, words: str, request: gradio.Request) -> Updates:
         return {self._list: self._choices(conversation, _owner(request), words)}
@@ -316,7 +319,7 @@ class ChatTab:
         owner = _owner(request)
         with suppress(ConversationNotFound):  # it was deleted in another window
             self._talks.history.delete(conversation, owner)
-        return self._shown(View(), owner, words) | {self.question: gradio.Textbox(**_READY)}
+        return self._turned_to(View(), owner, words)
 
     def _last_answer(self, conversation: str, request: gradio.Request) -> str:
         answers = self._seen(conversation, _owner(request)).answers
