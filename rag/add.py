@@ -4,7 +4,8 @@ A batch matches its records against what is known, embeds what is new or changed
 transaction; then Chroma is brought up to date. A kill loses at most the batch in hand.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -25,10 +26,11 @@ from rag.library.identity import (
     unlikeness,
 )
 from rag.models import Embedder
-from rag.passages import cut
+from rag.passages import Cut, cut
 from rag.records import AddReport, Merge, Paper, Rejection
+from rag.vectors import Vectors
 
-BATCH = 128
+BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +80,35 @@ class Adder:
         """
         tally = _Tally()
         say_once = cache(on_wait) if on_wait else None
-        for batch in _batches(records):
+        for batch, embedded in self._embedded_ahead(records):
             with self._library.writing(say_once) as writer:
                 running = _Batch(writer, tally)
                 for record in batch:
                     running.take(record)
-                running.embed(self._embedder)
+                running.put_vectors(self._embedder, embedded)
             self._index.sync()
             if on_progress:
                 on_progress(batch[-1].position, tally.read)
         return self._report(tally)
+
+    def _embedded_ahead(self, records: Iterable[Record]) -> Iterator[tuple[list[Record], "_Embedded"]]:
+        """Batches with the vectors of what is new in them. While one batch is written, the next is embedded."""
+        with ThreadPoolExecutor(1) as ahead:
+            ready: tuple[list[Record], Future[_Embedded]] | None = None
+            for batch in _batches(records):
+                cuts = _cut_all(self._new_texts(batch), self._embedder)
+                coming = batch, ahead.submit(_embed, cuts, self._embedder)
+                if ready:
+                    yield ready[0], ready[1].result()
+                ready = coming
+            if ready:
+                yield ready[0], ready[1].result()
+
+    def _new_texts(self, batch: Iterable[Record]) -> list[Paper]:
+        """The papers of records never met before: what nearly always has to be embedded, and little besides."""
+        papers = {record_hash(record.outcome): record.outcome for record in batch if isinstance(record.outcome, Paper)}
+        known = self._library.known_records(papers)
+        return [paper for digest, paper in papers.items() if digest not in known]
 
     def _report(self, tally: _Tally) -> AddReport:
         counts = self._library.counts()
@@ -210,21 +231,57 @@ class _Batch:
     def _merge(self, stored: Stored, record: Record, by: str) -> Merge:
         return Merge(stored.paper.id, stored.paper.title, record.source, record.number, by)
 
-    def embed(self, embedder: Callable[[], Embedder]) -> None:
-        """Cut and embed what is new or changed, and write its vectors."""
+    def put_vectors(self, embedder: Callable[[], Embedder], embedded: "_Embedded") -> None:
+        """Write the passages and vectors of what is new or changed; what was not embedded ahead is embedded now."""
         if not self._to_embed:
             return
         model = embedder()
         self._writer.check_embedder(model.name, model.fingerprint)
-        embed_papers(self._writer, model, self._to_embed)
+        missing = [paper for paper in self._to_embed.values() if _text(paper) not in embedded]
+        embedded = embedded | _embed(_cut_all(missing, embedder), embedder)
+        for key, paper in self._to_embed.items():
+            embedded[_text(paper)].write(self._writer, key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    """A paper cut into passages and sentences, and the vectors of these."""
+
+    cut: Cut
+    passages: Vectors
+    sentences: Vectors
+
+    def write(self, writer: Writer, key: int) -> None:
+        writer.put_vectors(key, self.cut.passages, self.passages, self.cut.sentences, self.sentences)
+
+
+# By title and abstract.
+_Cuts = dict[tuple[str, str], Cut]
+_Embedded = dict[tuple[str, str], _Vectors]
+
+
+def _text(paper: Paper) -> tuple[str, str]:
+    return paper.title, paper.abstract
+
+
+def _cut_all(papers: Sequence[Paper], embedder: Callable[[], Embedder]) -> _Cuts:
+    """The papers in pieces; the embedder is called for only when there are any."""
+    return {_text(paper): cut(paper, embedder()) for paper in papers}
+
+
+def _embed(cuts: _Cuts, embedder: Callable[[], Embedder]) -> _Embedded:
+    if not cuts:
+        return {}
+    vectors = iter(embedder().embed_passages([text for pieces in cuts.values() for text in pieces.texts]))
+    found = {}
+    for text, pieces in cuts.items():
+        passages, sentences = zip(*[next(vectors) for _ in pieces.texts], strict=True)
+        found[text] = _Vectors(pieces, np.stack(passages), np.concatenate(sentences))
+    return found
 
 
 def embed_papers(writer: Writer, embedder: Embedder, papers: Mapping[int, Paper]) -> None:
-    """Cut and embed papers, given by row number, and write their passages, sentences and vectors."""
-    cuts = {key: cut(paper, embedder) for key, paper in papers.items()}
-    vectors = iter(embedder.embed_passages([text for pieces in cuts.values() for text in pieces.texts]))
-    for key, pieces in cuts.items():
-        embedded = [next(vectors) for _ in pieces.texts]
-        passages = np.stack([passage for passage, _ in embedded])
-        sentences = np.concatenate([sentence for _, sentence in embedded])
-        writer.put_vectors(key, pieces.passages, passages, pieces.sentences, sentences)
+    """Embed papers, given by row number, and write their passages, sentences and vectors."""
+    embedded = _embed(_cut_all(list(papers.values()), lambda: embedder), lambda: embedder)
+    for key, paper in papers.items():
+        embedded[_text(paper)].write(writer, key)

@@ -279,7 +279,7 @@ Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 
 
 def test_a_kill_loses_at_most_the_batch_in_hand(tmp_path, write):
-    path = write("a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(1500)))
+    path = write("a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(3000)))
     command = [sys.executable, "-c", ADD_IN_A_PROCESS, str(tmp_path / "library"), str(path), str(Path(__file__).parent)]
     generator = random.Random(1)
     kept = 0
@@ -296,12 +296,12 @@ def test_a_kill_loses_at_most_the_batch_in_hand(tmp_path, write):
         assert assistant.library.integrity() == ""
         assert assistant._index.keys() == set(assistant.library.passage_keys())
         kept = len(assistant.library)
-    assert 0 < kept < 1500
+    assert 0 < kept < 3000
     subprocess.run(command, check=True)
     uninterrupted = Assistant(Library(tmp_path / "other"), HashEmbedder())
     uninterrupted.add(path)
     assert Library(tmp_path / "library").digest == uninterrupted.library.digest
-    assert len(Library(tmp_path / "library")) == 1500
+    assert len(Library(tmp_path / "library")) == 3000
 
 
 def papers_in(folder):

@@ -24,6 +24,7 @@ ONLY_IN = {
     "sqlite3": {"rag.library.library", "rag.library.writer", "ui.history"},
     "openvino": {"rag.models.runtime"},
     "openvino_genai": {"rag.models.runtime"},
+    "nncf": {"rag.models.runtime"},
     "openai": {"rag.models.server_language"},
     "httpx2": {"rag.models.server_language"},
     "gguf": {"rag.models.openvino_gguf"},

@@ -37,10 +37,10 @@ def test_it_means_what_sentence_transformers_means(packaged):
     folder = model_folder(packaged.name)
     reference = TorchEmbedder(packaged.name, folder, fingerprint(folder))
     question = "How much carbon do eelgrass meadows lose?"
-    assert packaged.embed_question(question) @ reference.embed_question(question) > 0.999
+    assert packaged.embed_question(question) @ reference.embed_question(question) > 0.99
     ((ours, _),) = packaged.embed_passages([PASSAGE])
     ((theirs, sentences),) = reference.embed_passages([PASSAGE])
-    assert ours @ theirs > 0.999
+    assert ours @ theirs > 0.99
     assert sentences.shape == (2, 384)
 
 

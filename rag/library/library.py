@@ -235,6 +235,11 @@ class Library:
         query = f"SELECT key FROM paper WHERE {where} ORDER BY key"
         return [row[0] for row in self._rows(query, values)]
 
+    def known_records(self, digests: Iterable[str]) -> set[str]:
+        """Those of some records' digests that a paper was made of before."""
+        query = "SELECT record_hash FROM provenance WHERE record_hash IN (SELECT value FROM json_each(?))"
+        return {row[0] for row in self._rows(query, (json.dumps(list(digests)),))}
+
     def search_full_text(self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None) -> dict[int, float]:
         """BM25 scores (higher is better) of the best `k` papers that hold any of the terms, by row number.
 
