@@ -5,7 +5,7 @@ best sentence are summed. Each voice finds what another misses; the weights were
 splits of four public collections (`python -m eval.retrieval`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,8 @@ from rag.spelling import slips
 from rag.text.terms import query_terms
 from rag.vectors import Vectors
 
-# How many candidates each voice proposes; the full text's scores are known for more, so that a paper that
-# the vectors propose is rarely without one.
+# How many candidates each voice proposes; each is then scored by all of them.
 _POOL = 100
-_SCORED_BY_FULL_TEXT = 400
 _MOST_COMPARED = 20_000
 FULL_TEXT_WEIGHT = 0.5
 SENTENCE_WEIGHT = 0.5
@@ -51,13 +49,14 @@ class Retriever:
         condition = parse_filters(filters)
         allowed = self._library.keys(condition) if condition else None
         vector = self._embedder().embed_question(question)
-        pool = max(_POOL, k)
-        full_text = self._library.search_full_text(query_terms(question), max(_SCORED_BY_FULL_TEXT, k), allowed)
-        candidates = self._dense_candidates(vector, pool, allowed) | set(list(full_text)[:pool])
-        scored = self._score(vector, sorted(candidates), full_text)
-        scored.sort(key=lambda one: (-one.score, one.paper.id))
+        pool, terms = max(_POOL, k), query_terms(question)
+        proposed = self._library.search_full_text(terms, pool, allowed)
+        candidates = sorted(self._dense_candidates(vector, pool, allowed).union(proposed))
+        scored = self._score(vector, candidates, self._library.score_full_text(terms, candidates))
+        scored.sort(key=lambda one: (-one.score, one.passage.paper_id))
         best = scored[: max(0, k)]
-        hits = tuple(one.hit(rank) for rank, one in enumerate(best, 1))
+        papers = self._library.papers_by_key(one.key for one in best)
+        hits = tuple(one.hit(papers[one.key], rank) for rank, one in enumerate(best, 1))
         among = len(self._library) if allowed is None else len(allowed)
         return Retrieval(question, vector, among, hits, tuple(one.key for one in best))
 
@@ -90,26 +89,31 @@ class Retriever:
         return set(self._index.search(vector, 2 * pool * every // len(allowed))) & set(allowed)
 
     def _score(self, vector: Vectors, keys: list[int], full_text: dict[int, float]) -> list["_Scored"]:
-        papers = self._library.papers_by_key(keys)
-        passages = self._library.passages_of(keys)
-        vectors = self._library.passage_vectors(keys)
-        sentences = self._library.sentence_vectors(keys)
+        passages, vectors = self._library.passages(keys)
+        best_passages = _best([key for key, _ in passages], vectors @ vector if passages else ())
+        owners, vectors = self._library.sentence_vectors(keys)
+        best_sentences = _best(owners, vectors @ vector if owners else ())
         strongest = max(full_text.values(), default=0.0)
         scored = []
-        for key in keys:
-            similarities = vectors[key] @ vector
-            best = int(np.argmax(similarities))
-            dense = _share(similarities[best])
-            sentence = _share((sentences[key] @ vector).max()) if len(sentences[key]) else dense
+        for key, (row, similarity) in best_passages.items():
             text = full_text.get(key, 0.0) / strongest if strongest > 0 else 0.0
-            scored.append(_Scored(key, papers[key], passages[key][best][1], dense, text, sentence))
+            _, sentence = best_sentences.get(key, (0, similarity))
+            scored.append(_Scored(key, passages[row][1], _share(similarity), text, _share(sentence)))
         return scored
+
+
+def _best(owners: Sequence[int], similarities: Iterable[float]) -> dict[int, tuple[int, float]]:
+    """For each paper the row of its most similar passage or sentence, and how similar that is."""
+    best: dict[int, tuple[int, float]] = {}
+    for row, (owner, similarity) in enumerate(zip(owners, similarities, strict=True)):
+        if owner not in best or similarity > best[owner][1]:
+            best[owner] = row, similarity
+    return best
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
     key: int
-    paper: Paper
     passage: Passage
     dense: float
     full_text: float
@@ -120,8 +124,8 @@ class _Scored:
         total = self.dense + FULL_TEXT_WEIGHT * self.full_text + SENTENCE_WEIGHT * self.best_sentence
         return total / (1 + FULL_TEXT_WEIGHT + SENTENCE_WEIGHT)
 
-    def hit(self, rank: int) -> Hit:
-        return Hit(self.paper, self.score, rank, self.passage, self.dense, self.full_text, self.best_sentence)
+    def hit(self, paper: Paper, rank: int) -> Hit:
+        return Hit(paper, self.score, rank, self.passage, self.dense, self.full_text, self.best_sentence)
 
 
 def _share(similarity: float) -> float:

@@ -235,7 +235,7 @@ def test_long_abstracts_are_cut_into_passages_that_cover_every_sentence(assistan
     sentences = [f"Sentence number {n} speaks of tides and of owls near the coast." for n in range(30)]
     assistant.add(write("a.jsonl", {"title": "Long", "abstract": " ".join(sentences)}))
     (key,) = assistant.library.keys()
-    passages = [passage for _, passage in assistant.library.passages_of([key])[key]]
+    passages = [passage for _, passage in assistant.library.passages([key])[0]]
     assert len(passages) > 1
     found, vectors = assistant.library.sentences_of([key])[key]
     assert [sentence.text for sentence in found] == sentences
@@ -315,7 +315,7 @@ def papers_in(folder):
 def test_vectors_survive_the_truth_in_half_precision(assistant, write):
     assistant.add(write("a.jsonl", GATES))
     (key,) = assistant.library.keys()
-    stored = assistant.library.passage_vectors([key])[key][0]
+    stored = assistant.library.passages([key])[1][0]
     exact = assistant._embedder._vector(f"{GATES['title']}. {GATES['abstract']}")
     assert np.abs(stored - exact).max() < 1e-3
 

@@ -37,7 +37,7 @@ def test_the_index_finds_what_an_exact_search_finds(library_of):
     assistant = library_of(0, 800)
     library, index = assistant.library, assistant._index
     keys = library.keys()
-    vectors = np.stack([library.passage_vectors([key])[key][0] for key in keys])
+    vectors = np.stack([library.passages([key])[1][0] for key in keys])
     owner = library.passage_owners(library.passage_keys())
     for question in ("tide and owl", "heron", "salt marsh by the dune"):
         vector = HashEmbedder().embed_question(question)
@@ -124,7 +124,7 @@ def test_embedding_again_with_another_model_replaces_every_vector(library_of, tm
     assistant._embed_again(OtherEmbedder(), None)
     assistant._index.rebuild()
     key = assistant.library.keys()[0]
-    assert assistant.library.passage_vectors([key])[key].shape[1] == OtherEmbedder.dimension
+    assert assistant.library.passages([key])[1].shape[1] == OtherEmbedder.dimension
     assert len(assistant._index.keys()) == 25
     again = Assistant(Library(assistant.library.folder), OtherEmbedder())
     assert again.search("owl")[0].dense > 0

@@ -9,14 +9,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from rag.errors import LibraryError, LibraryNotFound, PaperNotFound
 from rag.library.filters import Condition
+from rag.library.full_text import Scorer
 from rag.library.schema import (
     DATABASE,
     PAPER_COLUMNS,
@@ -35,6 +36,19 @@ from rag.vectors import Vectors
 
 _LOCK_POLL_SECONDS = 0.2
 _AT_ONCE = 500
+# So many papers are scored by FTS5 for one question, about a microsecond each.
+_MOST_MATCHES = 5_000
+# Where FTS5 keeps how many rows there are, and how many words in each column.
+_AVERAGES = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Counts of one state of the library, which goes by its digest: papers, and in how many of them a term is."""
+
+    digest: str = ""
+    papers: int = 0
+    frequencies: dict[str, int] = field(default_factory=dict)
 
 
 class Library:
@@ -47,6 +61,7 @@ class Library:
         """Open the library in `folder`; make it when it is not there and `create` allows."""
         self.folder = folder
         self._local = threading.local()
+        self._counted = _Known()
         self._thread_lock = threading.RLock()
         self._file_lock = FileLock(folder / "write.lock", thread_local=False)
         if not self._is_made():
@@ -191,7 +206,15 @@ class Library:
         return f"{int(self.meta('digest')):032x}"[:16]
 
     def __len__(self) -> int:
-        return int(self._rows("SELECT count(*) FROM paper")[0][0])
+        return self._known().papers
+
+    def _known(self) -> "_Known":
+        """What SQLite counts anew each time, which takes long in a large library; kept until the library changes."""
+        digest = self.meta("digest")
+        if self._counted.digest != digest:
+            papers = int(self._rows("SELECT count(*) FROM paper")[0][0])
+            self._counted = _Known(digest, papers)
+        return self._counted
 
     def counts(self) -> dict[str, int]:
         """Rows of each kind."""
@@ -240,43 +263,60 @@ class Library:
         query = "SELECT record_hash FROM provenance WHERE record_hash IN (SELECT value FROM json_each(?))"
         return {row[0] for row in self._rows(query, (json.dumps(list(digests)),))}
 
-    def search_full_text(self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None) -> dict[int, float]:
-        """BM25 scores (higher is better) of the best `k` papers that hold any of the terms, by row number.
+    def search_full_text(self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None) -> list[int]:
+        """Row numbers of the `k` papers that hold most of the rarest of the terms, best first by BM25.
 
         `allowed` limits the search to these row numbers.
         """
-        if not terms:
-            return {}
+        rare = self._rare(terms)
+        if not rare:
+            return []
         # The plus keeps SQLite from looking every allowed row up in the full text, one by one.
         among = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(?))"
         values = () if allowed is None else (json_keys(allowed),)
-        match = " OR ".join(f'"{term}"' for term in terms)
-        query = f"SELECT rowid, -rank FROM full_text WHERE full_text MATCH ? {among} ORDER BY rank LIMIT ?"
-        return {row[0]: row[1] for row in self._rows(query, (match, *values, k))}
+        match = " OR ".join(f'"{term}"' for term in rare)
+        query = f"SELECT rowid FROM full_text WHERE full_text MATCH ? {among} ORDER BY rank LIMIT ?"
+        return [row[0] for row in self._rows(query, (match, *values, k))]
+
+    def _rare(self, terms: Iterable[str]) -> list[str]:
+        """The rarest terms, as many as stand in `_MOST_MATCHES` papers together; always the very rarest."""
+        frequencies = self.document_frequencies(terms)
+        kept: list[str] = []
+        matches = 0
+        for term in sorted(frequencies, key=lambda term: frequencies[term]):
+            matches += frequencies[term]
+            if kept and matches > _MOST_MATCHES:
+                break
+            kept.append(term)
+        return kept
+
+    def score_full_text(self, terms: Iterable[str], keys: Iterable[int]) -> dict[int, float]:
+        """BM25 scores (higher is better) of these papers, by all of the terms."""
+        record = self._rows("SELECT block FROM full_text_data WHERE id = ?", (_AVERAGES,))
+        scorer = Scorer.of(self.document_frequencies(terms), record[0][0] if record else b"")
+        query = "SELECT rowid, title, abstract FROM full_text WHERE rowid IN (SELECT value FROM json_each(?))"
+        return {
+            key: scorer.score(f"{title} {abstract}") for key, title, abstract in self._rows(query, (json_keys(keys),))
+        }
 
     def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
         """In how many papers each term occurs; a term that occurs nowhere has none."""
-        query = "SELECT term, doc FROM full_text_terms WHERE term = ?"
-        return dict(row for term in terms for row in self._rows(query, (term,)))
+        known = self._known().frequencies
+        for term in terms:
+            if term not in known:
+                rows = self._rows("SELECT doc FROM full_text_terms WHERE term = ?", (term,))
+                known[term] = int(rows[0][0]) if rows else 0
+        return {term: known[term] for term in terms if known[term]}
 
-    def passages_of(self, keys: Iterable[int]) -> dict[int, list[tuple[int, Passage]]]:
-        """For each paper, its passages with their row numbers."""
+    def passages(self, keys: Iterable[int]) -> tuple[list[tuple[int, Passage]], Vectors]:
+        """The passages of these papers, each with its paper's row number, and their vectors, (passages, dimension)."""
         query = (
-            'SELECT passage.paper, passage.key, id, start, "end" FROM passage JOIN paper ON paper.key = passage.paper '
+            'SELECT passage.paper, id, start, "end", vector FROM passage JOIN paper ON paper.key = passage.paper '
             "WHERE passage.paper IN (SELECT value FROM json_each(?)) ORDER BY passage.key"
         )
-        found: dict[int, list[tuple[int, Passage]]] = {}
-        for paper, key, paper_id, start, end in self._rows(query, (json_keys(keys),)):
-            found.setdefault(paper, []).append((key, passage_of(paper_id, start, end)))
-        return found
-
-    def passage_vectors(self, keys: Iterable[int]) -> dict[int, Vectors]:
-        """For each paper, the vectors of its passages, (passages, dimension), in order."""
-        query = "SELECT paper, vector FROM passage WHERE paper IN (SELECT value FROM json_each(?)) ORDER BY passage.key"
-        found: dict[int, list[Vectors]] = {}
-        for paper, vector in self._rows(query, (json_keys(keys),)):
-            found.setdefault(paper, []).append(from_blob(vector, 1)[0])
-        return {paper: np.stack(vectors) for paper, vectors in found.items()}
+        rows = self._rows(query, (json_keys(keys),))
+        vectors = from_blob(b"".join(row[4] for row in rows), len(rows))
+        return [(row[0], passage_of(*row[1:4])) for row in rows], vectors
 
     def vectors_of_passages(self, passage_keys: Sequence[int]) -> Vectors:
         """The vectors of these passages, (passages, dimension), in that order."""
@@ -296,14 +336,15 @@ class Library:
             found[key] = (sentences, from_blob(vectors, len(sentences)))
         return found
 
-    def sentence_vectors(self, keys: Iterable[int]) -> dict[int, Vectors]:
-        """For each paper, the vectors of its sentences only, (sentences, dimension)."""
+    def sentence_vectors(self, keys: Iterable[int]) -> tuple[list[int], Vectors]:
+        """For each sentence of these papers the paper's row number, and the vectors, (sentences, dimension)."""
         query = (
             "SELECT paper, json_array_length(spans), vectors FROM sentences "
             "WHERE paper IN (SELECT value FROM json_each(?))"
         )
         rows = self._rows(query, (json_keys(keys),))
-        return {key: from_blob(vectors, count) for key, count, vectors in rows}
+        owners = [key for key, count, _ in rows for _ in range(count)]
+        return owners, from_blob(b"".join(row[2] for row in rows), len(owners))
 
     # --- what the index needs --------------------------------------------------------------------------
 
