@@ -20,7 +20,7 @@ ORDER = (
 )  # fmt: skip
 # Third parties with a single door: everything else goes through that module.
 ONLY_IN = {
-    "chromadb": {"rag.index"},
+    "chromadb": {"rag.index", "eval.rivals"},
     "sqlite3": {"rag.library.library", "rag.library.writer", "ui.history"},
     "openvino": {"rag.models.runtime"},
     "openvino_genai": {"rag.models.runtime"},
@@ -28,9 +28,14 @@ ONLY_IN = {
     "openai": {"rag.models.server_language"},
     "httpx2": {"rag.models.server_language"},
     "gguf": {"rag.models.openvino_gguf"},
-    "transformers": {"rag.models.quiet", "rag.models.openvino_embedding", "rag.models.torch_language"},
+    "transformers": {
+        "rag.models.quiet",
+        "rag.models.openvino_embedding",
+        "rag.models.torch_language",
+        "eval.rivals",
+    },
     "sentence_transformers": {"rag.models.torch_embedding", "rag.models.nli"},
-    "llama_index": {"rag.llama"},
+    "llama_index": {"rag.llama", "eval.rivals"},
     "typer": {"rag.cli", "ui.command", "eval.command"},
     "rapidfuzz": {"rag.spelling"},
     "gradio": {"ui.page", "ui.chat_tab", "ui.library_tab", "ui.evals_tab", "ui.server"},

@@ -5,6 +5,7 @@ thousands. So it proposes papers by the question's rare words only, and these fe
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,8 +33,8 @@ class Scorer:
     def score(self, text: str) -> float:
         words = text.split()
         room = _K1 * (1 - _B + _B * len(words) / self.average_length)
-        found = ((weight, words.count(term)) for term, weight in self.weights.items())
-        return sum(weight * times * (_K1 + 1) / (times + room) for weight, times in found if times)
+        found = Counter(word for word in words if word in self.weights)
+        return sum(self.weights[term] * times * (_K1 + 1) / (times + room) for term, times in sorted(found.items()))
 
 
 def _numbers(record: bytes) -> list[int]:

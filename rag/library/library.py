@@ -37,7 +37,7 @@ from rag.vectors import Vectors
 _LOCK_POLL_SECONDS = 0.2
 _AT_ONCE = 500
 # So many papers are scored by FTS5 for one question, about a microsecond each.
-_MOST_MATCHES = 5_000
+_MOST_MATCHES = 2_500
 # Where FTS5 keeps how many rows there are, and how many words in each column.
 _AVERAGES = 1
 

@@ -1,6 +1,6 @@
 """Mean-pooling encoders in OpenVINO, which neither imports PyTorch to answer nor takes its time on a CPU.
 
-The first use converts the weights (PyTorch and transformers, some ten seconds) and keeps the converted
+The first use converts the weights (PyTorch and transformers, some twenty seconds) and keeps the converted
 copy in the user's cache; later starts load that.
 """
 
