@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from fakes import ScriptedModel
@@ -193,7 +194,16 @@ def _until(terminal, text, again=lambda: None):
 def test_at_a_terminal_an_interrupt_keeps_the_conversation_and_the_end_of_input_ends_it(small_library):
     terminal, line = pty.openpty()
     command = [sys.executable, "-m", "rag", "chat", "--library", str(small_library), "--model", "none"]
-    process = subprocess.Popen(command, stdin=line, stdout=line, stderr=subprocess.STDOUT, start_new_session=True)
+    # A shell that runs the tests in the background has its children ignore interrupts.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command,
+        stdin=line,
+        stdout=line,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=heeding,  # noqa: PLW1509 - it only sets a signal
+    )
     os.close(line)
     try:
         _until(terminal, "? ")
