@@ -19,6 +19,9 @@ _K = 10
 # Papers that the rivals answer from; llama-index takes two by default, which would be less work than ours.
 _ANSWERED_FROM = 3
 
+# The longest answer: llama-index's default. That of txtai counts the sources too, which alone are longer.
+_NEW_TOKENS = 256
+
 Row = dict[str, Any]
 
 
@@ -133,7 +136,7 @@ class Txtai:
             self._rag = RAG(
                 self._embeddings, path, output="flatten", context=_ANSWERED_FROM, template=template, gpu=False
             )
-        yield from self._rag(question, stream=True)
+        yield from self._rag(question, stream=True, max_new_tokens=_NEW_TOKENS)
 
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {"footnote": Footnote, "llama-index": LlamaIndex, "txtai": Txtai}
