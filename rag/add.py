@@ -1,7 +1,8 @@
 """Adding papers: from records to the truth, batch by batch, each batch all or nothing.
 
-A batch matches its records against what is known, embeds what is new or changed, and is committed as one
-transaction; then Chroma is brought up to date. A kill loses at most the batch in hand.
+What is new in a batch is embedded while the batch before is written. A batch matches its records against what is known,
+embeds what has changed, and is committed as one transaction; then Chroma is brought up to date. A kill loses at most
+the batch being written and the one being embedded; added again, the same file brings them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -26,8 +26,8 @@ _BATCH = 8
 _LENGTH_STEP = 16
 # The converted form may change with the version of the converter.
 _CONVERTED = f"openvino-{openvino.__version__.split('-')[0]}-int8"
-# Mean cosine of the vectors before and after quantisation, from which on they find the same papers: the packaged
-# model's is 0.997, and its nDCG@10 on four collections is the same within 0.002 (`eval/LOG.md`).
+# Mean cosine of the vectors before and after quantisation, from which on they find papers as well: the packaged
+# model's is 0.997, and its mean nDCG@10 on four collections is the same within 0.002 (`eval/LOG.md`).
 _LEAST_LIKENESS = 0.99
 _SAMPLE_TOKENS = 256
 
