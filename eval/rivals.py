@@ -49,6 +49,7 @@ class Footnote:
         from rag import Assistant
 
         self._assistant = Assistant.open(self._folder)
+        self._assistant.search("ready?")  # it loads on first use what the rivals load at once
 
     def add(self, file: Path) -> None:
         self._assistant.add(file)

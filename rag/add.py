@@ -267,7 +267,7 @@ def _text(paper: Paper) -> tuple[str, str]:
 
 def _cut_all(papers: Sequence[Paper], embedder: Callable[[], Embedder]) -> _Cuts:
     """The papers in pieces; the embedder is called for only when there are any."""
-    return {_text(paper): cut(paper, embedder()) for paper in papers}
+    return dict(zip(map(_text, papers), cut(papers, embedder()), strict=True)) if papers else {}
 
 
 def _embed(cuts: _Cuts, embedder: Callable[[], Embedder]) -> _Embedded:

@@ -37,7 +37,7 @@ class _Opened:
     lock: threading.RLock = field(default_factory=threading.RLock)
     client: Any = None
     collection: Any = None
-    identity: str = ""
+    identity: tuple[str, str] = ("", "")
     generation: str = ""
 
 
@@ -110,8 +110,10 @@ class PassageIndex:
 
     def _fresh_collection(self) -> Any:  # noqa: ANN401 - Chroma's types are its own affair
         """The collection as of the library's last change, opened again when another process made that."""
-        # A library that was deleted and made anew in the same folder is another one.
-        identity, generation = self._library.meta("identity"), self._library.meta(_GENERATION)
+        # A library that was deleted and made anew in the same folder is another one; and one that was asked while it
+        # was empty had no embedding model.
+        identity = self._library.meta("identity"), self._library.meta("embedder_fingerprint")
+        generation = self._library.meta(_GENERATION)
         if identity != self._opened.identity or int(generation or 0) > int(self._opened.generation or 0):
             self.close()
         if self._opened.collection is None:

@@ -1,6 +1,8 @@
 """Cutting an abstract into passages: whole sentences, as many as the embedding model reads at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from rag.models import Embedder, TextToEmbed
 from rag.records import Paper
@@ -21,10 +23,24 @@ class Cut:
     texts: tuple[TextToEmbed, ...]
 
 
-def cut(paper: Paper, embedder: Embedder) -> Cut:
-    """The paper in pieces. A paper without abstract is one passage: its title, with an empty span."""
-    sentences = split_sentences(paper.abstract)
-    title_tokens, *counts = embedder.count_tokens([paper.title, *(paper.abstract[a:b] for a, b in sentences)])
+def cut(papers: Sequence[Paper], embedder: Embedder) -> list[Cut]:
+    """The papers in pieces. A paper without abstract is one passage: its title, with an empty span."""
+    sentences = [split_sentences(paper.abstract) for paper in papers]
+    texts = [
+        text
+        for paper, spans in zip(papers, sentences, strict=True)
+        for text in (paper.title, *(paper.abstract[start:end] for start, end in spans))
+    ]
+    counts = iter(embedder.count_tokens(texts))
+    return [
+        _cut(paper, spans, list(islice(counts, 1 + len(spans))), embedder)
+        for paper, spans in zip(papers, sentences, strict=True)
+    ]
+
+
+def _cut(paper: Paper, sentences: list[tuple[int, int]], tokens: list[int], embedder: Embedder) -> Cut:
+    """`tokens` are those of the title and of each sentence."""
+    title_tokens, *counts = tokens
     room = embedder.max_tokens - _RESERVED_TOKENS - min(title_tokens, int(embedder.max_tokens * _LARGEST_TITLE_SHARE))
     groups = _pack(counts, room)
     passages = [(sentences[group[0]][0], sentences[group[-1]][1]) for group in groups] or [(0, 0)]

@@ -109,6 +109,16 @@ def test_a_reader_sees_what_another_process_adds(library_of, tmp_path, request):
     assert assistant._index.keys() == set(assistant.library.passage_keys())
 
 
+def test_a_library_asked_while_it_was_empty_is_found_by_the_next_process(library_of, tmp_path):
+    empty = Assistant(Library(tmp_path / "library"), HashEmbedder())
+    assert empty.search("owl by the moor") == []
+
+    assistant = library_of(0, 20)
+    assistant._index.close()  # as the next process begins
+
+    assert assistant._index.keys() == set(assistant.library.passage_keys())
+
+
 def test_what_a_kill_left_unindexed_is_made_up_before_the_next_search(library_of):
     assistant = library_of(0, 20)
     folder = assistant.library.folder

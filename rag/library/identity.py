@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 
 from rag.records import Paper
 from rag.text.clean import title_key
@@ -23,6 +23,7 @@ _SHORT_TITLE_WORDS = 3
 _SHARED_WORDS = 0.2
 _SLUG_WORDS = 4
 _FIRST_DIGITS = 6
+_SAID = tuple(field.name for field in fields(Paper) if field.name not in {"id", "source"})
 
 
 def identifiers(paper: Paper) -> dict[str, str]:
@@ -33,8 +34,7 @@ def identifiers(paper: Paper) -> dict[str, str]:
 
 def record_hash(paper: Paper) -> str:
     """Digest of everything that a source says of a paper: the same record again gives the same digest."""
-    said = asdict(paper)
-    del said["id"], said["source"]
+    said = {name: getattr(paper, name) for name in _SAID}
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
 
 

@@ -9,6 +9,7 @@ import html.entities
 import os
 import re
 import unicodedata
+from functools import lru_cache
 
 _TAG_NAMES = (
     r"p|i|b|u|em|strong|sup|sub|sec|title|abstract|italic|bold|underline|sc|span|div|br|hr|a|ul|ol|li|"
@@ -100,16 +101,16 @@ def _line_end(match: re.Match[str]) -> str:
 
 
 def _visible(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return text
-    kept = (c for c in text if c.isspace() or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
-    return _IGNORABLE.sub("", "".join(kept))
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
+    return text if text.isascii() else _IGNORABLE.sub("", text)
 
 
 # Letters that Unicode does not take apart, and that people type without their strokes.
 _STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
 
 
+@lru_cache(maxsize=1 << 10)
 def title_key(title: str) -> str:
     """The title as it is compared between sources: letters and digits only, no case, no accents."""
     folded = unicodedata.normalize("NFKD", title).casefold().translate(_STROKES)
