@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -97,8 +97,11 @@ def _write(file: Path, rows: Iterable[Row]) -> Path:
 
 
 def _anthology() -> list[Row]:
+    """In an order drawn by lot, for abstracts grew longer over the years."""
     rows = read_jsonl(data_folder() / "acl" / "acl.jsonl")
-    return [{"title": row["title"], "abstract": row["abstract"]} for row in rows]
+    papers = [{"title": row["title"], "abstract": row["abstract"]} for row in rows]
+    random.Random(_SEED).shuffle(papers)  # noqa: S311 - no secret
+    return papers
 
 
 def _grown(anthology: list[Row]) -> Iterator[Row]:
@@ -116,7 +119,8 @@ def _perturbed(papers: list[Row], chance: random.Random) -> Iterator[Row]:
     while True:
         for paper in papers:
             other = chance.choice(papers)
-            words, foreign = paper["title"].split(), other["title"].split()
+            words = paper["title"].split()
+            foreign = [word for word in other["title"].split() if word.isalpha()] or words
             for place in chance.sample(range(len(words)), -(-len(words) // 3)):
                 words[place] = chance.choice(foreign)
             own = [sentence for sentence in paper["abstract"].split(". ") if chance.random() < 0.6]
@@ -125,46 +129,55 @@ def _perturbed(papers: list[Row], chance: random.Random) -> Iterator[Row]:
 
 
 def _build(folder: Path, papers: int) -> list[Path]:
-    """The four libraries; those that are missing are made, and their pace is written down."""
-    anthology, paces = _anthology(), []
-    small = [folder / f"{size}" for size in _SMALL]
-    for size, place in zip(_SMALL, small, strict=True):
-        if not place.exists():
-            paces.append((size, add(place, _write(folder / f"{size}.jsonl", anthology[:size]))))
+    """The four libraries; those that are missing are made, and their pace is kept beside them."""
+    anthology = _anthology()
+    small = [_made(folder / f"{size}", anthology[:size]) for size in _SMALL]
     whole, grown = folder / "anthology", folder / "grown"
     if not whole.exists():
-        paces.append((len(anthology), _interrupted(whole, _write(folder / "anthology.jsonl", anthology))))
+        add(whole, _write(whole.with_suffix(".jsonl"), anthology), _KILLED_AT)
+    _made(whole, anthology)
     if not grown.exists():
         shutil.copytree(whole, grown)
-        paces.append((papers, add(grown, _write(folder / "grown.jsonl", islice(_grown(anthology), papers)))))
-    if paces:
-        _write_paces(paces)
-    return [*small, whole, grown]
+    return [*small, whole, _made(grown, islice(_grown(anthology), papers))]
 
 
-def _interrupted(folder: Path, file: Path) -> Pace:
-    """Adding that was killed once: the pace of the run that took it up again. Nothing may be missing then."""
-    add(folder, file, _KILLED_AT)
-    kept = len(Library(folder))
-    pace = add(folder, file)
-    records = sum(1 for _ in read_jsonl(file))
-    rates = [pace.rate(start, start + _STEP) for start in range(kept, records - _STEP, _STEP)]
-    said = f"{records:,} abstracts of the ACL Anthology; the command was killed when {kept:,} papers were in and given "
-    said += f"again: the library then held {len(Library(folder)):,} papers. From there on, papers a second by steps of "
-    said += f"{_STEP:,}."
-    table = [[f"from {kept + n * _STEP:,}", f"{rate:.1f}"] for n, rate in enumerate(rates)]
-    write_section("Growth: the pace of one go", said, [["papers", "a second"], *table])
-    return pace
+def _made(library: Path, rows: Iterable[Row]) -> Path:
+    """The library with the rows added, unless that was done and its pace is known."""
+    kept = library.with_suffix(".pace.json")
+    if not kept.exists():
+        pace = add(library, _write(library.with_suffix(".jsonl"), rows))
+        kept.write_text(json.dumps(asdict(pace)), encoding="utf-8")
+    return library
 
 
-def _write_paces(paces: list[tuple[int, Pace]]) -> None:
+def _pace(library: Path) -> Pace:
+    return Pace(**json.loads(library.with_suffix(".pace.json").read_text(encoding="utf-8")))
+
+
+def _write_paces(libraries: list[Path]) -> None:
+    rows = []
+    for library in libraries:
+        pace = _pace(library)
+        first, last = pace.papers[0], pace.papers[-1]
+        cells = f"{first:,}–{last:,}", f"{pace.rate(first, last):.1f}", f"{pace.seconds[-1]:,.0f}"
+        rows.append([*cells, f"{pace.megabytes:,.0f}"])
+    said = "By the command; the larger ones begin with what was there before (after a kill, or a smaller library)."
+    write_section("Growth: adding", said, [["papers", "a second", "seconds", "peak memory, MB"], *rows])
+
+
+def _write_steps(library: Path) -> None:
+    """The pace of the run that took a killed one up again; nothing may be missing then."""
+    pace = _pace(library)
+    kept, last = pace.papers[0], pace.papers[-1]
     rows = [
-        [f"{size:,}", f"{pace.rate(pace.papers[0], pace.papers[-1]):.1f}", f"{pace.seconds[-1]:,.0f}",
-         f"{pace.megabytes:,.0f}"]
-        for size, pace in paces
-    ]  # fmt: skip
-    said = "The last run of the command for each library; the largest one starts with the anthology in it."
-    write_section("Growth: adding", said, [["library", "papers a second", "seconds", "peak memory, MB"], *rows])
+        [f"{start:,}–{start + _STEP:,}", f"{pace.rate(start, start + _STEP):.1f}"]
+        for start in range(kept, last - _STEP + 1, _STEP)
+    ]
+    said = (
+        f"The ACL Anthology in one go, in an order drawn by lot; the command was killed when {kept:,} papers were in, "
+    )
+    said += f"and given again: in the end the library held {last:,}."
+    write_section("Growth: the pace of one go", said, [["papers", "a second"], *rows])
 
 
 def _ask(libraries: list[Path], runs: int, scratch: Path) -> None:
@@ -224,7 +237,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        _ask(_build(folder, options.papers), options.runs, Path(scratch))
+        libraries = _build(folder, options.papers)
+        _write_steps(folder / "anthology")
+        _write_paces(libraries)
+        _ask(libraries, options.runs, Path(scratch))
 
 
 if __name__ == "__main__":

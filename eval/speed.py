@@ -30,7 +30,7 @@ from eval.rivals import SYSTEMS
 from rag import Assistant
 
 _OURS = "footnote"
-_QUESTIONS_ASKED = 10
+_QUESTIONS_ASKED = 5
 _QUESTIONS_SEARCHED = 200
 
 
