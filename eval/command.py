@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rag import Assistant, UsageError
+from rag import UsageError
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -54,6 +54,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     from eval.questions import sample_questions
     from eval.report import write_report
     from eval.runs import Plan, evaluate
+    from rag import Assistant
 
     if library and not questions:
         raise UsageError(f"the curated questions are about the sample papers; name some about {library}: --questions")

@@ -99,10 +99,12 @@ def test_every_room_is_in_the_order():
     assert rooms == set(ORDER)
 
 
-@pytest.mark.parametrize("statement", ["import rag", "import rag.cli", "import rag.sources", "import ui.command"])
+@pytest.mark.parametrize(
+    "statement", ["import rag", "import rag.cli", "import rag.sources", "import ui.command", "import eval.command"]
+)
 def test_importing_loads_nothing_heavy(statement):
     models = "torch transformers sentence_transformers openvino openvino_genai openai gguf".split()
-    heavy = [*models, *"chromadb llama_index gradio lxml sklearn".split()]
+    heavy = [*models, *"numpy chromadb llama_index gradio lxml sklearn".split()]
     code = f"{statement}; import sys; print(*[name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.split() == []
