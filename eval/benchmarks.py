@@ -36,7 +36,9 @@ def _markdown(table: Sequence[Sequence[str]]) -> str:
 
 
 def _circumstances() -> str:
-    command = " ".join(["python", "-m", f"eval.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    # Folders are this machine's own affair.
+    options = ["DIR" if Path(option).is_absolute() else option for option in sys.argv[1:]]
+    command = " ".join(["python", "-m", f"eval.{Path(sys.argv[0]).stem}", *options])
     return f"`{command}`, {datetime.now(UTC).date()}; {_processor()}, {os.cpu_count()} cores, {_memory()}, Python " + (
         f"{platform.python_version()}."
     )
