@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rag.config import data_folder
     from rag.export import export_answer, export_conversation, export_papers
     from rag.health import Check, check_library
-    from rag.instructions import grams, instructions_in
+    from rag.instructions import grams, instructions_in, instructions_of
     from rag.library import Library
     from rag.models import load_language_model
     from rag.read import SentenceWeights
@@ -91,6 +91,7 @@ __all__ = [
     "export_papers",
     "grams",
     "instructions_in",
+    "instructions_of",
     "load_language_model",
     "split_sentences",
 ]
@@ -116,6 +117,7 @@ _LAZY = {
     "export_papers": "rag.export",
     "grams": "rag.instructions",
     "instructions_in": "rag.instructions",
+    "instructions_of": "rag.instructions",
     "load_language_model": "rag.models",
     "split_sentences": "rag.text.sentences",
 }

@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 
 from rag.index import PassageIndex
-from rag.instructions import instructions_in
+from rag.instructions import instructions_of
 from rag.library import Library, Stored, Writer
 from rag.library.identity import (
     TWO_PAPERS,
@@ -246,8 +246,8 @@ class _Batch:
         embedded = embedded | _embed(_cut_all(missing, embedder), embedder)
         for key, paper in self._to_embed.items():
             embedded[_text(paper)].write(self._writer, key)
-            if told := [text[start:end] for text in _text(paper) for start, end in instructions_in(text)]:
-                self._tally.flagged.append(Flagged(paper.id, paper.title, tuple(told)))
+            if told := instructions_of(paper):
+                self._tally.flagged.append(Flagged(paper.id, paper.title, told))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from rag.records import Paper
 from rag.text.sentences import split_sentences
 
 _WORDS = re.compile(
@@ -39,6 +40,23 @@ _LOOKS = str.maketrans(
 def instructions_in(text: str) -> tuple[tuple[int, int], ...]:
     """Spans `[start, end)` of the sentences of a text that read like instructions to a program."""
     return tuple((start, end) for start, end in split_sentences(text) if is_instruction(text[start:end]))
+
+
+def instructions_of(paper: Paper) -> tuple[str, ...]:
+    """The sentences of a paper that read like instructions to a program."""
+    abstract = paper.abstract
+    return (*_in_title(paper.title), *(abstract[start:end] for start, end in instructions_in(abstract)))
+
+
+def title_instructs(title: str) -> bool:
+    """Whether a title holds an instruction to a program, beside its own words or in the form of a turn."""
+    return bool(_in_title(title))
+
+
+def _in_title(title: str) -> list[str]:
+    """Of a title of one sentence only turns tell: many honest ones ("Keep, Hide, Invert") are in the imperative."""
+    sentences = [title[start:end] for start, end in split_sentences(title)]
+    return [one for one in sentences if (is_instruction(one) if len(sentences) > 1 else _TURNS.search(one))]
 
 
 def is_instruction(sentence: str) -> bool:

@@ -11,7 +11,7 @@ from itertools import takewhile
 from threading import Event
 
 from rag.errors import ModelFailed
-from rag.instructions import instructions_in
+from rag.instructions import title_instructs
 from rag.models.language import LanguageModel, Limits, Message
 from rag.prompts import defused, load_prompt
 from rag.records import Citation, Claim, Evidence
@@ -164,7 +164,7 @@ def written_prompt(question: str, evidence: Sequence[Evidence]) -> list[Message]
 
 
 def _harmless_title(evidence: Evidence) -> str:
-    return "a paper" if instructions_in(evidence.paper.title) else evidence.paper.title
+    return "a paper" if title_instructs(evidence.paper.title) else evidence.paper.title
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
-from rag import AddReport, Answer, Citation, Claim, Paper, Trace, instructions_in
+from rag import AddReport, Answer, Citation, Claim, Paper, Trace, instructions_of
 from ui.mathematics import escaped, plain_text, prose_html, visible
 
 if TYPE_CHECKING:
@@ -202,8 +202,7 @@ def _abstracts(paper: Paper, citations: Sequence[Citation]) -> Iterator[str]:
             yield '<p class="remark">Its abstract has changed since. As it was quoted:</p>'
         marked = _highlighted(wording, [one for one in citations if one.paper.abstract == wording])
         yield f'<p class="abstract" dir="auto">{marked}</p>' if marked else f'<p class="remark">{_NO_ABSTRACT}</p>'
-    told = [text[start:end] for text in (paper.title, paper.abstract) for start, end in instructions_in(text)]
-    if told:
+    if told := instructions_of(paper):
         yield f'<p class="remark warning">{_INSTRUCTION} “{prose_html(" … ".join(told))}”</p>'
 
 
