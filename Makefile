@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DEMO := .venv/demo-library
 
-.PHONY: demo test check ui clean
+.PHONY: demo test check soak audit ui clean
 
 demo: $(READY)
 	@$(BIN)/footnote add --sample --library $(DEMO)
@@ -25,6 +25,14 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# The tests of kills, crowds, hostile papers, bad input and load in full: hours instead of minutes.
+soak: $(READY)
+	$(BIN)/pytest --soak -m soak
+
+# Known advisories of what is installed; this one needs the network.
+audit: $(READY)
+	$(BIN)/pip-audit --skip-editable
 
 ui: $(READY)
 	$(BIN)/footnote ui

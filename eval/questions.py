@@ -26,6 +26,9 @@ TYPES = ("fact", "method", "compare", "list", "yesno", "why", "near_miss", "fals
 SPLITS = ("dev", "test")
 _FIELDS = {"id", "split", "kind", "type", "question", "answerable", "gold", "nuggets"}
 _OPTIONAL = {"history", "must_not", "variant_of", "note"}
+# Characters: of a file, and of what is told of a fault in it.
+_LARGEST = 64 * 1024 * 1024
+_LONGEST_TOLD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +72,18 @@ def sample_questions() -> Path:
 def load_questions(path: Path) -> list[Question]:
     """The questions of a file, all or none. Raises `UsageError` with the line and what is wrong with it."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
+        raise UsageError(_one_line(f"{path} cannot be read: {error}")) from error
+    if len(text) > _LARGEST:
+        raise UsageError(f"{path} has more than {_LARGEST:,} characters; questions are fewer")
+    lines = text.split("\n")  # JSON may hold what else ends a line to Python
     questions = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not questions:
         raise UsageError(f"{path} holds no questions")
     for fault in _faults(questions):
-        raise UsageError(f"{path}: {fault}")
+        raise UsageError(f"{path}: {_one_line(fault)[:_LONGEST_TOLD]}")
     return questions
 
 
@@ -96,11 +103,16 @@ def check_against(questions: list[Question], papers: Mapping[str, str]) -> Itera
 def _parsed(path: Path, number: int, line: str) -> Question:
     try:
         row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
         problem = next(_problems(row), "")
+    except RecursionError as error:
+        raise UsageError(f"{path} is nested too deeply to be read, in line {number}") from error
+    except UnicodeEncodeError as error:  # half a surrogate pair
+        raise UsageError(f"{path} holds bytes that are no text, in line {number}") from error
     except ValueError as error:
         problem = f"no JSON: {error}"
     if problem:
-        raise UsageError(f"{path}, line {number}: {problem}")
+        raise UsageError(f"{path}, line {number}: {_one_line(problem)[:_LONGEST_TOLD]}")
     nuggets = tuple(
         Nugget(one["text"], tuple(one["any"]), tuple(one.get("numbers", ())), bool(one.get("vital", True)))
         for one in row["nuggets"]
@@ -108,6 +120,11 @@ def _parsed(path: Path, number: int, line: str) -> Question:
     lists = {name: tuple(row[name]) for name in ("history", "must_not") if name in row}
     gold = tuple(tuple(group) for group in row["gold"])
     return Question(**(row | lists | {"gold": gold, "nuggets": nuggets}))
+
+
+def _one_line(text: str) -> str:
+    """What is wrong, whatever the file or its name slips into it."""
+    return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
 
 
 def _problems(row: Any) -> Iterator[str]:  # noqa: ANN401 - JSON can be anything
@@ -133,6 +150,8 @@ def _problems_of_content(row: dict[str, Any]) -> Iterator[str]:
         yield "id and question must be texts that are not empty, gold a list"
     elif not all(map(_are_texts, row["gold"])):
         yield "every part of gold must be a list of paper ids"
+    if not all(_is_text(row[name]) for name in ("variant_of", "note") if row.get(name, "") != ""):
+        yield "variant_of and note must be texts"
     if not (isinstance(row["nuggets"], list) and all(map(_is_nugget, row["nuggets"]))):
         yield "every nugget needs a text, at least one alternative in 'any', and texts in 'numbers'"
     elif row["answerable"] and not (row["gold"] and any(one.get("vital", True) for one in row["nuggets"])):
@@ -141,7 +160,7 @@ def _problems_of_content(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _problems_of_kind(row: dict[str, Any]) -> Iterator[str]:
-    if not all(_are_texts(row[name]) for name in ("history", "must_not") if row.get(name)):
+    if not all(_are_texts(row[name]) for name in ("history", "must_not") if row.get(name, []) != []):
         yield "history and must_not must be lists of texts"
     if row["kind"] == "followup" and not row.get("history"):
         yield "a follow-up needs a history"
@@ -150,13 +169,18 @@ def _problems_of_kind(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_nugget(one: Any) -> bool:  # noqa: ANN401 - JSON can be anything
-    if not (isinstance(one, dict) and isinstance(one.get("text"), str) and _are_texts(one.get("any"))):
+    if not (isinstance(one, dict) and _is_text(one.get("text")) and _are_texts(one.get("any"))):
         return False
-    return not one.get("numbers") or _are_texts(one["numbers"])
+    numbers = one.get("numbers", [])
+    return isinstance(one.get("vital", True), bool) and (numbers == [] or _are_texts(numbers))
 
 
 def _are_texts(values: Any) -> bool:  # noqa: ANN401 - JSON can be anything
-    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and v.strip() for v in values)
+    return isinstance(values, list) and bool(values) and all(map(_is_text, values))
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - JSON can be anything
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _faults(questions: list[Question]) -> Iterator[str]:

@@ -43,9 +43,12 @@ if TYPE_CHECKING:
     from rag.config import data_folder
     from rag.export import export_answer, export_conversation, export_papers
     from rag.health import Check, check_library
+    from rag.instructions import grams, instructions_in, instructions_of
     from rag.library import Library
     from rag.models import load_language_model
     from rag.read import SentenceWeights
+    from rag.text.clean import clean
+    from rag.text.sentences import split_sentences
     from rag.verify import LexicalVerifier, Source, Support
 
 __all__ = [
@@ -81,11 +84,16 @@ __all__ = [
     "Trace",
     "UsageError",
     "check_library",
+    "clean",
     "data_folder",
     "export_answer",
     "export_conversation",
     "export_papers",
+    "grams",
+    "instructions_in",
+    "instructions_of",
     "load_language_model",
+    "split_sentences",
 ]
 
 __version__ = "0.1.0"
@@ -102,11 +110,16 @@ _LAZY = {
     "Source": "rag.verify",
     "Support": "rag.verify",
     "check_library": "rag.health",
+    "clean": "rag.text.clean",
     "data_folder": "rag.config",
     "export_answer": "rag.export",
     "export_conversation": "rag.export",
     "export_papers": "rag.export",
+    "grams": "rag.instructions",
+    "instructions_in": "rag.instructions",
+    "instructions_of": "rag.instructions",
     "load_language_model": "rag.models",
+    "split_sentences": "rag.text.sentences",
 }
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 import numpy as np
 
 from rag.index import PassageIndex
+from rag.instructions import instructions_of
 from rag.library import Library, Stored, Writer
 from rag.library.identity import (
     TWO_PAPERS,
@@ -28,7 +29,7 @@ from rag.library.identity import (
 )
 from rag.models import Embedder
 from rag.passages import Cut, cut
-from rag.records import AddReport, Merge, Paper, Rejection
+from rag.records import AddReport, Flagged, Merge, Paper, Rejection
 from rag.vectors import Vectors
 
 BATCH = 256
@@ -56,6 +57,7 @@ class _Tally:
     merges: list[Merge] = field(default_factory=list)
     absorbed: list[Merge] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    flagged: list[Flagged] = field(default_factory=list)
     met: set[int] = field(default_factory=set)
     said: set[tuple[str, str]] = field(default_factory=set)
 
@@ -90,6 +92,7 @@ class Adder:
             self._index.sync()
             if on_progress:
                 on_progress(batch[-1].position, tally.read)
+        self._library.settle()
         return self._report(tally)
 
     def _embedded_ahead(self, records: Iterable[Record]) -> Iterator[tuple[list[Record], "_Embedded"]]:
@@ -120,6 +123,7 @@ class Adder:
             merges=tuple(tally.merges),
             absorbed=tuple(tally.absorbed),
             rejected=tuple(tally.rejected),
+            flagged=tuple(tally.flagged),
             **tally.counts,
         )
 
@@ -242,6 +246,8 @@ class _Batch:
         embedded = embedded | _embed(_cut_all(missing, embedder), embedder)
         for key, paper in self._to_embed.items():
             embedded[_text(paper)].write(self._writer, key)
+            if told := instructions_of(paper):
+                self._tally.flagged.append(Flagged(paper.id, paper.title, told))
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ class Assistant:
             found = {stored.key: stored.paper for stored in map(self.library.find, names)}
             writer.remove(found)
         self._index.sync()
+        self.library.settle()
         return list(found.values())
 
     # --- questions -----------------------------------------------------------------------------------------

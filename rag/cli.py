@@ -346,19 +346,31 @@ def reindex(
 
 
 @app.command()
-def doctor(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+def doctor(
+    library: LibraryOption = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be made anew from the papers.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     r"""Say what is missing or damaged, and the command that mends it.
+
+    All of the library is read. With --fix, vectors, full text, notes and the search index are made anew where they are
+    damaged; papers are never changed.
 
     \b
     footnote doctor
     footnote doctor --library ~/physics --json
+    footnote doctor --fix
     """
     from dataclasses import asdict
 
     from rag.config import load_settings
-    from rag.health import check_all
+    from rag.health import check_all, fix_library
 
-    checks = list(check_all(library.expanduser() if library else load_settings().library_folder))
+    folder = library.expanduser() if library else load_settings().library_folder
+    checks = list(check_all(folder))
+    if fix and (mended := fix_library(folder, checks)):
+        _say(f"made anew: {', '.join(mended)}")
+        checks = list(check_all(folder))
     if as_json:
         _print_json([asdict(check) for check in checks])
     else:
@@ -512,6 +524,11 @@ def _added(report: "AddReport") -> str:
     ]
     if len(joined) > _MOST_MERGES:
         lines.append(f"  and {len(joined) - _MOST_MERGES:,} more; --json lists all")
+    if report.flagged:
+        lines.append("Read like instructions to a program, so never quoted:")
+        lines += [f"  {flagged.paper_id}: {' '.join(flagged.sentences)}" for flagged in report.flagged[:_MOST_MERGES]]
+    if len(report.flagged) > _MOST_MERGES:
+        lines.append(f"  and {len(report.flagged) - _MOST_MERGES:,} more papers; --json lists all")
     if report.without_abstract:
         lines.append(f"{report.without_abstract:,} of them have no abstract: found by title, never quoted")
     return "\n".join(lines)

@@ -73,15 +73,18 @@ def load_settings() -> Settings:
 
 
 def save_setting(name: str, value: str) -> None:
-    """Write one setting to the user's file; an empty value takes it out."""
+    """Write one setting to the user's file, which nobody else may read; an empty value takes it out."""
     check_setting(name)
     values = _from_file() | {name: value}
     lines = [f"{key} = {_toml(text)}\n" for key, text in sorted(values.items()) if text]
+    file = config_file()
     try:
-        config_file().parent.mkdir(parents=True, exist_ok=True)
-        config_file().write_text("".join(lines), encoding="utf-8")
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.chmod(0o600)  # the address of a server may hold a password
+        file.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
-        raise FootnoteError(f"{config_file()} cannot be written: {error}") from error
+        raise FootnoteError(f"{file} cannot be written: {error}") from error
 
 
 def _toml(text: str) -> str:

@@ -1,20 +1,22 @@
-"""Whether everything is there, and whether all that is derived agrees with the truth."""
+"""Whether everything is there, and whether all that is derived agrees with the truth; and mending it from the truth."""
 
 import importlib.metadata
+import json
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rag.add import BATCH, embed_papers
 from rag.config import DEFAULT_EMBEDDER, load_settings
 from rag.errors import FootnoteError, LibraryError
 from rag.index import PassageIndex
-from rag.library import Library
-from rag.models import load_language_model, model_folder
+from rag.library import Faults, Library
+from rag.models import load_embedder, load_language_model, model_folder
 from rag.models.load import EMBEDDED_LANGUAGE_MODEL, NO_LANGUAGE_MODEL
 
 _PACKAGES = (
@@ -28,6 +30,8 @@ _PACKAGES = (
     "sentence-transformers",
 )
 _LOW_DISK_BYTES = 1 << 30
+# So many papers are named when their texts are damaged.
+_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,40 +89,109 @@ def _check_language_model(name: str) -> Check:
 
 
 def check_library(library: Library) -> Iterator[Check]:
-    """The truth, and what is derived from it."""
+    """The truth, and what is derived from it. All of it is read; Chroma in a process of its own."""
     fault = library.integrity()
-    yield Check("truth", not fault, fault or "intact", f"restore a copy of {library.folder}" if fault else "")
+    yield Check("truth", not fault, fault or "intact", _rescue(library) if fault else "")
     if fault:
         return
+    yield from _check_size(library)
+    faults = library.faults()
+    yield _check_texts(library, faults)
+    fix = f"footnote doctor --fix {_option(library.folder)}"
+    yield _told(_VECTORS, f"{len(faults.vectors):,} papers lack theirs" if faults.vectors else "", fix)
+    yield _told(_NOTES, "the digest or an identifier is not that of the papers" if faults.notes else "", fix)
+    words = f"{len(faults.full_text):,} papers are not in it as they are" if faults.full_text else ""
+    yield _told(_FULL_TEXT, words or library.full_text_fault(), fix)
+    yield _told(_CHROMA, _fault_of_index(library), fix)
+
+
+def _rescue(library: Library) -> str:
+    """The way out when the file itself is damaged."""
+    try:
+        papers = sum(1 for _ in library.papers())
+    except LibraryError:
+        return f"put a copy of {library.folder} in its place"
+    return (
+        f"put a copy of {library.folder} in its place; or, as all {papers:,} papers can still be read: "
+        f"footnote export --format jsonl {_option(library.folder)} > papers.jsonl, and add that to a new library"
+    )
+
+
+def _check_size(library: Library) -> Iterator[Check]:
     counts = library.counts()
     yield Check("library", True, f"{counts['papers']:,} papers in {library.folder}")
     yield Check("papers without abstract", True, f"{counts['without_abstract']:,}: found by title, never quoted")
     free = shutil.disk_usage(library.folder).free
     yield Check("disk", free > _LOW_DISK_BYTES, f"{library.size() / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free")
-    same = counts["full_text"] == counts["papers"]
-    again = f"footnote export --format jsonl {_option(library.folder)} > all.jsonl, and add that to a new library"
-    yield Check("full text", same, f"{counts['full_text']:,} of {counts['papers']:,} papers", "" if same else again)
-    yield _check_index(library)
 
 
-def _check_index(library: Library) -> Check:
-    """Compare Chroma with the truth, id by id, in a process of its own: a damaged file there can crash it."""
-    mend = f"footnote reindex {_option(library.folder)}"
+def _check_texts(library: Library, faults: Faults) -> Check:
+    if not faults.texts:
+        return Check("texts", True, "as they were written")
+    some = " ".join(faults.texts[:_NAMED])
+    seen = f"{len(faults.texts):,} papers are not what was written: {some}{' …' * (len(faults.texts) > _NAMED)}"
+    return Check("texts", False, seen, f"footnote remove {some} {_option(library.folder)}, and add their files again")
+
+
+def _told(name: str, fault: str, fix: str) -> Check:
+    return Check(name, not fault, fault or "agrees with the truth", fix if fault else "")
+
+
+def _fault_of_index(library: Library) -> str:
+    """Compare Chroma with the truth in a process of its own: a damaged file there can crash it."""
     command = [sys.executable, "-P", "-m", "rag.health", str(library.folder)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     if run.returncode != 0:
-        reason = run.stderr.strip().splitlines()[-1:] or [f"crashed with code {run.returncode}"]
-        return Check("chroma", False, reason[0], mend)
-    missing, surplus = map(int, run.stdout.split())
-    seen = f"{missing:,} passages missing, {surplus:,} too many" if missing or surplus else "agrees with the truth"
-    return Check("chroma", not (missing or surplus), seen, mend if missing or surplus else "")
+        return (run.stderr.strip().splitlines()[-1:] or [f"crashed with code {run.returncode}"])[0]
+    found = {name: count for name, count in json.loads(run.stdout).items() if count}
+    return ", ".join(f"{count:,} passages {_DIFFERENCES[name]}" for name, count in found.items())
+
+
+def fix_library(folder: Path, checks: Iterable[Check]) -> list[str]:
+    """Mend from the truth what some checks of the library in a folder found wrong; gives the names of what was mended.
+
+    Raises `FootnoteError` when the embedding model is needed and not there, or the library cannot be written.
+    """
+    wrong = [check.name for check in checks if not check.ok and check.name in _FIXES]
+    for name in wrong:
+        _FIXES[name](Library(folder, create=False))
+    return wrong
+
+
+def _embed_again(library: Library) -> None:
+    """The papers whose passages or vectors are missing or wrong, with the library's own model."""
+    model = load_embedder(library.meta("embedder") or load_settings().embedder)
+    keys = library.faults().vectors
+    for start in range(0, len(keys), BATCH):
+        with library.writing() as writer:
+            writer.check_embedder(model.name, model.fingerprint)
+            embed_papers(writer, model, library.papers_by_key(keys[start : start + BATCH]))
+    _rebuild_index(library)  # the old one may be damaged, too
+
+
+def _renew_notes(library: Library) -> None:
+    with library.writing() as writer:
+        writer.renew_notes()
+
+
+def _rebuild_full_text(library: Library) -> None:
+    with library.writing() as writer:
+        writer.rebuild_full_text()
+
+
+def _rebuild_index(library: Library) -> None:
+    PassageIndex(library).rebuild()
+
+
+_VECTORS, _NOTES, _FULL_TEXT, _CHROMA = "vectors", "notes", "full text", "chroma"
+_DIFFERENCES = {"missing": "missing", "surplus": "too many", "other": "with other vectors", "lost": "not found"}
+# What each fault is mended by, in the order in which they are found.
+_FIXES = {_VECTORS: _embed_again, _NOTES: _renew_notes, _FULL_TEXT: _rebuild_full_text, _CHROMA: _rebuild_index}
 
 
 def main() -> None:
-    """Print how many passages Chroma lacks and how many it should not hold."""
-    library = Library(Path(sys.argv[1]), create=False)
-    truth, held = set(library.passage_keys()), PassageIndex(library).keys()
-    print(len(truth - held), len(held - truth))  # noqa: T201 - read by `_check_index`
+    """Print how Chroma differs from the truth."""
+    print(json.dumps(asdict(PassageIndex(Library(Path(sys.argv[1]), create=False)).compare())))  # noqa: T201 - read above
 
 
 if __name__ == "__main__":

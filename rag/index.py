@@ -24,10 +24,27 @@ from rag.vectors import Vectors
 _SETTINGS: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}
 # Chroma takes at most 5,461 rows at once.
 _MOST_AT_ONCE = 5_000
+# So many passages are searched for when Chroma is compared with the library.
+_SEARCHED = 200
+# Cosine similarity of a vector with itself, but for rounding.
+_SAME = 0.999
 # Names in the library's notes: the state that Chroma was brought to, and the folder it lies in.
 _GENERATION = "generation"
 _FOLDER = "index_folder"
 _OWN_FOLDER = re.compile(r"chroma(-\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How Chroma differs from the library: passages it lacks, holds too many, has other vectors of, or cannot find."""
+
+    missing: int
+    surplus: int
+    other: int
+    lost: int
+
+    def __bool__(self) -> bool:
+        return any((self.missing, self.surplus, self.other, self.lost))
 
 
 @dataclass(slots=True)
@@ -97,6 +114,35 @@ class PassageIndex:
         with self._opened.lock, self._chroma_errors():
             return {int(key) for key in self._fresh_collection().get(include=[])["ids"]}
 
+    def compare(self) -> Difference:
+        """Hold every passage in Chroma against the library, and search for some of them."""
+        truth, held = set(self._library.passage_keys()), self.keys()
+        both = sorted(truth & held)
+        other = sum(self._others(both[start : start + _MOST_AT_ONCE]) for start in range(0, len(both), _MOST_AT_ONCE))
+        lost = sum(self._is_lost(key) for key in both[:: max(1, len(both) // _SEARCHED)])
+        return Difference(len(truth - held), len(held - truth) + self._stray(), other, lost)
+
+    def _stray(self) -> int:
+        """How many passages lie in collections that nobody searches."""
+        with self._opened.lock, self._chroma_errors():
+            name = self._fresh_collection().name
+            return sum(one.count() for one in self._opened.client.list_collections() if one.name != name)
+
+    def _others(self, keys: list[int]) -> int:
+        """How many of Chroma's vectors of these passages are not those of the library."""
+        with self._opened.lock, self._chroma_errors():
+            found = self._fresh_collection().get(ids=[str(key) for key in keys], include=["embeddings"])
+        theirs = np.asarray(found["embeddings"], np.float32)
+        ours = self._library.vectors_of_passages([int(key) for key in found["ids"]])
+        if ours.shape != theirs.shape:
+            return len(keys)
+        return int(np.sum(~(np.einsum("ij,ij->i", ours, theirs) > _SAME)))
+
+    def _is_lost(self, key: int) -> bool:
+        """Whether a search for a passage's own vector finds nothing that near."""
+        found = self.search(self._library.vectors_of_passages([key])[0], 1)
+        return max(found.values(), default=0.0) < _SAME
+
     def _apply(self, rows: list[tuple[int, str, int, int]], vectors: Vectors, removed: list[int]) -> None:
         collection = self._fresh_collection()
         for start in range(0, len(removed), _MOST_AT_ONCE):
@@ -127,11 +173,13 @@ class PassageIndex:
 
         # Vectors of two models never meet in one collection, whatever a kill interrupted.
         name = f"passages-{self._library.meta('embedder_fingerprint') or 'none'}"
+        self._folder.mkdir(mode=0o700, exist_ok=True)  # Chroma's own files can be read by everybody who gets there
         client = chromadb.PersistentClient(str(self._folder), Settings(anonymized_telemetry=False))
-        self._opened.client = client
-        self._opened.collection = client.get_or_create_collection(
-            name, embedding_function=None, configuration=_SETTINGS
-        )
+        collection = client.get_or_create_collection(name, embedding_function=None, configuration=_SETTINGS)
+        # With every upsert Chroma makes the embedding functions that the schema names, with the arguments given there,
+        # and a schema may come with a library from somebody else.
+        collection._model.serialized_schema = None
+        self._opened.client, self._opened.collection = client, collection
 
     def close(self) -> None:
         """Let go of Chroma's files; the next search opens them again."""

@@ -38,7 +38,8 @@ _ASKS_HERE = re.compile(
     re.IGNORECASE,
 )
 _COMPARES = re.compile(r"\b(versus|vs|compared?|than|against|differ\w*|between|or|each|both|either)\b", re.IGNORECASE)
-_WORD = re.compile(r"[\w./+-]*\w")
+# As `[\w./+-]*\w`, in time with the length of a text and not its square.
+_WORD = re.compile(r"(?<![\w./+-])[./+-]*+\w++(?:[./+-]++\w++)*+")
 # Articles, and what says how much of a thing rather than which: "how much *shorter*", "which *type* of mesh".
 _NOT_OF_THING = re.compile(
     r"the|a|an|one|ones|type|types|kind|kinds|sort|more|less|fewer|better|worse|best|worst|largest|most|extra|actually|"
@@ -109,7 +110,8 @@ _FACTOR_IN_WORDS = re.compile(r"\b(?:\w+fold|twice|doubl\w+|tripl\w+|half|halv\w
 _NEAR = 3
 # Acronyms, GPT-4, GraphRAG, U-Net: what is called by a name of its own.
 _NAME = re.compile(
-    r"\b(?:[A-Z]{2,}[\w-]*|[A-Za-z]+\d[\w-]*|\w*[a-z]\w*[A-Z][\w-]*|[A-Z]\w*-[\w-]+)(?:(?<=\d)\.\d[\w-]*)*(?<![-_])(?!\w)"
+    r"\b(?:[A-Z]{2}[\w-]*|[A-Za-z]+\d[\w-]*|(?=[^\Wa-z]*+[a-z][^\WA-Z]*+[A-Z])\w[\w-]*|[A-Z]\w*-[\w-]+)"
+    r"(?:(?<=\d)\.\d[\w-]*)*(?<![-_])(?!\w)"
 )
 # A capital within a sentence: Swahili, Hessian.
 _CAPITALISED = re.compile(r"(?<=[a-z,;)] )[A-Z][a-z]{2,}(?![\w-])")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rag.errors import ModelFailed
+from rag.instructions import is_instruction
 from rag.library import Library
 from rag.models.language import Reader
 from rag.prompts import defused, load_prompt
@@ -124,7 +125,7 @@ def read(
 def _weigh(
     retrieval: Retrieval, library: Library, words: "_Words", asked: Asked, weights: SentenceWeights
 ) -> list[Evidence]:
-    """Every sentence of the papers read, best first."""
+    """Every sentence of the papers read, best first; what gives orders to programs is no evidence of anything."""
     keys = retrieval.keys[:_PAPERS_READ]
     sentences = library.sentences_of(keys)
     weighed: list[Evidence] = []
@@ -132,7 +133,11 @@ def _weigh(
         own, vectors = sentences.get(key, ([], None))
         if vectors is not None and own:
             similarities = (vectors @ retrieval.vector).tolist()
-            weighed += [_weight(one, sim, hit, words, asked) for one, sim in zip(own, similarities, strict=True)]
+            weighed += [
+                _weight(one, similarity, hit, words, asked)
+                for one, similarity in zip(own, similarities, strict=True)
+                if not is_instruction(one.text)
+            ]
     return _ranked(weighed, weights)
 
 

@@ -306,11 +306,21 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
+class Flagged:
+    """Sentences of a paper that read like instructions to a program: shown as such, never quoted."""
+
+    paper_id: str
+    title: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AddReport:
     """What became of every record: `read == added + updated + merged + unchanged + len(rejected)`.
 
     A record replaces what the same source said of its paper before (`updated`), or fills the gaps of a paper known
-    from elsewhere (`merges`). `absorbed` are papers that a record proved to be another one of the library.
+    from elsewhere (`merges`). `absorbed` are papers that a record proved to be another one of the library, `flagged`
+    those whose new text reads in part like instructions to a program.
     """
 
     read: int = 0
@@ -321,6 +331,7 @@ class AddReport:
     merges: tuple[Merge, ...] = ()
     absorbed: tuple[Merge, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    flagged: tuple[Flagged, ...] = ()
     without_abstract: int = 0
 
     @property
@@ -339,6 +350,7 @@ class AddReport:
             "without_abstract": self.without_abstract,
             "merges": [asdict(merge) for merge in self.merges],
             "absorbed": [asdict(merge) for merge in self.absorbed],
+            "flagged": [asdict(flagged) for flagged in self.flagged],
         }
 
 

@@ -31,6 +31,7 @@ _SHAPE: dict[str, Any] = {
     "trace": {**dict.fromkeys((*_TRACED, "read_as"), str), "settings": {}},
 }
 _SETTINGS = {"style": str, "sentences": int, **dict.fromkeys(Filters.__slots__, str)}
+_LONGEST_NAME = 60  # characters of a stranger's setting
 _CALLED = {
     str: "a text",
     bool: "true or false",
@@ -118,7 +119,7 @@ def replay(assistant: Asked, saved: Saved) -> Replay:
     try:
         answer = assistant.ask(question, sentences=sentences, style=style, **settings)
     except UsageError as error:
-        raise FootnoteError(f"the saved question cannot be asked again: {error}") from error
+        raise FootnoteError(f"the saved question cannot be asked again: {_shown(error)}") from error
     changes = (*lost_quotations(saved, assistant.paper), *compare(saved, answer))
     return Replay(answer, changes)
 
@@ -151,7 +152,8 @@ def _faults(saved: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON can ho
     """What is wrong with a saved answer, the first fault first; each is true only where those before it are not."""
     yield from _misfits(saved, _SHAPE, "")
     settings = saved["trace"]["settings"]
-    yield from (f"the setting '{name}' is not known to this version" for name in settings if name not in _SETTINGS)
+    unknown = (name for name in settings if name not in _SETTINGS)
+    yield from (f"the setting '{_shown(name[:_LONGEST_NAME])}' is not known to this version" for name in unknown)
     yield from _misfits(settings, {name: _SETTINGS[name] for name in settings}, "trace.settings")
 
 

@@ -8,6 +8,8 @@ from rag.text.terms import content_terms
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 # Shorter words lie one letter away from too many others.
 _SHORTEST = 6
+# A question holds fewer words that nobody knows; each is compared with every word of the papers found.
+_MOST = 20
 
 
 def slips(question: str, texts: Iterable[str], is_word: Callable[[str], bool]) -> dict[str, str]:
@@ -23,7 +25,10 @@ def slips(question: str, texts: Iterable[str], is_word: Callable[[str], bool]) -
         for word in dict.fromkeys(_WORD.findall(question))
         if len(word) >= _SHORTEST and not stems.issuperset(content_terms(word)) and not is_word(word)
     ]
-    meant = {word: sorted(other for other in known if _is_slip(word.casefold(), other.casefold())) for word in unknown}
+    meant = {
+        word: sorted(other for other in known if _is_slip(word.casefold(), other.casefold()))
+        for word in unknown[:_MOST]
+    }
     return {word: _in_case_of(word, others[0]) for word, others in meant.items() if others}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rag.chat import Conversation, changed
 from rag.errors import FootnoteError, UsageError
+from rag.instructions import instructions_of
 from rag.library import parse_filters
 from rag.records import Answer, Filters, Paper
 
@@ -57,7 +58,10 @@ def render_paper(paper: Paper) -> str:
     }
     lines = [_fill(paper.title, width), *(["RETRACTED"] if paper.retracted else [])]
     lines += [f"{name}: {value}" if name else value for name, value in facts.items() if value]
-    return "\n".join(lines) + "\n\n" + (_fill(paper.abstract, width) or "(no abstract)")
+    told = instructions_of(paper)
+    warning = _fill(f"Reads like an instruction to a program, so it is never quoted: “{' … '.join(told)}”", width)
+    abstract = _fill(paper.abstract, width) or "(no abstract)"
+    return "\n".join(lines) + f"\n\n{abstract}" + (f"\n\n{warning}" if told else "")
 
 
 def _footnotes(answer: Answer, width: int) -> Iterator[str]:

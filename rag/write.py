@@ -11,6 +11,7 @@ from itertools import takewhile
 from threading import Event
 
 from rag.errors import ModelFailed
+from rag.instructions import title_instructs
 from rag.models.language import LanguageModel, Limits, Message
 from rag.prompts import defused, load_prompt
 from rag.records import Citation, Claim, Evidence
@@ -149,17 +150,21 @@ class Writer:
 
 
 def _sources(evidence: Iterable[Evidence]) -> list[Source]:
-    return [Source(one.sentence.text, one.paper.title) for one in evidence]
+    return [Source(one.sentence.text, _harmless_title(one)) for one in evidence]
 
 
 def written_prompt(question: str, evidence: Sequence[Evidence]) -> list[Message]:
     """What the model is given: the evidence as numbered lines, made harmless, and the question."""
     lines = [
-        f"[{number}] {defused(one.sentence.text)} (from: {defused(one.paper.title)})"
+        f"[{number}] {defused(one.sentence.text)} (from: {defused(_harmless_title(one))})"
         for number, one in enumerate(evidence, 1)
     ]
     rendered = load_prompt("write").render(sources="\n".join(lines), question=defused(question))
     return [Message(role, text) for role, text in rendered if role != "text"]  # type: ignore[arg-type]
+
+
+def _harmless_title(evidence: Evidence) -> str:
+    return "a paper" if title_instructs(evidence.paper.title) else evidence.paper.title
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,16 @@ import pytest
 PAPERS = Path(__file__).parent / "data" / "papers.jsonl"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="run the tests marked `soak` in full: hours, not minutes")
+
+
+@pytest.fixture
+def times(request):
+    """How often, or how long: the first number in daily use, the second with `--soak`."""
+    return lambda daily, soak: soak if request.config.getoption("--soak") else daily
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
     """No test reads or writes the user's own library and settings; only the cache of converted models is shared."""

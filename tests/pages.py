@@ -28,8 +28,9 @@ class Site:
     def start(self, users=None):
         from ui.page import build, look
 
-        shelf = Shelf(self.libraries, self.open)
-        page = build(shelf, History(self.folder / "conversations.sqlite"), self.folder / "runs")
+        self.shelf = Shelf(self.libraries, self.open)
+        self.history = History(self.folder / "conversations.sqlite")
+        page = build(self.shelf, self.history, self.folder / "runs")
         app = application(page, "127.0.0.1", self.port, users or {}, **look())
         config = uvicorn.Config(
             app, port=self.port, log_level="error", timeout_graceful_shutdown=1, ws="none", proxy_headers=False

@@ -13,10 +13,11 @@ from eval import __all__ as eval_names
 ROOT = Path(__file__).parent.parent
 # Each room may know the rooms before it, never those after.
 ORDER = (
-    "rag.records", "rag.errors", "rag.vectors", "rag.text", "rag.config", "rag.sample", "rag.sources",
-    "rag.models", "rag.library", "rag.index", "rag.passages", "rag.add", "rag.prompts", "rag.question", "rag.spelling",
-    "rag.retrieve", "rag.read", "rag.verify", "rag.write", "rag.trust", "rag.llama", "rag.roles", "rag.answering",
-    "rag.chat", "rag.export", "rag.replay", "rag.health", "rag.terminal", "rag.assistant", "rag.cli", "rag.__main__",
+    "rag.records", "rag.errors", "rag.vectors", "rag.text", "rag.instructions", "rag.config", "rag.sample",
+    "rag.sources", "rag.models", "rag.library", "rag.index", "rag.passages", "rag.add", "rag.prompts",
+    "rag.question", "rag.spelling", "rag.retrieve", "rag.read", "rag.verify", "rag.write", "rag.trust", "rag.llama",
+    "rag.roles", "rag.answering", "rag.chat", "rag.export", "rag.replay", "rag.health", "rag.terminal",
+    "rag.assistant", "rag.cli", "rag.__main__",
 )  # fmt: skip
 # Third parties with a single door: everything else goes through that module.
 ONLY_IN = {
@@ -26,7 +27,7 @@ ONLY_IN = {
     "openvino_genai": {"rag.models.runtime"},
     "nncf": {"rag.models.runtime"},
     "openai": {"rag.models.server_language"},
-    "httpx2": {"rag.models.server_language"},
+    "httpx2": {"rag.models.server_language", "eval.load"},
     "gguf": {"rag.models.openvino_gguf"},
     "transformers": {
         "rag.models.quiet",

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -472,6 +474,18 @@ def test_of_an_upload_that_breaks_off_nothing_is_stored(app, uploads):
     assert stored(uploads) == []
 
 
+def test_an_upload_leaves_room_on_the_disk(browser, uploads, monkeypatch):
+    free = 200 * 1024**2 + 1024**3
+    monkeypatch.setattr(server.shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
+    refused = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")})
+    assert (refused.status_code, refused.json()) == (507, {"detail": "the disk is nearly full"})
+    assert stored(uploads) == []
+    assert browser.get("/config").status_code == 200
+    monkeypatch.setattr(server.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    (path,) = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")}).json()
+    Path(path).unlink()
+
+
 # --- signing in -------------------------------------------------------------------------------------------------
 
 
@@ -561,6 +575,25 @@ def test_guesses_made_at_once_count_too(shared):
 
     asyncio.run(guess_at_once())
     assert sorted(statuses) == [400] * 5 + [429] * 7
+
+
+def test_no_script_sees_the_cookie_and_no_other_web_site_sends_it(visitor):
+    client = visitor()
+    cookies = sign_in(client, "ada", "correct horse").headers.get_list("set-cookie")
+    cookies += client.get("/logout").headers.get_list("set-cookie")
+    assert len(cookies) == 4
+    for cookie in cookies[:2]:
+        assert "HttpOnly" in cookie
+    assert ["SameSite=lax" in cookie for cookie in cookies] == [True] * 4
+
+
+def test_a_cookie_that_was_signed_out_opens_nothing_any_more(visitor):
+    client = visitor()
+    sign_in(client, "ada", "correct horse")
+    kept = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    assert visitor().get("/config", headers={"Cookie": kept}).status_code == 200
+    client.get("/logout")
+    assert visitor().get("/config", headers={"Cookie": kept}).status_code == 401
 
 
 # --- users ------------------------------------------------------------------------------------------------------
@@ -685,6 +718,207 @@ def test_the_server_says_where_it_is_and_ends_while_somebody_reads():
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "ended\n", "")
+
+
+# --- an attacker, over a socket -------------------------------------------------------------------------------
+
+ATTACKED = """
+import sys
+sys.path[:0] = {paths!r}
+from ui import server
+server._MOST_CONNECTIONS = 20
+server.import_gradio()
+from test_server import small_page
+server.serve(server.application(small_page(), "127.0.0.1", 7860, {{}}), "127.0.0.1", 0)
+"""
+OWN = b"Host: 127.0.0.1\r\n"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    """The port of a page in a process of its own, served as `footnote ui` serves it."""
+    folder = tmp_path_factory.mktemp("attacked")
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(folder), "TMPDIR": str(folder)}
+    command = [sys.executable, "-c", ATTACKED.format(paths=[str(ROOT), str(ROOT / "tests")])]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        try:
+            yield int(process.stdout.readline().split(":")[2].split()[0])
+        finally:
+            process.kill()
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def received(connection):
+    """All that comes until the other side closes, or has been silent for a while."""
+    found = b""
+    try:
+        while piece := connection.recv(65_536):
+            found += piece
+    except (ConnectionError, TimeoutError):
+        pass
+    return found
+
+
+def said(port, request):
+    """What the server says to these bytes, which end the connection unless they are refused."""
+    with connect(port) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(request)
+        return received(connection)
+
+
+def status(answer):
+    return int(answer.split(None, 2)[1]) if answer.startswith(b"HTTP/1.1 ") else None
+
+
+def is_well(port):
+    return status(said(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n")) == 200
+
+
+REFUSED = {
+    "two names": (b"GET / HTTP/1.1\r\n" + OWN + b"Host: evil.example\r\n\r\n", 400),
+    "the same name twice": (b"GET / HTTP/1.1\r\n" + OWN + OWN + b"\r\n", 400),
+    "no name": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "no name in HTTP/1.0": (b"GET / HTTP/1.0\r\n\r\n", 421),
+    "a whole address": (b"GET http://evil.example/ HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n", 404),
+    "a tunnel": (b"CONNECT evil.example:443 HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n", 404),
+    "no path": (b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n", 404),
+    "a long header": (b"GET / HTTP/1.1\r\n" + OWN + b"X: " + b"x" * 200_000 + b"\r\n\r\n", 400),
+    "many headers": (b"GET / HTTP/1.1\r\n" + OWN + b"X: y\r\n" * 40_000 + b"\r\n", 400),
+    "a long path": (b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n" + OWN + b"\r\n", 400),
+    "two lengths": (b"POST /login HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n" + OWN + b"\r\nhello!", 400),
+    "a length with a sign": (b"POST /login HTTP/1.1\r\nContent-Length: +5\r\n" + OWN + b"\r\nhello", 400),
+    "a blank before a colon": (b"POST /login HTTP/1.1\r\nContent-Length : 5\r\n" + OWN + b"\r\nhello", 400),
+    "an unknown coding": (b"POST /login HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n" + OWN + b"\r\n", 400),
+    "a chunk of nonsense": (b"POST /login HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + OWN + b"\r\nzebra\r\n", 400),
+    "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10 + b"\r\n\r\n", 400),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("request_and_status", REFUSED.values(), ids=REFUSED)
+def test_a_request_that_is_none_is_refused(port, request_and_status):
+    request, expected = request_and_status
+    answer = said(port, request)
+    assert b"Question" not in answer
+    assert status(answer) == expected
+    assert is_well(port)
+
+
+def test_the_server_does_not_say_what_it_is(port):
+    head = said(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n").split(b"\r\n\r\n")[0].lower()
+    assert head.startswith(b"http/1.1 200")
+    assert b"\r\nserver:" not in head
+    assert b"\r\nx-powered-by:" not in head
+
+
+def test_no_other_protocol_is_spoken(port):
+    for path in ("/", f"{API}/queue/join", f"{API}/queue/data"):
+        upgrade = f"GET {path} HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
+        upgrade += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        assert status(said(port, upgrade.encode() + OWN + b"\r\n")) in (200, 405, 422)
+
+
+def test_a_body_without_an_end_is_cut_off(port):
+    head = f"POST {API}/queue/join HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    with connect(port) as connection:
+        connection.sendall(head.encode() + OWN + b"\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(8):
+                connection.sendall(chunk)
+        assert connection.recv(12) == b"HTTP/1.1 413"
+
+
+def test_a_body_that_does_not_come_keeps_nobody_waiting(port):
+    head = f"POST {API}/queue/join HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+    with connect(port) as slow:
+        slow.sendall(head.encode() + OWN + b"\r\n{")
+        assert is_well(port)
+
+
+def test_one_address_gets_so_many_connections_and_no_more(port):
+    held = [connect(port) for _ in range(20)]
+    try:
+        assert said(port, b"GET / HTTP/1.1\r\n" + OWN + b"\r\n") == b""
+    finally:
+        for connection in held:
+            connection.close()
+    assert any(is_well(port) for _ in range(100))  # it has to notice first that they are closed
+
+
+ELSEWHERE = [
+    "file=../../../../../../etc/passwd",
+    "file=..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+    "file=%252e%252e%252fetc%252fpasswd",
+    "file=..%5c..%5cetc%5cpasswd",
+    "file=/etc/passwd",
+    "file=//etc/passwd",
+    "file=%2fetc%2fpasswd",
+    "file=/proc/self/environ",
+    "file=/proc/self/root/etc/passwd",
+    "file=/dev/zero",
+    "file=file:///etc/passwd",
+    "file=/etc/passwd%00.bib",
+    "file=http:%2f%2f127.0.0.1:9/x",
+    "file={root}/README.md",
+    "file={root}/tests/../README.md",
+    "../static/../../../../etc/passwd",
+]
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_no_path_leads_to_a_file_of_this_machine(port, path):
+    path = path.format(root=ROOT)
+    for start in (f"{API}/", "/static/", "/assets/"):
+        answer = said(port, f"GET {start}{path} HTTP/1.1\r\nConnection: close\r\n".encode() + OWN + b"\r\n")
+        assert status(answer) in (400, 403, 404), start
+        assert b"root:" not in answer
+        assert b"Apache-2.0" not in answer
+    assert is_well(port)
+
+
+DEEP = "[" * 10_000 + "]" * 10_000
+JOINS = [
+    b"{}",
+    b"[]",
+    b"null",
+    b"\xff\xfe",
+    b'{"fn_index": 99, "session_hash": "x", "data": []}',
+    b'{"fn_index": -1, "session_hash": "x", "data": []}',
+    b'{"fn_index": "zero", "session_hash": "x", "data": ["a"]}',
+    b'{"fn_index": 0, "session_hash": ["x"], "data": ["a"]}',
+    b'{"fn_index": 0, "data": ["a"]}',
+    f'{{"fn_index": 0, "session_hash": "x", "data": {DEEP}}}'.encode(),
+    DEEP.encode(),
+    b'{"fn_index": 1e400, "session_hash": "x", "data": ["a"]}',
+]
+
+
+@pytest.mark.parametrize("body", JOINS, ids=lambda body: str(body[:50]))
+def test_what_asks_for_nothing_that_there_is_is_refused(port, body):
+    head = f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    answer = said(port, f"{head}Content-Length: {len(body)}\r\n".encode() + OWN + b"\r\n" + body)
+    assert 400 <= status(answer) <= 500
+    assert b"Traceback" not in answer
+    assert str(ROOT).encode() not in answer
+    assert is_well(port)
+
+
+def test_an_event_that_fails_tells_nothing_of_the_machine(port):
+    body = b'{"fn_index": 0, "session_hash": "typed", "data": []}'
+    head = f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    assert status(said(port, f"{head}Content-Length: {len(body)}\r\n".encode() + OWN + b"\r\n" + body)) == 200
+    stream = f"GET {API}/queue/data?session_hash=typed HTTP/1.1\r\nConnection: close\r\n".encode() + OWN + b"\r\n"
+    answer = said(port, stream)
+    assert b'"process_completed"' in answer
+    assert b'"success":false' in answer
+    assert b"Traceback" not in answer
+    assert str(ROOT).encode() not in answer
 
 
 # --- the command ------------------------------------------------------------------------------------------------

@@ -93,9 +93,9 @@ class History:
         """Open the file; make it, for the eyes of its user only, where there is none."""
         self._path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # One at a time: SQLite does not wait for its turn where a new file is switched to WAL.
-            with FileLock(f"{path}.lock", timeout=_PATIENCE):
+            with FileLock(f"{path}.lock", timeout=_PATIENCE, mode=0o600):
                 # An existing file is not opened here: closing it would take SQLite's locks away from other threads.
                 with contextlib.suppress(FileExistsError):
                     path.touch(mode=0o600, exist_ok=False)

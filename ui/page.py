@@ -1,5 +1,6 @@
 """The page: a library to choose, and the tabs for asking it, keeping it and measuring it."""
 
+import sys
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -79,7 +80,14 @@ def build(shelf: Shelf, history: History, runs: Path) -> gradio.Blocks:
         endpoint = _asker(shelf)
         gradio.api(endpoint, api_name="ask", concurrency_limit=AT_ONCE, concurrency_id="ask")  # type: ignore[attr-defined]
     page.queue(max_size=_LONGEST_QUEUE, api_open=False)  # what is to wait its turn can be asked for in no other way
+    _keep_no_statistics(page)
     return page
+
+
+def _keep_no_statistics(page: gradio.Blocks) -> None:
+    """Gradio remembers 10,000 events, and after each one makes a table of them all, for a board that is closed here."""
+    page._queue.ANALYTICS_MAX_EVENTS = 1
+    page._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize  # its own spelling
 
 
 def _account(request: gradio.Request) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
-from rag import AddReport, Answer, Citation, Claim, Paper, Trace
+from rag import AddReport, Answer, Citation, Claim, Paper, Trace, instructions_of
 from ui.mathematics import escaped, plain_text, prose_html, visible
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _MOST_REJECTIONS = 50
 _ADDRESS = re.compile(r"https?://(?:www\.)?([^\s/?#@\\]+(?:[/?#]\S*)?)", re.IGNORECASE)
 _LONGEST_ADDRESS = 80
 _NO_ABSTRACT = "No abstract: found by its title, never quoted."
+_INSTRUCTION = "Reads like an instruction to a program, so it is never quoted:"
 
 
 def pieces_html(text: str) -> str:
@@ -201,6 +202,8 @@ def _abstracts(paper: Paper, citations: Sequence[Citation]) -> Iterator[str]:
             yield '<p class="remark">Its abstract has changed since. As it was quoted:</p>'
         marked = _highlighted(wording, [one for one in citations if one.paper.abstract == wording])
         yield f'<p class="abstract" dir="auto">{marked}</p>' if marked else f'<p class="remark">{_NO_ABSTRACT}</p>'
+    if told := instructions_of(paper):
+        yield f'<p class="remark warning">{_INSTRUCTION} “{prose_html(" … ".join(told))}”</p>'
 
 
 def _highlighted(abstract: str, citations: Iterable[Citation]) -> str:
@@ -288,7 +291,7 @@ def added_html(report: AddReport) -> str:
     )
     return (
         f'<div class="report"><p>{told}{without if report.without_abstract else ""}</p>'
-        f"{_merges_html(report)}{_rejections_html(report)}</div>"
+        f"{_merges_html(report)}{_flagged_html(report)}{_rejections_html(report)}</div>"
     )
 
 
@@ -301,6 +304,11 @@ def _merges_html(report: AddReport) -> str:
         for one, more in merges
     ]
     return _table("Taken for one paper", ("Paper", "File", "Record", "Proved by"), rows, _MOST_MERGES)
+
+
+def _flagged_html(report: AddReport) -> str:
+    rows = [(prose_html(one.title), prose_html(" … ".join(one.sentences))) for one in report.flagged]
+    return _table("Read like instructions to a program, so never quoted", ("Paper", "Sentences"), rows, _MOST_MERGES)
 
 
 def _rejections_html(report: AddReport) -> str:

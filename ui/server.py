@@ -24,7 +24,9 @@ import math
 import os
 import re
 import secrets
+import shutil
 import socket
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
@@ -40,6 +42,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.routing import Mount
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rag import UsageError
 
@@ -51,6 +54,10 @@ if TYPE_CHECKING:
 
 LARGEST_UPLOAD = 200 * 1024 * 1024  # bytes, all files of one request together
 LARGEST_REQUEST = 256 * 1024
+# What uploads leave of the disk, for the library needs some; in bytes.
+_LEFT_ON_DISK = 1 << 30
+# Of the thousand files and connections that most systems allow a process.
+_MOST_CONNECTIONS = 256
 _FAILED_LOGINS, _LOGIN_SECONDS = 5, 60
 _MOST_SESSIONS = 200
 _MOST_JOBS = 200
@@ -179,6 +186,7 @@ def serve(app: "ASGIApp", host: str, port: int) -> None:
         app,
         log_level="error",
         access_log=False,
+        http=_Connection,
         ws="none",
         proxy_headers=False,
         server_header=False,
@@ -262,6 +270,23 @@ def _address(host: str, port: int) -> str:
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
+class _Connection(H11Protocol):
+    """Of the protocols that uvicorn has, the one that refuses endless headers and two names of the server: h11.
+
+    One address gets so many connections at most: who holds all of them, however slowly, keeps others out no more.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        super().connection_made(transport)
+        own = [one for one in self.connections if isinstance(one, _Connection) and one.address == self.address]
+        if len(own) > _MOST_CONNECTIONS:
+            transport.close()
+
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
+
 class _Server(uvicorn.Server):
     """Says where it is once it listens, and ends without a word about the connections that it had to cut."""
 
@@ -320,6 +345,8 @@ class _Headers:
 
 
 def _tell(start: MutableMapping[str, Any]) -> None:
+    # Gradio lets the cookie of those who have signed in go along with what other web sites ask for.
+    start["headers"] = [(name, value.replace(b"SameSite=none", b"SameSite=lax")) for name, value in start["headers"]]
     headers = MutableHeaders(scope=start)
     headers["Content-Security-Policy"] = _POLICY.format(hashes="")
     for name, value in _HEADERS.items():
@@ -431,7 +458,11 @@ class _BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = LARGEST_UPLOAD if scope["path"] == f"{_API}upload" else LARGEST_REQUEST
+        is_upload = scope["path"] == f"{_API}upload"
+        if is_upload and shutil.disk_usage(tempfile.gettempdir()).free < _LEFT_ON_DISK + LARGEST_UPLOAD:
+            await _answer(507, "the disk is nearly full")(scope, receive, send)
+            return
+        limit = LARGEST_UPLOAD if is_upload else LARGEST_REQUEST
         refusal = _answer(413, f"more than {limit / 1024**2:g} MB at once")
         if _declared_length(scope) > limit:
             await refusal(scope, receive, send)

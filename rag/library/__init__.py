@@ -2,6 +2,7 @@
 
 from rag.library.filters import Condition, parse_filters
 from rag.library.library import Library
+from rag.library.soundness import Faults
 from rag.library.writer import Stored, Writer
 
-__all__ = ["Condition", "Library", "Stored", "Writer", "parse_filters"]
+__all__ = ["Condition", "Faults", "Library", "Stored", "Writer", "parse_filters"]

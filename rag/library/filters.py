@@ -6,8 +6,11 @@ from datetime import date
 
 from rag.errors import UsageError
 from rag.records import Filters
-from rag.text.clean import title_key
+from rag.text.clean import harmless, title_key
 
+# Characters. No year, no name and no date is longer.
+_LONGEST = 500
+_LONGEST_TOLD = 60
 _COMPARISON = re.compile(r"(>=|<=|>|<|=|)\s*(\d{4})")
 _BY_AUTHOR = "EXISTS (SELECT 1 FROM json_each(authors) WHERE instr(fold(value), fold(?)) > 0)"
 _FROM_SOURCE = "key IN (SELECT paper FROM provenance WHERE instr(fold(file_name(source)), fold(?)) > 0)"
@@ -29,6 +32,7 @@ def parse_filters(filters: Filters | None) -> Condition | None:
     """
     if not filters:
         return None
+    _check(filters)
     parts = [
         _year(filters.year),
         _part("venue", filters.venue, "instr(fold(venue), fold(?)) > 0"),
@@ -37,8 +41,25 @@ def parse_filters(filters: Filters | None) -> Condition | None:
         _since(filters.added_since),
     ]
     conditions = [part for part in parts if part]
+    if not conditions:  # a year or a date of blanks
+        return None
     sql = " AND ".join(f"({condition.sql})" for condition in conditions)
     return Condition(sql, tuple(value for condition in conditions for value in condition.values))
+
+
+def _check(filters: Filters) -> None:
+    for name in Filters.__slots__:
+        text = getattr(filters, name)
+        if len(text) > _LONGEST:
+            raise UsageError(f"{name} has {len(text):,} characters; at most {_LONGEST} are read")
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise UsageError(f"{name} '{_told(text)}' holds bytes that are no text")
+
+
+def _told(text: str) -> str:
+    """What was given, on one line and not too much of it."""
+    one_line = harmless(" ".join(text.split()))
+    return one_line if len(one_line) <= _LONGEST_TOLD else one_line[:_LONGEST_TOLD] + "…"
 
 
 def _year(text: str) -> Condition | None:
@@ -46,17 +67,17 @@ def _year(text: str) -> Condition | None:
         return None
     if match := _RANGE.fullmatch(text.strip()):
         if int(match[1]) > int(match[2]):
-            raise UsageError(f"no year is in '{text}'; write {match[2]}-{match[1]}")
+            raise UsageError(f"no year is in '{_told(text)}'; write {match[2]}-{match[1]}")
         return Condition("year BETWEEN ? AND ?", (int(match[1]), int(match[2])))
     if match := _COMPARISON.fullmatch(text.strip()):
         return Condition(f"year {match[1] or '='} ?", (int(match[2]),))
-    raise UsageError(f"year '{text}' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022")
+    raise UsageError(f"year '{_told(text)}' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022")
 
 
 def _part(name: str, text: str, sql: str) -> Condition | None:
     """A part of a name, whatever the case, the accents and the punctuation (`fold` is `title_key`)."""
     if text and not title_key(text):
-        raise UsageError(f"{name} '{text}' has neither letters nor digits to look for")
+        raise UsageError(f"{name} '{_told(text)}' has neither letters nor digits to look for")
     return Condition(sql, (text,)) if text else None
 
 
@@ -66,4 +87,4 @@ def _since(text: str) -> Condition | None:
     try:
         return Condition("added_at >= ?", (date.fromisoformat(text.strip()).isoformat(),))
     except ValueError:
-        raise UsageError(f"date '{text}' cannot be read; write it as 2026-01-31") from None
+        raise UsageError(f"date '{_told(text)}' cannot be read; write it as 2026-01-31") from None

@@ -20,6 +20,7 @@ from rag.library.filters import Condition
 from rag.library.full_text import Scorer
 from rag.library.schema import (
     DATABASE,
+    FULL_TEXT,
     PAPER_COLUMNS,
     SCHEMA,
     SCHEMA_VERSION,
@@ -28,6 +29,7 @@ from rag.library.schema import (
     paper_of,
     passage_of,
 )
+from rag.library.soundness import Faults, find_faults
 from rag.library.writer import Stored, Writer
 from rag.records import Paper, Passage, Sentence
 from rag.text.clean import title_key
@@ -35,6 +37,8 @@ from rag.text.identify import arxiv_of, doi_of, pmid_of
 from rag.vectors import Vectors
 
 _LOCK_POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 30
+_SETTLE_MILLISECONDS = 1_000
 _AT_ONCE = 500
 # So many papers are scored by FTS5 for one question, about a microsecond each.
 _MOST_MATCHES = 2_500
@@ -49,6 +53,22 @@ class _Known:
     digest: str = ""
     papers: int = 0
     frequencies: dict[str, int] = field(default_factory=dict)
+
+
+class _Own:
+    """A thread's connection, which ends with the thread, or with the library, whichever thread lets go of that.
+
+    sqlite3's object refers to itself by its cache of statements: left alone it stays open, and its memory held, until
+    Python looks for cycles, which a large process seldom does.
+    """
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
 
 
 class Library:
@@ -82,14 +102,18 @@ class Library:
 
     def _create(self) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # What is not there is made for its owner only; SQLite gives the files beside its own the same permissions.
+            for folder in (*reversed(self.folder.parents), self.folder):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            for file in (DATABASE, "write.lock"):
+                (self.folder / file).touch(mode=0o600)
             with self._locked(None):
                 if not self._is_made():
                     connection = self._connection()
                     connection.execute("PRAGMA journal_mode = WAL")
                     notes = f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0'), "
                     notes += "('identity', hex(randomblob(8)));"
-                    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {notes} COMMIT;")
+                    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {'; '.join(FULL_TEXT)}; {notes} COMMIT;")
         except (OSError, sqlite3.Error) as error:
             raise LibraryError(f"cannot make a library in {self.folder}: {error}") from error
 
@@ -103,21 +127,23 @@ class Library:
 
     def _connection(self) -> sqlite3.Connection:
         """One connection for each thread, for SQLite's transactions belong to the connection."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.folder / DATABASE, isolation_level=None, timeout=30)
+        own: _Own | None = getattr(self._local, "own", None)
+        if own is None:
+            connection = sqlite3.connect(
+                self.folder / DATABASE, isolation_level=None, timeout=_PATIENCE_SECONDS, check_same_thread=False
+            )
             connection.create_function("file_name", 1, lambda path: Path(path).name, deterministic=True)
             connection.create_function("fold", 1, title_key, deterministic=True)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = NORMAL")
-            self._local.connection = connection
-        return connection
+            own = self._local.own = _Own(connection)
+        return own.connection
 
     def close(self) -> None:
         """Close this thread's connection."""
-        if connection := getattr(self._local, "connection", None):
-            connection.close()
-            self._local.connection = None
+        if own := getattr(self._local, "own", None):
+            own.connection.close()
+            self._local.own = None
 
     # --- writing ---------------------------------------------------------------------------------------
 
@@ -139,6 +165,17 @@ class Library:
                 if isinstance(error, sqlite3.Error):
                     raise self._unwritable(error) from error
                 raise
+
+    def settle(self) -> None:
+        """Bring what was committed from SQLite's log into the file itself; a reader may hold that up till later.
+
+        Of a log that is damaged SQLite drops the rest without a word.
+        """
+        connection = self._connection()
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute(f"PRAGMA busy_timeout = {_SETTLE_MILLISECONDS}")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute(f"PRAGMA busy_timeout = {1_000 * _PATIENCE_SECONDS}")
 
     @contextlib.contextmanager
     def _locked(self, on_wait: Callable[[], None] | None) -> Iterator[None]:
@@ -165,11 +202,11 @@ class Library:
 
     @property
     def has_writer(self) -> bool:
-        """Whether someone, here or in another process, is writing at this moment."""
+        """Whether someone, here or in another process, is writing at this moment; also where we never could."""
         try:
             with FileLock(self._file_lock.lock_file, timeout=0, is_singleton=False):
                 return False
-        except Timeout:
+        except OSError:  # a timeout is one, too
             return True
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -379,12 +416,28 @@ class Library:
         return [row[0] for row in self._rows(query, (json_keys(papers),))]
 
     def integrity(self) -> str:
-        """What SQLite finds wrong with the file; empty when nothing is."""
+        """What SQLite finds wrong with the form of the file; empty when nothing is."""
         try:
-            found = self._connection().execute("PRAGMA quick_check(3)").fetchall()
+            found = self._connection().execute("PRAGMA integrity_check(3)").fetchall()
+            loose = self._connection().execute("PRAGMA foreign_key_check").fetchall()
         except sqlite3.Error as error:
             return str(error)
-        return "" if found == [("ok",)] else "; ".join(str(row[0]) for row in found)
+        faults = [] if found == [("ok",)] else [str(row[0]) for row in found]
+        return "; ".join(faults + ["rows without their paper"] * bool(loose))
+
+    def faults(self) -> Faults:
+        """Where what stands in the file does not agree with itself. Reads all of it."""
+        with self.reading():
+            return find_faults(self._rows)
+
+    def full_text_fault(self) -> str:
+        """Why the index of words is not that of the words it was made from; empty when it is."""
+        try:
+            with self.writing() as writer:
+                writer.check_full_text()
+        except LibraryError as error:
+            return str(error)
+        return ""
 
     def size(self) -> int:
         """Bytes on disk, what is derived included."""

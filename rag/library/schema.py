@@ -44,9 +44,11 @@ CREATE TABLE removed_passage (key INTEGER PRIMARY KEY);
 CREATE TRIGGER passage_removed AFTER DELETE ON passage BEGIN
     INSERT OR IGNORE INTO removed_passage VALUES (old.key);
 END;
-CREATE VIRTUAL TABLE full_text USING fts5 (title, abstract, tokenize = "unicode61 remove_diacritics 0");
-CREATE VIRTUAL TABLE full_text_terms USING fts5vocab (full_text, row);
 """
+FULL_TEXT = (
+    'CREATE VIRTUAL TABLE full_text USING fts5 (title, abstract, tokenize = "unicode61 remove_diacritics 0")',
+    "CREATE VIRTUAL TABLE full_text_terms USING fts5vocab (full_text, row)",
+)
 PAPER_COLUMNS = "key, id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
 WRITTEN_COLUMNS = "id, title, title_key, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
 
@@ -63,9 +65,16 @@ def paper_of(row: tuple[Any, ...]) -> Paper:
     """The paper of a row of `PAPER_COLUMNS`."""
     _, paper_id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted = row
     return Paper(
-        title, abstract, tuple(json.loads(authors)), year, venue, url, doi, arxiv_id, pmid, source, bool(retracted),
-        paper_id,
-    )  # fmt: skip
+        title, abstract, _names(authors), year, venue, url, doi, arxiv_id, pmid, source, bool(retracted), paper_id
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The authors; what was damaged is shown as it is, and found by `footnote doctor`."""
+    try:
+        return tuple(map(str, json.loads(text)))
+    except (ValueError, TypeError):
+        return (text,)
 
 
 def passage_of(paper_id: str, start: int, end: int) -> Passage:

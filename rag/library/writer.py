@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from rag.errors import EmbedderMismatch
 from rag.library.identity import identifiers, new_id, outdated_identifiers, record_hash
-from rag.library.schema import PAPER_COLUMNS, WRITTEN_COLUMNS, json_keys, paper_of, paper_row, to_blob
+from rag.library.schema import FULL_TEXT, PAPER_COLUMNS, WRITTEN_COLUMNS, json_keys, paper_of, paper_row, to_blob
 from rag.records import Paper
 from rag.text.clean import title_key
 from rag.text.terms import index_text
@@ -111,6 +111,31 @@ class Writer:
         """Note that Chroma holds nothing."""
         self._connection.execute("UPDATE passage SET indexed = 0")
         self._connection.execute("DELETE FROM removed_passage")
+
+    # --- mending -------------------------------------------------------------------------------------------
+
+    def check_full_text(self) -> None:
+        """Raise `sqlite3.DatabaseError` when the index of words is not that of the words it was made from."""
+        self._connection.execute("INSERT INTO full_text (full_text, rank) VALUES ('integrity-check', 1)")
+
+    def rebuild_full_text(self) -> None:
+        """Make the full text anew from the papers."""
+        for table in ("full_text_terms", "full_text"):
+            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+        for statement in FULL_TEXT:
+            self._connection.execute(statement)
+        papers = self._connection.execute("SELECT key, title, abstract FROM paper ORDER BY key")
+        rows = ((key, index_text(title), index_text(abstract)) for key, title, abstract in papers)
+        self._connection.executemany("INSERT INTO full_text (rowid, title, abstract) VALUES (?, ?, ?)", rows)
+
+    def renew_notes(self) -> None:
+        """Make the library's digest and the identifiers anew from the papers."""
+        digest = 0
+        for *row, content_hash in self._connection.execute(f"SELECT {PAPER_COLUMNS}, content_hash FROM paper"):
+            digest += int(content_hash or "0", 16)
+            own = [(name, row[0]) for name in identifiers(paper_of(tuple(row))).values()]
+            self._connection.executemany("INSERT OR IGNORE INTO identifier VALUES (?, ?)", own)
+        self.set_meta("digest", str(digest % 2**128))
 
     # --- what is already known -----------------------------------------------------------------------------
 

@@ -56,6 +56,28 @@ def _packaged_folder() -> Path:
     return Path(MODEL_DIR)
 
 
+def check_weights(name: str, folder: Path, kind: str) -> None:
+    """Raise `ModelUnavailable` when a model, or one of the parts that it keeps in folders of their own, is pickled.
+
+    Libraries fall back to pickled weights where there are no others; to read those is to run what is in them.
+    """
+    safe = ("model.safetensors", "model.safetensors.index.json")
+    for pickled in sorted(folder.rglob("pytorch_model*.bin")):
+        if not any((pickled.parent / file).exists() for file in safe):
+            raise ModelUnavailable(
+                f"the {kind} model '{name}' in {folder} has only pickled weights in {pickled.relative_to(folder)}, "
+                "which run code when they are read; save it once more with save_pretrained where you trust it, or "
+                "take a model with *.safetensors files"
+            )
+
+
+def why_not_loaded(error: Exception) -> str:
+    """What a library says of a model that does not load; some name a switch that Footnote does not have."""
+    if "trust_remote_code" in str(error):
+        return "it brings code of its own, and Footnote runs no code of a model"
+    return f"{type(error).__name__}: {error}"
+
+
 def packaged_gguf() -> Path:
     """The weights of the language model that comes along.
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from rag.config import DEFAULT_EMBEDDER
 from rag.errors import FootnoteError, ModelUnavailable
 from rag.models.embedder import Embedder
-from rag.models.files import digest_of, fingerprint, local_folder, model_folder, packaged_gguf, pools_by_mean
+from rag.models.files import (
+    check_weights,
+    digest_of,
+    fingerprint,
+    local_folder,
+    model_folder,
+    packaged_gguf,
+    pools_by_mean,
+    why_not_loaded,
+)
 from rag.models.language import LanguageModel
 
 NO_LANGUAGE_MODEL = "none"
@@ -23,10 +32,12 @@ def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
     sentence-transformers. Raises `ModelUnavailable`.
     """
     folder = model_folder(name)
+    check_weights(name, folder, "embedding")
     try:
         return _loaded(name, folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelUnavailable(f"the embedding model '{name}' in {folder} does not load: {error}") from error
+    except Exception as error:  # whatever a library raises over a file that is broken
+        why = why_not_loaded(error)
+        raise ModelUnavailable(f"the embedding model '{name}' in {folder} does not load: {why}") from error
 
 
 def _loaded(name: str, folder: Path) -> Embedder:
@@ -56,8 +67,7 @@ def load_language_model(name: str) -> LanguageModel | None:
     except FootnoteError:
         raise
     except Exception as error:  # whatever a library raises over a file that is broken
-        why = f"{type(error).__name__}: {error}"
-        raise ModelUnavailable(f"the language model '{name}' does not load: {why}") from error
+        raise ModelUnavailable(f"the language model '{name}' does not load: {why_not_loaded(error)}") from error
 
 
 def _language_model(name: str) -> LanguageModel:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from rag.errors import ModelFailed, ModelUnavailable
-from rag.models.files import fingerprint, local_folder
+from rag.errors import FootnoteError, ModelFailed, ModelUnavailable
+from rag.models.files import check_weights, fingerprint, local_folder, why_not_loaded
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -38,11 +38,15 @@ def load_nli(name: str) -> EntailmentModel:
     labels do not tell which of them is entailment, neutral and contradiction: models order them differently.
     """
     folder = local_folder(name, "inference")
+    check_weights(name, folder, "inference")
     try:
         model = _load(str(folder))
         return _CrossEncoder(name, fingerprint(folder), model, label_order(name, _labels(model)))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelUnavailable(f"the inference model '{name}' in {folder} does not load: {error}") from error
+    except FootnoteError:
+        raise
+    except Exception as error:  # whatever a library raises over a file that is broken
+        why = why_not_loaded(error)
+        raise ModelUnavailable(f"the inference model '{name}' in {folder} does not load: {why}") from error
 
 
 def label_order(name: str, labels: Mapping[int, str]) -> tuple[int, int, int]:
@@ -63,13 +67,19 @@ def _labels(model: "CrossEncoder") -> dict[int, str]:
 
 
 def _load(folder: str) -> "CrossEncoder":
+    import torch
     from sentence_transformers import CrossEncoder
 
     from rag.models.quiet import quiet_conversion
 
     with quiet_conversion():
         model: CrossEncoder = CrossEncoder(
-            folder, local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+            # Else it is what the model names, which is called, whatever of PyTorch that may be.
+            activation_fn=torch.nn.Identity(),
         )
     return model
 

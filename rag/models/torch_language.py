@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from rag.errors import ModelFailed, ModelUnavailable
-from rag.models.files import context_length, digest_of, prepared
+from rag.models.files import check_weights, context_length, digest_of, prepared
 from rag.models.language import (
     CONTEXT_TOKENS,
     QUESTION_TOKENS,
@@ -221,12 +221,8 @@ def _check_files(name: str, folder: Path) -> None:
             f"the language model '{name}' in {folder} has no tokeniser; "
             "tokenizer.json and tokenizer_config.json of the model belong beside config.json"
         )
+    check_weights(name, folder, "language")
     if any(folder.glob("*.safetensors")):
         return
-    if any(file for kind in ("*.bin", "*.pt", "*.pth") for file in folder.glob(kind)):
-        raise ModelUnavailable(
-            f"the language model '{name}' in {folder} has only pickled weights, which run code when they are read; "
-            "save it once more with save_pretrained where you trust it, or take a model with *.safetensors files"
-        )
     whole = "copy its *.safetensors files there" if Path(name).is_dir() else f"to download them: hf download {name}"
     raise ModelUnavailable(f"the language model '{name}' in {folder} has no weights; {whole}")

@@ -10,7 +10,8 @@ Every record ends as one or the other; a broken one never costs the others.
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from glob import glob
+from glob import escape, glob
+from itertools import dropwhile
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +21,11 @@ from rag.sources import bibtex, jsonfile, listing, markup, table, tagged, webpag
 from rag.sources.detect import format_of, why_not_text
 from rag.sources.paper import BrokenOff, Draft, Flaw, NotPapers, Unfit, paper_of
 from rag.sources.stream import Stream
-from rag.text.clean import path_text
+from rag.text.clean import harmless, path_text
+
+# So many records that cannot be read, and more than can, are no file of papers: the rest of it is not read.
+MAX_REFUSED = 100_000
+_LONGEST_REASON = 400  # characters
 
 __all__ = ["FORMATS", "Source", "expand", "open_source"]
 
@@ -47,6 +52,7 @@ class Source:
         self.format = format
         self.size = stream.size
         self._stream = stream
+        self._refusals = 0
 
     @property
     def position(self) -> int:
@@ -67,30 +73,43 @@ class Source:
     def __iter__(self) -> Iterator[tuple[int, Paper | Rejection]]:
         number = 0
         try:
-            for number, record in enumerate(_READERS[self.format](self._stream), start=1):
+            for number, record in self._numbered():
                 yield number, self._outcome(number, record)
         except NotPapers as error:
-            yield 0, Rejection(self.name, 0, str(error))
+            yield 0, self._refused(0, str(error))
         except (BrokenOff, OSError) as error:
-            yield number + 1, Rejection(self.name, number + 1, str(error))
+            yield number + 1, self._refused(number + 1, str(error))
         else:
             if not number:
-                yield 0, Rejection(self.name, 0, f"no papers found in it; it was read as {self.format}")
+                yield 0, self._refused(0, f"no papers found in it; it was read as {self.format}")
+
+    def _numbered(self) -> Iterator[tuple[int, Draft | Flaw]]:
+        """The records; those refused are counted, for each of them is remembered in the report."""
+        self._refusals = 0
+        for number, record in enumerate(_READERS[self.format](self._stream), start=1):
+            if self._refusals >= MAX_REFUSED and 2 * self._refusals > number:
+                raise BrokenOff(f"{self._refusals:,} of {number - 1:,} records cannot be read; the rest was left out")
+            yield number, record
 
     def _outcome(self, number: int, record: Draft | Flaw) -> Paper | Rejection:
         if isinstance(record, Flaw):
-            return Rejection(self.name, number, record.why)
+            return self._refused(number, record.why)
         try:
             return paper_of(record, Path(self.name).name)
         except Unfit as error:
-            return Rejection(self.name, number, str(error))
+            return self._refused(number, str(error))
+
+    def _refused(self, number: int, why: str) -> Rejection:
+        """`why` may hold words of the file: they are to fill no screen and steer no terminal."""
+        self._refusals += 1
+        return Rejection(self.name, number, harmless(" ".join(why.split())[:_LONGEST_REASON]))
 
 
 def open_source(path: str | os.PathLike[str], format: str | None = None) -> Source:  # noqa: A002
     """Open a file of papers, its format told from its content unless it is named; raises SourceError."""
     name = os.fspath(path)
     if format is not None and format not in FORMATS:
-        raise SourceError(name, f"no format is called '{format}'; there are {', '.join(FORMATS)}")
+        raise _refusal(name, f"no format is called '{format}'; there are {', '.join(FORMATS)}")
     stream = _open(name, named=format is not None)
     try:
         return Source(name, stream, _checked_format(name, stream, format))
@@ -104,26 +123,35 @@ def _open(name: str, named: bool) -> Stream:
         # Not a pipe: opening one could wait for ever.
         mode = os.stat(name).st_mode  # noqa: PTH116 - the path as the user gave it
         if stat.S_ISDIR(mode):
-            raise SourceError(name, "a directory, not a file")
+            raise _refusal(name, "a directory, not a file")
         if not stat.S_ISREG(mode):
-            raise SourceError(name, "not a regular file")
+            raise _refusal(name, "not a regular file")
         file = Path(name).open("rb")  # noqa: SIM115 - the Source closes it
         return Stream(file, os.fstat(file.fileno()).st_size, named)
     except FileNotFoundError:
-        raise SourceError(name, "no such file") from None
+        raise _refusal(name, "no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise SourceError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise _refusal(name, f"cannot be read: {_told(error)}") from error
+
+
+def _refusal(name: str, why: str) -> SourceError:
+    return SourceError(path_text(name), why)
+
+
+def _told(error: Exception) -> str:
+    """What is wrong, without the name, which is told anyway."""
+    return harmless(str(getattr(error, "strerror", None) or error))
 
 
 def _checked_format(name: str, stream: Stream, asked: str | None) -> str:
     if why := why_not_text(stream, name):
-        raise SourceError(name, why)
+        raise _refusal(name, why)
     form = asked or format_of(stream, name)
     if not form:
         known = ", ".join(FORMATS)
-        raise SourceError(name, f"its format is not recognised; Footnote reads {known}, and --format overrides")
+        raise _refusal(name, f"its format is not recognised; Footnote reads {known}, and --format overrides")
     if form == "bibtex" and stream.size > bibtex.MAX_SIZE:
-        raise SourceError(name, "a BibTeX file of more than 64 MB; split it, or export it as JSON Lines or RIS")
+        raise _refusal(name, "a BibTeX file of more than 64 MB; split it, or export it as JSON Lines or RIS")
     return form
 
 
@@ -142,19 +170,33 @@ def _expanded(name: str) -> list[Path | SourceError]:
     try:
         if path.is_dir():
             return _files_under(path)
-        matches = [name] if path.exists() else sorted(glob(name, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        matches = [path] if path.exists() else _matches(name)
     except (OSError, ValueError) as error:
-        return [SourceError(name, f"cannot be read: {error}")]
+        return [_refusal(name, f"cannot be read: {_told(error)}")]
     if not matches:
-        return [SourceError(name, "no such file")]
-    return [
-        item for match in matches for item in (_files_under(Path(match)) if Path(match).is_dir() else [Path(match)])
-    ]
+        return [_refusal(name, "no such file")]
+    return [item for match in matches for item in _files_of(match)]
 
 
-def _is_library(folder: Path) -> bool:
-    """Whether a folder is a library of ours, which is no source of papers."""
-    return (folder / "library.sqlite").exists() and (folder / "write.lock").exists()
+def _matches(pattern: str) -> list[Path]:
+    """What a pattern stands for, in order. `**` follows no link to a folder: links in a circle have no end."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return [Path(match) for match in sorted(glob(pattern))]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    at = parts.index("**")
+    rest = list(dropwhile("**".__eq__, parts[at:]))
+    tops = [top for top in _matches(str(Path(*parts[:at]))) if top.is_dir()]
+    if not rest:
+        return tops
+    below = (Path(escape(folder), *rest) for top in tops for folder, _ in _walk(top))
+    return sorted({match for further in below for match in _matches(str(further))})
+
+
+def _files_of(match: Path) -> list[Path | SourceError]:
+    try:
+        return _files_under(match) if match.is_dir() else [match]
+    except OSError as error:
+        return [_refusal(str(match), f"cannot be read: {_told(error)}")]
 
 
 def _files_under(folder: Path) -> list[Path | SourceError]:
@@ -162,10 +204,27 @@ def _files_under(folder: Path) -> list[Path | SourceError]:
     found: list[Path | SourceError] = []
 
     def unreadable(error: OSError) -> None:
-        found.append(SourceError(str(error.filename), f"cannot be read: {error.strerror}"))
+        found.append(_refusal(str(error.filename), f"cannot be read: {_told(error)}"))
 
-    for root, folders, files in os.walk(folder, onerror=unreadable):
+    for root, files in _walk(folder, unreadable):
+        for path in (Path(root, name) for name in sorted(files) if not name.startswith(".")):
+            try:
+                found += [path] if path.is_file() else []
+            except OSError as error:
+                unreadable(error)
+    return found or [_refusal(str(folder), "no files in it")]
+
+
+def _walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it with the names of their files; hidden ones, libraries and links are left out."""
+    for root, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_library(Path(root, name)))
-        visible = (Path(root, name) for name in sorted(files) if not name.startswith("."))
-        found.extend(path for path in visible if path.is_file())
-    return found or [SourceError(str(folder), "no files in it")]
+        yield root, files
+
+
+def _is_library(folder: Path) -> bool:
+    """Whether a folder is a library of ours, which is no source of papers."""
+    try:
+        return (folder / "library.sqlite").exists() and (folder / "write.lock").exists()
+    except OSError:
+        return False

@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from rag.sources.latex import decode
-from rag.sources.paper import BrokenOff, Draft, Flaw
+from rag.sources.paper import MAX_ABSTRACT, MAX_AUTHORS, BrokenOff, Draft, Flaw
 from rag.sources.stream import Stream
 from rag.text.identify import arxiv_of
 
 MAX_SIZE = 64 * 1024 * 1024
 
-_LONGEST_DECODED = 400_000  # characters; a longer title or abstract is refused later anyway
-_PIECE = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*)\}|\"([^\"]*)\"|([^\s#{}\"]+)")
+_LONGEST = 4 * MAX_ABSTRACT  # characters; a longer text is refused later anyway, and is not decoded
+_USED = frozenset(
+    "title subtitle abstract summary author year date journal journaltitle booktitle school institution howpublished "
+    "url link doi archiveprefix eprinttype eprint arxivid pmid note".split()
+)
+_PIECE = re.compile(r"\{((?:[^{}]++|\{[^{}]*+\})*+)\}|\"([^\"]*)\"|([^\s#{}\"]+)")
 
 # The parser reports by logging on what it could not read; here that becomes Flaws.
 logging.getLogger("bibtexparser").addHandler(logging.NullHandler())
@@ -44,15 +48,14 @@ def _entries(text: str) -> Iterator[Fields | Flaw]:
     strings: list[Any] = [record for record in records if isinstance(record, model.String)]
     entries: list[Any] = [record for record in records if isinstance(record, model.Entry)]
     for number, entry in enumerate(entries):
-        entry.key = str(number)  # the parser would set aside entries of the same key, their strings unresolved
+        entry.key = str(number)  # the parser would set aside entries of the same key, as they are
     library = Library(entries + strings, fail_on_duplicate_key=False)
-    for step in middlewares.default_parse_stack():
-        library = step.transform(library)
-    names = {string.key.lower(): string.value for string in library.strings}
+    library = middlewares.RemoveEnclosingMiddleware().transform(library)
+    named = _Strings(library.strings)
     parsed = iter(library.entries)
     for record in records:
         if isinstance(record, model.Entry):
-            yield _fields(next(parsed), names)
+            yield _fields(next(parsed), named)
         elif isinstance(record, model.ParsingFailedBlock):
             yield Flaw(f"broken BibTeX: {_told(record)}")
 
@@ -68,30 +71,51 @@ def _told(block: Any) -> str:  # noqa: ANN401
     return f"{reason[:200].rstrip('. ')}, in the entry that begins with '{' '.join((block.raw or '').split())[:60]}'"
 
 
-def _fields(entry: Any, names: Fields) -> Fields:  # noqa: ANN401
-    """Field by field the first value that is not empty, names in lower case."""
+class _Strings:
+    """The strings of a file by their names.
+
+    They are put in for one entry at a time, and only where a field is used: copies of a long one would fill the memory.
+    """
+
+    def __init__(self, strings: list[Any]) -> None:
+        self._values = {string.key.lower(): str(string.value) for string in strings}
+        self._joined = {string.key.lower() for string in strings if string.enclosing == "no-enclosing"}
+
+    def text_of(self, value: str) -> str:
+        """The text of a value that no braces and no quotation marks enclose: a string's name, or `jan # { 2021}`."""
+        name = value.lower()
+        text = self._values.get(name, value)
+        return self._concatenated(text) if "#" in text and (text is value or name in self._joined) else text
+
+    def _concatenated(self, value: str) -> str:
+        """What is too long for a text ends there."""
+        pieces: list[str] = []
+        size = 0
+        for braced, quoted, name in (match.groups() for match in _PIECE.finditer(value)):
+            pieces.append(braced or quoted or (self._values.get(name.lower(), name) if name else ""))
+            size += len(pieces[-1])
+            if size > _LONGEST:
+                break
+        return "".join(pieces)
+
+
+def _fields(entry: Any, named: _Strings) -> Fields:  # noqa: ANN401
+    """Of each field that is used the first value that is not empty, names in lower case."""
     fields: Fields = {}
     for field in entry.fields:
-        value = str(field.value)
-        if field.enclosing == "no-enclosing" and "#" in value:
-            value = _concatenated(value, names)
+        name, value = field.key.lower(), str(field.value)
+        if name not in _USED or name in fields:
+            continue
+        if field.enclosing == "no-enclosing":
+            value = named.text_of(value)
         if value.strip():
-            fields.setdefault(field.key.lower(), value)
+            fields[name] = value
     return fields
-
-
-def _concatenated(value: str, names: Fields) -> str:
-    """The text of `jan # { 2021}`, which the parser leaves as it is."""
-    found = (match.groups() for match in _PIECE.finditer(value))
-    return "".join(
-        braced or quoted or (names.get(name.lower(), name) if name else "") for braced, quoted, name in found
-    )
 
 
 def _draft(fields: Fields) -> Draft:
     def text(*names: str) -> str:
-        value = next((fields[name] for name in names if name in fields), "")
-        return decode(value) if len(value) <= _LONGEST_DECODED else value
+        return _decoded(next((fields[name] for name in names if name in fields), ""))
 
     title = text("title")
     if title and "subtitle" in fields:
@@ -112,22 +136,28 @@ def _draft(fields: Fields) -> Draft:
     )
 
 
+def _decoded(text: str) -> str:
+    return decode(text) if len(text) <= _LONGEST else text
+
+
 def _address(text: str) -> str:
     """An address as it is: to LaTeX its `~` would be a space."""
-    return decode(text) if "\\" in text else text
+    return _decoded(text) if "\\" in text else text
 
 
 def _authors(text: str) -> object:
     """Names one by one; braces around a whole name say that it is not to be taken apart."""
     from bibtexparser.middlewares import names
 
+    if len(text) > MAX_AUTHORS:
+        return text
     people = names.split_multiple_persons_names(text)
     if len(people) == 1 and not people[0].startswith("{"):
-        return decode(people[0])  # some exports part names by semicolons or commas instead
+        return _decoded(people[0])  # some exports part names by semicolons or commas instead
     return [_person(person) for person in people]
 
 
 def _person(name: str) -> object:
     if name.startswith("{") and name.endswith("}") and name.count("{") == name.count("}"):
-        return {"literal": decode(name)}
-    return decode(name)
+        return {"literal": _decoded(name)}
+    return _decoded(name)

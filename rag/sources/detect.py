@@ -25,12 +25,13 @@ _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x0b\x1b\x08\x1a")
 
 _PUBMED = re.compile(r"<Pubmed(?:Article|BookArticle)(?:Set)?[\s>]")
-_ATOM = re.compile(r"<feed[\s>][^>]*http://www\.w3\.org/2005/Atom|<(\w+):feed\s")
+_ATOM = re.compile(r"<feed[\s>][^<>]*http://www\.w3\.org/2005/Atom|<(\w+):feed\s")
 _HTML = re.compile(
     r"<(?:!doctype\s+html|html|head|body|main|article|section|div|p|h[1-6]|ul|ol|table)[\s>/]", re.IGNORECASE
 )
 _BIBTEX = re.compile(
-    r"^\s*@(?:(?:string|preamble|comment)\s*[{(]|[a-z]+\s*[{(]\s*[^\s{}()=,\"']*\s*,)", re.IGNORECASE | re.MULTILINE
+    r"^[^\S\n]*@(?:(?:string|preamble|comment)\s*[{(]|[a-z]+\s*[{(]\s*+[^\s{}()=,\"']*+\s*,)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _RIS = re.compile(r"^TY  -(?:\s|$)", re.MULTILINE)
 _MEDLINE = re.compile(r"^PMID ?- ?\d", re.MULTILINE)

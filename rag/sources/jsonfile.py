@@ -9,6 +9,7 @@ from rag.sources.shapes import Record, draft_of, is_record
 from rag.sources.stream import LINE_TOO_LONG, MAX_LINE, Stream
 
 _DEEPEST = 64
+_ROOM = 8  # what a value takes besides its characters, at the least
 # Where services and tools put their lists, as paths of keys from the top.
 _LISTS = frozenset(
     [(key,) for key in ("results", "data", "papers", "items", "records", "docs")]
@@ -38,7 +39,7 @@ def _of_line(text: str) -> Draft | Flaw:
 
 
 def read_document(stream: Stream) -> Iterator[Draft | Flaw]:
-    events = _events(stream)
+    events = _Events(_events(stream))
     for event, value in events:
         if event == "start_array":
             yield from _array(events)
@@ -52,7 +53,7 @@ def _draft(record: object) -> Draft | Flaw:
     return draft_of(record) if isinstance(record, dict) else Flaw("not a JSON object")
 
 
-def _array(events: Iterator[Event]) -> Iterator[Draft | Flaw]:
+def _array(events: "_Events") -> Iterator[Draft | Flaw]:
     for event, value in events:
         if event == "end_array":
             return
@@ -60,13 +61,14 @@ def _array(events: Iterator[Event]) -> Iterator[Draft | Flaw]:
         yield record if isinstance(record, Flaw) else _draft(record)
 
 
-def _object(events: Iterator[Event], path: tuple[str, ...] = ()) -> Iterator[Draft | Flaw]:
+def _object(events: "_Events", path: tuple[str, ...] = ()) -> Iterator[Draft | Flaw]:
     """The records in an object: those of its list, or the object itself where it is one."""
-    record: Record = {}
+    record = _Record()
     has_list = False
     for event, key in events:
         if event == "end_map":
             break
+        before = events.size
         kind, value = next(events)
         where = (*path, key)
         if kind == "start_array" and where in _LISTS:
@@ -75,23 +77,45 @@ def _object(events: Iterator[Event], path: tuple[str, ...] = ()) -> Iterator[Dra
         elif kind == "start_map" and where in _WRAPPERS:
             yield from _object(events, where)
         else:
-            record[key] = _build(kind, value, events)
-    flaw = next((value for value in record.values() if isinstance(value, Flaw)), None)
-    if not has_list and is_record(record):
-        yield flaw or draft_of(record)
+            built = _build(kind, value, events)
+            record.add(key, built, events.size - before)
+    if not has_list and record.is_paper:
+        yield record.flaw or draft_of(record.fields)
 
 
-def _build(event: str, value: Any, events: Iterator[Event]) -> Any:  # noqa: ANN401 - a JSON value, or a Flaw
+class _Record:
+    """The fields of an object that is read piece by piece; beyond the limit they are let go."""
+
+    def __init__(self) -> None:
+        self.fields: Record = {}
+        self.flaw: Flaw | None = None
+        self.is_paper = False
+        self._size = 0
+
+    def add(self, key: str, value: Any, size: int) -> None:  # noqa: ANN401 - a JSON value, or a Flaw
+        """`size`: what the value took, in characters."""
+        self.is_paper = self.is_paper or is_record({key: value})
+        self._size += size + len(key) + _ROOM
+        if isinstance(value, Flaw):
+            self.flaw = self.flaw or value
+        elif self._size <= MAX_LINE:
+            self.fields[key] = value
+        else:
+            self.flaw = self.flaw or Flaw("record longer than 8 MB")
+            self.fields.clear()
+
+
+def _build(event: str, value: Any, events: "_Events") -> Any:  # noqa: ANN401 - a JSON value, or a Flaw
     """The value that begins with an event; one too large or too deep is read over, and never held."""
     if event not in ("start_map", "start_array"):
         return value
     open_values: list[Any] = [{} if event == "start_map" else []]
     keys: list[str] = [""]
-    depth, size, flaw = 1, 0, None
+    depth, flaw = 1, None
+    most = events.size + MAX_LINE
     for kind, inner in events:
         depth += {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}.get(kind, 0)
-        size += len(inner) + 8 if isinstance(inner, str) else 8
-        if flaw is None and (depth > _DEEPEST or size > MAX_LINE):
+        if flaw is None and (depth > _DEEPEST or events.size > most):
             flaw = Flaw("JSON nested too deeply" if depth > _DEEPEST else "record longer than 8 MB")
             open_values.clear()
         if not depth:
@@ -116,6 +140,22 @@ def _place(kind: str, value: Any, open_values: list[Any], keys: list[str]) -> No
         if kind in ("start_map", "start_array"):
             open_values.append(new)
             keys.append("")
+
+
+class _Events:
+    """Events one by one, and the size of all their values so far, in characters."""
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        self._events = events
+        self.size = 0
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        event = next(self._events)
+        self.size += len(event[1]) + _ROOM if isinstance(event[1], str) else _ROOM
+        return event
 
 
 def _events(stream: Stream) -> Iterator[Event]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from rag.sources.paper import Draft, Flaw, NotPapers
+from rag.sources.paper import MAX_ABSTRACT, Draft, Flaw, NotPapers
 from rag.sources.stream import LINE_TOO_LONG, Stream
 
 REFUSAL = (
@@ -18,6 +18,7 @@ REFUSAL = (
 )
 _LONG_LINE = 250  # characters; nobody wraps lines so late, so such a line is a paragraph
 _MOST_OF_A_RUN = 400  # lines
+_LONGEST_RUN = 400_000  # characters
 _SAMPLE = 400  # blocks, by which a text is judged a listing or not
 _MOST_OF_SAMPLE = 2_000_000  # characters
 # Hardly an abstract is shorter than this, and many a paragraph is: of 712 abstracts two were.
@@ -40,7 +41,7 @@ _FURNITURE = re.compile(
     | (?:{_DAY},?\ )?{_DATE} | {_DAY} | today | yesterday | \d+\ (?:minutes?|hours?|days?|weeks?|months?)\ ago
     | published\ on\ .{{1,20}} | submitted\ (?:on|by).{{0,60}} | [·•]?\s*\d+\ authors? | [·•|]
     | [+\-]?[\d.,]+\s*[km]? | (?:up)?votes?\s*[\d.,]*[km]? | \d+\ (?:up)?votes?
-    | (?:[<>«»‹›←→\s]|previous|next|prev|first|last|page|\d+|\.\.\.|…)+
+    | (?:[<>«»‹›←→\s]|previous|next|prev|first|last|page|\d++|\.\.\.|…)+
     | view\ (?:pdf|paper|(?:on\ )?arxiv(?:\ page)?)
     | (?:arxiv|project)\ page | pdf | html | code | demo | github\s*[\d.,]*[km]?
     | [\d.,]+[km]?\ stars?
@@ -180,7 +181,7 @@ class _Paper:
 def _goes_on(before: str, text: str) -> bool:
     """Whether a text is the next paragraph of the abstract before it, and not of a paper that lost its title."""
     is_short = min(len(before), len(text)) <= _SHORT_PARAGRAPH and len(before) + len(text) <= _LONGEST_ABSTRACT
-    return is_short or bool(_LABELLED.match(text))
+    return is_short or (len(before) <= MAX_ABSTRACT and bool(_LABELLED.match(text)))
 
 
 def is_abstract(text: str, after_title: bool = False) -> bool:
@@ -227,15 +228,18 @@ def _blocks(stream: Stream) -> Iterator[Block | Flaw]:
     blank = sum(not line.strip() for line in head)
     furniture = _Furniture()
     run: list[str] = []
+    size = 0
     spaced = blank >= 0.1 * (len(head) - blank)
     for line in stream.lines():
-        if line is None or not spaced or not line.strip() or len(run) == _MOST_OF_A_RUN:
+        is_full = len(run) == _MOST_OF_A_RUN or size > _LONGEST_RUN
+        if line is None or not spaced or not line.strip() or is_full:
             yield from _of_run(run)
-            run = []
+            run, size = [], 0
         if line is None:
             yield Flaw(LINE_TOO_LONG)
         elif text := furniture.strip(line):
             run.append(text if run else _MARKDOWN.sub("", text))
+            size += len(text)
     yield from _of_run(run)
 
 

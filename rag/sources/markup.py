@@ -120,7 +120,7 @@ def _article(element: Element) -> Draft:
     return Draft(
         title=_one(element, ".//ArticleTitle", ".//VernacularTitle", ".//BookTitle"),
         abstract=" ".join(_abstract(element)),
-        authors=[_author(author) for author in _all(element, ".//AuthorList[1]/Author")],
+        authors=[_author(author) for listed in _author_lists(element) for author in _all(listed, "Author")],
         year=[_text(date) for path in _DATES for date in _all(element, path)],
         venue=_one(element, ".//Journal/Title", ".//MedlineTA", ".//Book/BookTitle"),
         doi=_one(element, "PubmedData/ArticleIdList/ArticleId[@IdType='doi']", ".//ELocationID[@EIdType='doi']"),
@@ -143,6 +143,13 @@ def _abstract(element: Element) -> Iterator[str]:
     for part in _all(element, ".//Abstract/AbstractText"):
         label = part.get("Label") or ""
         yield f"{label}: {_text(part)}" if label and label.upper() != "UNLABELLED" else _text(part)
+
+
+def _author_lists(element: Element) -> Iterator[Element]:
+    """The first list at each place: a path such as `AuthorList[1]` takes time with the square of how many there are."""
+    for listed in element.iter("AuthorList"):
+        if next(listed.itersiblings("AuthorList", preceding=True), None) is None:
+            yield listed
 
 
 def _author(author: Element) -> dict[str, str]:

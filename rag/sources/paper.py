@@ -20,6 +20,8 @@ from rag.text.identify import (
 
 MAX_TITLE = 2_000
 MAX_ABSTRACT = 100_000
+MAX_VENUE = 2_000
+MAX_AUTHORS = 1_000_000  # all names together; the largest collaborations need a third of it
 
 _RETRACTED_TITLE = re.compile(
     r"\W*(?:retracted|withdrawn)(?:\s+(?:article|paper|chapter))?\s*(?:[:\]]|[-–—]\s|$)", re.IGNORECASE
@@ -83,12 +85,13 @@ def paper_of(draft: Draft, source: str) -> Paper:
     if not any(map(str.isalnum, title)):
         raise Unfit("no title")
     abstract = _abstract(_bounded(_unlabelled(plain(draft.abstract)), MAX_ABSTRACT, "abstract"))
-    notes, venue, url = plain(draft.notes), clean(plain(draft.venue)), web_address(draft.url)
+    venue = _bounded(plain(draft.venue), MAX_VENUE, "venue")
+    notes, url = plain(draft.notes), web_address(draft.url)
     arxiv_id = _arxiv_id(draft, url, venue, notes)
     return Paper(
         title=title,
         abstract=abstract,
-        authors=author_names(draft.authors),
+        authors=_authors(draft.authors),
         year=year_of(draft.year),
         venue=venue,
         url=url,
@@ -105,6 +108,14 @@ def _bounded(text: str, limit: int, what: str) -> str:
     if len(text) > 4 * limit or len(text := clean(text)) > limit:
         raise Unfit(f"{what} longer than {limit:,} characters")
     return text
+
+
+def _authors(value: object) -> tuple[str, ...]:
+    is_short = not isinstance(value, str) or len(value) <= 4 * MAX_AUTHORS
+    names = author_names(value) if is_short else ()
+    if not is_short or sum(map(len, names)) > MAX_AUTHORS:
+        raise Unfit(f"authors longer than {MAX_AUTHORS:,} characters")
+    return names
 
 
 def _unlabelled(markup: str) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from rag.sources.paper import Draft
+from rag.sources.paper import MAX_ABSTRACT, Draft
 from rag.text.identify import plain
 
 Record = dict[str, Any]
 
 _MOST_WORDS = 50_000  # of an abstract; 100,000 characters are the limit anyway
+_LONGEST = 4 * MAX_ABSTRACT + 1  # characters; an abstract as long as this is refused
 
 
 def draft_of(record: Record) -> Draft:
@@ -117,11 +118,21 @@ def _openalex(record: Record) -> Draft:
 
 
 def _from_inverted(index: object) -> str:
-    """The text of an inverted index, which gives for each word the places where it stands."""
+    """The text of an inverted index, which gives for each word the places where it stands.
+
+    A long word that is said to stand in many places would fill the memory: a text too long for an abstract ends there.
+    """
     if not isinstance(index, dict):
         return ""
     placed = [(at, word) for word, places in index.items() for at in _items(places) if isinstance(at, int)]
-    return " ".join(word for _, word in sorted(placed)[:_MOST_WORDS])
+    words: list[str] = []
+    size = 0
+    for _, word in sorted(placed)[:_MOST_WORDS]:
+        words.append(word)
+        size += len(word) + 1
+        if size > _LONGEST:
+            break
+    return " ".join(words)
 
 
 def _csl(record: Record) -> Draft:

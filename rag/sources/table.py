@@ -11,6 +11,7 @@ from rag.text.identify import plain
 
 _MAX_CELL = 1_000_000  # author lists of large collaborations go beyond the csv module's 131,072
 _MAX_ROW = 2 * _MAX_CELL
+_LONGEST_HEADER = 100_000  # characters
 _DELIMITERS = (",", ";", "\t")
 # Names of columns, letters and digits only, the best first; two letters are the tags of Web of Science.
 _COLUMNS = {
@@ -65,6 +66,8 @@ def read(stream: Stream) -> Iterator[Draft | Flaw]:
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
     lines = stream.lines()
     head = next((line for line in lines if line is None or not is_preamble(line)), None) or ""
+    if len(head) > _LONGEST_HEADER:
+        raise NotPapers(f"no papers found in it: its first line has more than {_LONGEST_HEADER:,} characters")
     columns, delimiter = header_of(head)
     if "title" not in columns:
         raise NotPapers(f"no papers found in it: no column is called Title; its first line is '{head[:80]}'")

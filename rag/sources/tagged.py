@@ -12,6 +12,9 @@ _RIS_LINE = re.compile(r"([A-Z][A-Z0-9])  -\s?(.*)")
 _MEDLINE_LINE = re.compile(r"([A-Z][A-Z0-9]{1,3}) {0,2}-(?:\s(.*)|$)")
 _IDENTIFIER = re.compile(r"(\S+)\s+\[(\w+)\]")
 
+# What a line takes in memory besides its characters, so that millions of empty ones count, too.
+_ROOM_OF_LINE = 16
+
 Lines = list[tuple[str, str]]
 
 
@@ -27,7 +30,7 @@ class _Record:
         return bool(self._lines or self._flaw)
 
     def add(self, tag: str, text: str) -> None:
-        self._size += len(text) + 1
+        self._size += len(text) + _ROOM_OF_LINE
         if self._size > MAX_LINE:
             self.spoil("record longer than 8 MB")
         elif tag and not self._flaw:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from rag.sources.listing import Block, is_abstract, is_furniture, pair
-from rag.sources.paper import Draft, Flaw
+from rag.sources.paper import MAX_ABSTRACT, Draft, Flaw
 from rag.sources.stream import MAX_LINE, Stream
 from rag.text.clean import clean
 from rag.text.identify import arxiv_of
@@ -23,6 +23,7 @@ _ENDS_PAPER = frozenset({"article", "section", "li", "main", "body"})
 _PAPER_LINK = re.compile(
     r"(?:https?://(?:www\.)?huggingface\.co)?/papers/[\d.]+(?:v\d+)?/?(?:[?#].*)?|https?://(?:www\.)?(?:arxiv|alphaxiv)\.org/.*"
 )
+_LONGEST = 4 * MAX_ABSTRACT  # characters of a paper's paragraphs; more than these are refused, however many more
 _END = Block("")  # the end of an article: what comes after belongs to no paper before it
 
 
@@ -42,11 +43,12 @@ def _flat(stream: Stream) -> Iterator[Draft | Flaw]:
 
 def _linked(blocks: Iterator[Block | Flaw]) -> Iterator[Draft | Flaw]:
     """Papers by the headings that link to them."""
-    title, paragraphs = _END, list[str]()
+    title, paragraphs, size = _END, list[str](), 0
     for block in chain(blocks, [_END]):
         if isinstance(block, Block) and block.text and not block.heading:
-            if title.arxiv_id and is_abstract(block.text, after_title=not paragraphs):
+            if title.arxiv_id and size <= _LONGEST and is_abstract(block.text, after_title=not paragraphs):
                 paragraphs.append(block.text)
+                size += len(block.text)
             if not paragraphs or block.text == paragraphs[-1]:
                 continue
         # A heading, the end of an article, or other text after the abstract: the paper is complete.
@@ -55,7 +57,7 @@ def _linked(blocks: Iterator[Block | Flaw]) -> Iterator[Draft | Flaw]:
         if isinstance(block, Flaw):
             yield block
         title = block if isinstance(block, Block) and block.heading else _END
-        paragraphs = []
+        paragraphs, size = [], 0
 
 
 def _blocks(stream: Stream) -> Iterator[Block | Flaw]:
@@ -102,7 +104,7 @@ class _Page:
             address = attributes.get("href") or ""
             self._link = arxiv_of(address) if _PAPER_LINK.fullmatch(address.strip()) else ""
         elif tag == "sup":
-            self._pieces.append("<sup>")
+            self._add("<sup>")
 
     def end(self, tag: str) -> None:
         if tag in _IGNORED:
@@ -115,18 +117,23 @@ class _Page:
         elif tag == "a":
             self._link = ""
         elif tag == "sup":
-            self._pieces.append("</sup>")
+            self._add("</sup>")
 
     def data(self, text: str) -> None:
-        if self._ignored or self._size > MAX_LINE:
+        if self._ignored:
             return
-        self._pieces.append(text)
-        self._size += len(text)
+        self._add(text)
         if self._link and text.strip():
             self._arxiv_id = self._arxiv_id or self._link
 
     def close(self) -> None:
         self._flush()
+
+    def _add(self, text: str) -> None:
+        """Another piece of the block; what goes beyond a text's limit is left out."""
+        if self._size <= MAX_LINE:
+            self._pieces.append(text)
+            self._size += len(text)
 
     def _flush(self) -> None:
         text = "".join(self._pieces)

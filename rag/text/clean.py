@@ -40,10 +40,16 @@ _SPACE = re.compile(r"\s+")
 # Typesetters' ligatures survive NFC, yet nobody types them in a question.
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_STEERING_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Marks and letters by their category, yet drawn as nothing (Unicode: default ignorable).
 _IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
+# So many marks on one letter are no writing (the stream-safe format of Unicode, UAX 15, allows as many); normalizing
+# takes time with their square. The last two are letters that become marks.
+_MOST_MARKS = 30
+_MANY_MARKS = re.compile(r"(?:[^\w\s\x00-\x7f]|[\uff9e\uff9f]){31,}")
+_LONGEST_REMEMBERED = 2_000  # characters
 # What is left after so many layers of escaping is nobody's abstract.
 _MOST_LAYERS = 10
 
@@ -62,7 +68,7 @@ def clean(text: str) -> str:
 
 def _clean_layer(text: str) -> str:
     text = _HYPHENATION.sub(_line_end, _strip_markup(_unescape(text)))
-    text = unicodedata.normalize("NFC", _visible(text)).translate(_LIGATURES)
+    text = unicodedata.normalize("NFC", visible(text)).translate(_LIGATURES)
     return _SPACE.sub(" ", text).strip()
 
 
@@ -100,23 +106,49 @@ def _line_end(match: re.Match[str]) -> str:
     return "-" if kept else ""
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
+    """The text without what cannot be seen: control and invisible characters, marks on marks on marks."""
     if not text.isprintable():
         text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
-    return text if text.isascii() else _IGNORABLE.sub("", text)
+    return text if text.isascii() else _MANY_MARKS.sub(_fewer_marks, _IGNORABLE.sub("", text))
+
+
+def _fewer_marks(run: re.Match[str]) -> str:
+    kept, marks = [], 0
+    for char in run[0]:
+        marks = marks + 1 if unicodedata.combining(unicodedata.normalize("NFKD", char)[0]) else 0
+        kept += [char] if marks <= _MOST_MARKS else []
+    return "".join(kept)
 
 
 # Letters that Unicode does not take apart, and that people type without their strokes.
 _STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
 
 
-@lru_cache(maxsize=1 << 10)
 def title_key(title: str) -> str:
     """The title as it is compared between sources: letters and digits only, no case, no accents."""
+    return _remembered_key(title) if len(title) <= _LONGEST_REMEMBERED else _key(title)
+
+
+def _key(title: str) -> str:
     folded = unicodedata.normalize("NFKD", title).casefold().translate(_STROKES)
     return " ".join(re.findall(r"[^\W_]+", "".join(c for c in folded if not unicodedata.combining(c))))
 
 
+_remembered_key = lru_cache(maxsize=1 << 10)(_key)
+
+
+def harmless(text: str) -> str:
+    """The text as it can be shown anywhere: what would steer a terminal, or is no text, becomes `�`."""
+    if text.isprintable():
+        return text
+    return "".join("�" if unicodedata.category(char) in _STEERING_CATEGORIES else char for char in text)
+
+
 def path_text(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be shown and stored: bytes that are no UTF-8 become `�`."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """A path as text that can be shown and stored: bytes that are no UTF-8, and control characters, become `�`."""
+    try:
+        name = os.fsencode(path).decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a surrogate pair, which stands in no path
+        name = str(path)
+    return harmless(name)

@@ -1,9 +1,10 @@
 """What identifies a paper and when it appeared, read from the many ways in which people write it down."""
 
 import re
+from itertools import islice
 from urllib.parse import unquote, urlsplit
 
-from rag.text.clean import clean
+from rag.text.clean import clean, visible
 
 _DOI_LEAD = re.compile(r"(?:https?://)?(?:dx\.|www\.)?doi\.org/|doi\s*[:=]?\s*", re.IGNORECASE)
 _DOI = re.compile(r"10\.\d{4,9}/\S+")
@@ -26,6 +27,9 @@ _PMID = re.compile(
 _PMID_IN_NOTES = re.compile(r"\bPMID\s*:\s*([1-9]\d{0,8})(?!\d)")
 _YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d|2100)(?!\d)")
 _COMPACT_DATE = re.compile(r"(1[5-9]\d\d|20\d\d|2100)(?:0[1-9]|1[0-2])[0-3]\d")
+# Characters; no identifier and no address is longer.
+_LONGEST = 2_000
+_MOST_ADDRESSES = 100
 _CLOSERS = {")": "(", "]": "[", "}": "{", ">": "<"}
 
 
@@ -42,10 +46,10 @@ def plain(value: object) -> str:
 
 def doi_of(value: object) -> str:
     """A bare, lower-case DOI, or nothing. arXiv's own DOIs are given as arXiv ids elsewhere."""
-    text = plain(value)
+    text = plain(value)[:_LONGEST]
     if "10." not in text:
         return ""
-    text = unquote(clean(text))
+    text = visible(unquote(clean(text)))
     while lead := _DOI_LEAD.match(text):
         text = text[lead.end() :]
     found = _DOI.match(text)
@@ -53,7 +57,7 @@ def doi_of(value: object) -> str:
 
 
 def doi_in_url(url: str) -> str:
-    found = _DOI_IN_URL.search(unquote(url))
+    found = _DOI_IN_URL.search(visible(unquote(url)))
     return _trim(found[1]).lower() if found else ""
 
 
@@ -66,7 +70,7 @@ def _trim(doi: str) -> str:
 
 def arxiv_of(value: object) -> str:
     """An arXiv id without version and subject class, from an id, an address or a DOI of arXiv."""
-    text = plain(value).strip()
+    text = plain(value)[:_LONGEST].strip()
     if not text:
         return ""
     text = clean(text)
@@ -101,19 +105,20 @@ def pmid_in_notes(text: str) -> str:
 def web_address(value: object) -> str:
     """The first of the addresses that a browser may be sent to; nothing but http and https."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    return next(filter(None, (_http(word) for item in values for word in plain(item).split())), "")
+    words = (word for item in values for word in plain(item).split())
+    return next(filter(None, map(_http, islice(words, _MOST_ADDRESSES))), "")
 
 
 def _http(text: str) -> str:
     text = text.rstrip(",;")
-    if not text.lower().startswith("http"):
+    if not text.lower().startswith("http") or len(text) > 4 * _LONGEST:
         return ""
     text = clean(text)
     try:
         parts = urlsplit(text)
     except ValueError:
         return ""
-    return text if parts.scheme in ("http", "https") and parts.netloc and len(text) <= 2000 else ""
+    return text if parts.scheme in ("http", "https") and parts.netloc and len(text) <= _LONGEST else ""
 
 
 def year_of(value: object, depth: int = 6) -> int | None:

@@ -40,6 +40,8 @@ _LATEX = re.compile(r"\\[A-Za-z'`\"^~=.]")
 _LATEX_COMMAND = re.compile(r"\\[A-Za-z]*")
 # Joining neighbours serves short pieces ("gpt 4", "u net", "k nn"); longer words are no compounds.
 _LONGEST_JOINED_PIECE = 4
+# Characters; what is longer is no word, and would fill the memory.
+_LONGEST_REMEMBERED = 60
 
 STOP_WORDS = frozenset(
     "a about according all also am an and any are as at be because been being both but by can could did do does "
@@ -56,7 +58,7 @@ STOP_WORDS = frozenset(
 
 def index_text(text: str) -> str:
     """The text as the full-text index stores it: folded terms, compounds joined and in parts."""
-    return " ".join(map(_indexed, _compounds(text)))
+    return " ".join(_remembered(one) if len(one) <= _LONGEST_REMEMBERED else _indexed(one) for one in _compounds(text))
 
 
 def query_terms(question: str) -> list[str]:
@@ -82,10 +84,12 @@ def _compounds(text: str) -> list[str]:
     return _COMPOUND.findall(_ACRONYMS.sub("", _DECIMAL.sub(_POINT, folded)))
 
 
-# The words of a library are few beside their occurrences: remembered, they take a sixth of the time.
-@lru_cache(maxsize=1 << 16)
 def _indexed(compound: str) -> str:
     return " ".join(_stem(_forms(compound)))
+
+
+# The words of a library are few beside their occurrences: remembered, they take a sixth of the time.
+_remembered = lru_cache(maxsize=1 << 16)(_indexed)
 
 
 def _forms(compound: str) -> list[str]:
