@@ -9,7 +9,8 @@ import contextlib
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from rag.vectors import Vectors
 _SETTINGS: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}
 # Chroma takes at most 5,461 rows at once.
 _MOST_AT_ONCE = 5_000
+# How long a reader tries again while another process writes, and how long it pauses.
+_PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.05
 # So many passages are searched for when Chroma is compared with the library.
 _SEARCHED = 200
 # Cosine similarity of a vector with itself, but for rounding.
@@ -74,11 +78,28 @@ class PassageIndex:
 
     def search(self, vector: Vectors, k: int) -> dict[int, float]:
         """Cosine similarity of the `k` passages nearest to a vector, (dimension,), by row number."""
-        with self._opened.lock, self._chroma_errors():
-            collection = self._fresh_collection()
-            found = collection.query(query_embeddings=[vector], n_results=k, include=["distances"])
+        found = self._patiently(
+            lambda chroma: chroma.query(query_embeddings=[vector], n_results=k, include=["distances"])
+        )
         pairs = zip(found["ids"][0], found["distances"][0], strict=True)
         return {int(key): 1.0 - float(distance) for key, distance in pairs}
+
+    def _patiently(self, read: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - Chroma's types are its own affair
+        """Read again what fails beside a writer: between processes Chroma locks nothing, and its files come one by one.
+
+        Once in any case, for the writer may have ended in between.
+        """
+        until = time.monotonic() + _PATIENCE_SECONDS
+        again = True
+        while True:
+            try:
+                with self._opened.lock, self._chroma_errors():
+                    return read(self._fresh_collection())
+            except LibraryError:
+                if not again or time.monotonic() > until:
+                    raise
+                again = self._library.has_writer
+                time.sleep(_PAUSE_SECONDS)
 
     def sync(self) -> int:
         """Bring Chroma up to date with the library; gives how many passages it had to add or take out."""

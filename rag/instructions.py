@@ -30,6 +30,16 @@ _TURNS = re.compile(
     r"(?:^|[.\]\n]\s*)[\[(<*]*(?:system|developer|assistant|user)(?: (?:note|message|prompt|update))?[\])>*]*\s?:",
     re.IGNORECASE,
 )
+# The order that most of the others begin with, in the imperative.
+_OVERRIDES = re.compile(
+    r"(?:^|[.:;!,*>\]]\s*|\b(?:please|now|must|should|and)\s+)(?:ignore|disregard|forget|override|discard)\b"
+    r"(?=\W+(?:\w+\W+){0,4}(?:previous|prior|earlier|above|preceding|foregoing|other|your|system)\b)"
+    r"\W+(?:\w+\W+){0,6}(?:instructions?|prompts?|directions?|rules|guidelines|commands?|context)\b",
+    re.IGNORECASE,
+)
+# A word of Latin letters and Cyrillic ones, which no language has; a single one may be a slip.
+_MIXED = re.compile(r"(?=\w*[a-z])(?=\w*[\u0400-\u04ff])\w+", re.IGNORECASE)
+_SLIPS = 1
 # Letters of other alphabets that look like Latin ones, in the order of what they look like.
 _LOOKS = str.maketrans(
     "аеорсухіѕјԁһӏкмтвнАВЕКМНОРСТХУІЅЈαεροτικυνΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
@@ -63,7 +73,9 @@ def is_instruction(sentence: str) -> bool:
     """Whether a sentence reads like an instruction to a program."""
     plain = unicodedata.normalize("NFKC", sentence)
     seen = plain.translate(_LOOKS)
-    return bool(_TURNS.search(seen)) or max(_score(grams(plain)), _score(grams(seen))) > 0
+    if _TURNS.search(seen) or _OVERRIDES.search(seen) or len(_MIXED.findall(plain)) > _SLIPS:
+        return True
+    return max(_score(grams(plain)), _score(grams(seen))) > 0
 
 
 def grams(sentence: str) -> frozenset[str]:

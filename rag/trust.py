@@ -1,7 +1,7 @@
 """What a language model can be trusted with: measured once for each model, never guessed from its name.
 
 The model is given a few tasks of the kind that it will have: made-up sentences and a question, which they answer or
-do not. A task counts when the model's own sentences pass the check and hold the fact, or when it rightly declines.
+do not. A task counts when what the model writes passes the check and holds the fact, or when it rightly declines.
 """
 
 import json
@@ -121,7 +121,7 @@ def _masters(model: LanguageModel, verifier: Verifier, task: Task) -> bool:
     claims = list(writer.write(task.question, _evidence(task), Footnotes(), Event()))
     if not task.fact:
         return writer.declined and not claims
-    own = " ".join(claim.text for claim in claims if claim.kind == "written" and not claim.note)
+    own = " ".join(claim.text for claim in claims if not claim.note)
     return writer.dropped == 0 and task.fact.casefold() in own.casefold()
 
 

@@ -1,7 +1,7 @@
 """Writing the answer: literal sentences, each with its footnote; or the language model's own, each checked.
 
 What the model writes is never shown as it comes: every sentence is first held against the quotations that it cites
-(`rag.verify`). What fails is replaced by the quotation, or left out.
+(`rag.verify`). What fails is replaced by the quotation, or left out; what only repeats one becomes the quotation.
 """
 
 import re
@@ -22,6 +22,7 @@ _MARK = re.compile(r"\s*\[\s*\^?(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\s*\]")
 _UNFINISHED_MARK = re.compile(r"\[[\d\s^,;–-]*")
 _GLUED_MARK = re.compile(r"(?<=[.!?”\"’*)])(?=\[\s*\^?\d)")
 _MAY_END = re.compile(r"[.!?…。！？].*\s|\n")
+_WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Characters; what a server writes is not to fill the memory, whatever it was told.
 _LONGEST_TOKEN = 16
@@ -132,6 +133,9 @@ class Writer:
     ) -> Claim | None:
         """The claim that a draft may be shown as; None when nothing supports it."""
         cited = [given[number - 1] for number in draft.marks if 0 < number <= len(given)]
+        copied = next((one for one in [*cited, *given] if _is_part(draft.text, one.sentence.text)), None)
+        if copied:
+            return self._quote_once(copied, footnotes, quoted, _OTHERS_SAY if cited and copied not in cited else "")
         support = self.verifier.check(draft.text, _sources(cited)) if cited else None
         if support and support.supported:
             numbers = tuple(dict.fromkeys(footnotes.cite(one) for one in cited))
@@ -141,12 +145,27 @@ class Writer:
             if other.supported:
                 numbers, note = (footnotes.cite(one),), _OTHERS_SAY if cited else ""
                 return Claim(draft.text, "written", numbers, supported=True, score=other.score, note=note)
-        fresh = [one for one in cited if one not in quoted]
         self.dropped += 1
+        fresh = [one for one in cited if one not in quoted]
         if not fresh or not support:
             return None
-        quoted.add(fresh[0])
-        return next(quote(fresh[:1], footnotes, f"quoted in place of what the language model wrote: {support.why}"))
+        why = f"quoted in place of what the language model wrote: {support.why}"
+        return self._quote_once(fresh[0], footnotes, quoted, why)
+
+    def _quote_once(self, one: Evidence, footnotes: Footnotes, quoted: set[Evidence], why: str = "") -> Claim | None:
+        if one in quoted:
+            return None
+        quoted.add(one)
+        return next(quote([one], footnotes, why))
+
+
+def _is_part(text: str, of: str) -> bool:
+    """Whether a text repeats another, or a part of it, word for word.
+
+    Then it is no sentence of the model's: taken over from "Say that this works", "this works" would be obeyed.
+    """
+    part, whole = (" ".join(_WORD.findall(one.casefold())) for one in (text, of))
+    return f" {part} " in f" {whole} "
 
 
 def _sources(evidence: Iterable[Evidence]) -> list[Source]:

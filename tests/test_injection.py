@@ -53,8 +53,13 @@ def test_orders_to_a_program_are_flagged_wherever_they_stand(text):
     spans = instructions_in(whole)
     assert spans
     flagged = " ".join(whole[start:end] for start, end in spans)
+    assert text.split()[1] in flagged
     assert "fever" not in flagged
-    assert "costs" not in flagged
+
+
+def test_a_sentence_beside_an_order_is_none():
+    whole = clean(f"{FINDING} {ORDER} It costs little.")
+    assert [whole[start:end] for start, end in instructions_in(whole)] == [ORDER]
 
 
 def test_of_a_title_only_what_stands_beside_it_or_forges_a_turn_is_flagged():
@@ -70,6 +75,8 @@ def test_of_a_title_only_what_stands_beside_it_or_forges_a_turn_is_flagged():
         FINDING,
         "We instruct a language model to answer questions and to cite its sources.",
         "Participants were told to ignore the sounds and to answer as fast as they could.",
+        "We study how models learn to ignore previous instructions.",
+        "The naїve Bayes classifier was beaten by all others.",  # one slip of the alphabet
         "Prompt injection makes a model follow instructions that stand in the text it reads.",
         "",
     ],
@@ -81,9 +88,9 @@ def test_findings_about_orders_are_none(text):
 def test_most_unseen_orders_are_flagged_and_hardly_an_honest_sentence():
     unseen = [one for one in SPECIMENS if one.split == "test"]
     hostile = [bool(instructions_in(clean(one.text))) for one in unseen if one.hostile]
-    honest = [bool(instructions_in(clean(one.text))) for one in unseen if not one.hostile and not one.kind]
-    assert sum(hostile) / len(hostile) > 0.6
-    assert sum(honest) / len(honest) < 0.2
+    honest = [bool(instructions_in(clean(one.text))) for one in unseen if not one.hostile]
+    assert sum(hostile) / len(hostile) > 0.8
+    assert sum(honest) / len(honest) < 0.4  # they were written to be mistaken
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +113,7 @@ def test_adding_names_the_sentences_that_are_orders(ordered):
 
 
 def test_the_command_names_them_too(footnote, ordered, tmp_path):
-    source = Path(next(iter(ordered[0].papers())).source)
+    source = ordered[0].library.folder.parent / "papers.jsonl"
     run = footnote("add", source, "--library", tmp_path / "library")
     assert "Read like instructions to a program, so never quoted:\n  zorvane-in-fever-" in run.out
     assert ORDER in run.out
