@@ -12,11 +12,12 @@ from rag.add import BATCH, Adder, Record, embed_papers
 from rag.answering import Answering, Found, Request
 from rag.chat import Conversation, changed
 from rag.config import cache_folder, load_settings, user_path
-from rag.errors import EmbedderMismatch, SourceError, UsageError
+from rag.errors import EmbedderMismatch, SourceError
 from rag.index import PassageIndex
 from rag.library import Library, parse_filters
 from rag.models import Embedder, load_embedder
 from rag.models.language import LanguageModel
+from rag.question import checked_question
 from rag.read import SentenceWeights
 from rag.records import AddReport, Answer, Claim, Evidence, Filters, Hit, Paper, Rejection
 from rag.retrieve import Retriever
@@ -29,8 +30,6 @@ from rag.write import text_of
 if TYPE_CHECKING:
     from rag.llama import AnyLLM, FootnoteLLM, FootnoteQueryEngine, FootnoteRetriever
 
-# Longer questions are pasted papers; they would only be cut off by the model.
-LONGEST_QUESTION = 2_000
 # Readers take files in pieces of this many bytes.
 _READ_AHEAD = 256 * 1024
 
@@ -168,7 +167,7 @@ class Assistant:
         `added_since` (`2026-01-31`).
         """
         with self._reading():
-            return list(self._retriever.retrieve(_checked(query), k, changed(Filters(), filters)).hits)
+            return list(self._retriever.retrieve(checked_question(query), k, changed(Filters(), filters)).hits)
 
     def ask(self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str) -> Answer:
         """Answer from the library, each sentence with its footnote; filters as in `search`.
@@ -177,7 +176,7 @@ class Assistant:
         `quote` for literal sentences, `write` for the language model's own, checked, or `auto`: written by a model
         that proved able to, else quoted.
         """
-        request = Request(_checked(question), changed(Filters(), filters), sentences, style)
+        request = Request(checked_question(question), changed(Filters(), filters), sentences, style)
         *_, answer = self._answering.stream(self._find(request), threading.Event())
         return _whole(answer)
 
@@ -187,7 +186,7 @@ class Assistant:
 
     def evidence(self, question: str, k: int = 16, **filters: str) -> list[Evidence]:
         """The `k` sentences that bear most on a question, best first, whether or not they answer it."""
-        return list(self._find(Request(_checked(question), changed(Filters(), filters))).reading.considered[:k])
+        return list(self._find(Request(checked_question(question), changed(Filters(), filters))).reading.considered[:k])
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -210,7 +209,7 @@ class Assistant:
 
         Options as in `ask`. Once `stop` is set, or the iterator closed, the language model is free within a second.
         """
-        request = Request(_checked(question), changed(Filters(), filters), sentences, style)
+        request = Request(checked_question(question), changed(Filters(), filters), sentences, style)
         yield from in_pieces(self._answering.stream(self._find(request), stop or threading.Event()))
 
     def chat(self, answers: Iterable[Answer] = (), /, **filters: str) -> Conversation:
@@ -220,7 +219,6 @@ class Assistant:
         """
 
         def ask(request: Request, stop: threading.Event) -> Iterator[str | Answer]:
-            _checked(request.question)
             return in_pieces(self._answering.stream(self._find(request), stop))
 
         return Conversation(ask, changed(Filters(), filters), answers)
@@ -289,17 +287,6 @@ def in_pieces(claims: Iterator[Claim | Answer]) -> Iterator[str | Answer]:
 def _whole(answer: Claim | Answer) -> Answer:
     assert isinstance(answer, Answer), "the answer comes last"  # noqa: S101 - tells the type checker
     return answer
-
-
-def _checked(question: str) -> str:
-    text = question.strip()
-    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
-        raise UsageError("the question holds bytes that are no text")
-    if not text:
-        raise UsageError("the question is empty")
-    if len(text) > LONGEST_QUESTION:
-        raise UsageError(f"the question has {len(text):,} characters; at most {LONGEST_QUESTION:,} are read")
-    return text
 
 
 def _records(files: list[Path | SourceError], format_: str | None) -> Iterator[Record]:

@@ -12,7 +12,7 @@ from threading import Event
 
 from rag.answering import Request
 from rag.errors import UsageError
-from rag.question import understand
+from rag.question import checked_question, understand
 from rag.records import Answer, Citation, Filters, Paper
 from rag.text.terms import content_terms
 
@@ -270,6 +270,7 @@ class Conversation:
         **filters: str,
     ) -> Iterator[str | Answer]:
         """As `Assistant.stream`. Nothing of the question stays when it fails, or when its pieces are not all taken."""
+        question = checked_question(question)
         wanted = changed(self._filters, filters)
         request = Request(question, wanted, sentences, style, stand_alone(question, self._turns), self._given())
         for one in self._ask(request, stop or Event()):

@@ -97,7 +97,7 @@ def _from_file() -> dict[str, str]:
         return {}
     try:
         values = tomllib.loads(config_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{config_file()} cannot be read: {error}") from error
     for name, value in values.items():
         check_setting(name)

@@ -15,7 +15,6 @@ FootnoteError
 Anything else that escapes is a bug and keeps its traceback.
 """
 
-import os
 import shlex
 
 
@@ -31,7 +30,8 @@ class SourceError(FootnoteError):
     """A file that cannot be read as a source of papers."""
 
     def __init__(self, source: str, why: str) -> None:
-        source = os.fsencode(source).decode("utf-8", "replace")  # a name that is no text can still be told
+        # A name that is no text can still be told.
+        source = "".join("�" if "\ud800" <= char <= "\udfff" else char for char in source)
         super().__init__(source, why)
         self.source = source
         self.why = why

@@ -8,7 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rag.errors import UsageError
 from rag.text.terms import content_terms
+
+# Characters; longer questions are pasted papers, which would only be cut off by the model.
+LONGEST_QUESTION = 2_000
 
 # What a question wants several papers for: one sentence of each then says more than three of one.
 _SEVERAL = re.compile(
@@ -125,6 +129,18 @@ _TELLS_WHERE = re.compile(
     r"https?://|www\.|\b(code|models?|weights|data(?:set)?s?|implementation)\b[^.]{0,60}\b(available|released|public\w*)",
     re.IGNORECASE,
 )
+
+
+def checked_question(question: str) -> str:
+    """The question without the space around it. Raises `UsageError` when it cannot be asked."""
+    text = question.strip()
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError("the question holds bytes that are no text")
+    if not text:
+        raise UsageError("the question is empty")
+    if len(text) > LONGEST_QUESTION:
+        raise UsageError(f"the question has {len(text):,} characters; at most {LONGEST_QUESTION:,} are read")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Retriever:
         condition = parse_filters(filters)
         allowed = self._library.keys(condition) if condition else None
         vector = self._embedder().embed_question(question)
+        k = min(k, len(self._library))
         pool, terms = max(_POOL, k), query_terms(question)
         proposed = self._library.search_full_text(terms, pool, allowed)
         candidates = sorted(self._dense_candidates(vector, pool, allowed).union(proposed))

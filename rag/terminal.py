@@ -16,6 +16,7 @@ from rag.errors import FootnoteError, UsageError
 from rag.instructions import instructions_of
 from rag.library import parse_filters
 from rag.records import Answer, Filters, Paper
+from rag.text.clean import harmless
 
 _WIDEST = 100
 PROMPT = "? "
@@ -165,21 +166,21 @@ class Talk:
         """Write the conversation; a file is replaced only when it came from here."""
         if not name:
             raise UsageError("name the file: /save FILE")
-        path = Path(name).expanduser()
         try:
+            path = Path(name).expanduser()
             with path.open("w" if path in self._saved else "x", encoding="utf-8") as file:
                 file.write(self._conversation.to_markdown())
         except FileExistsError:
             raise UsageError(f"{path} is there already; name another file") from None
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        except (OSError, ValueError, RuntimeError) as error:  # no room; no text; nobody of that name has a home
+            raise UsageError(f"{name} cannot be written: {getattr(error, 'strerror', '') or error}") from error
         self._saved.add(path)
         self._say(f"saved as {path}")
 
 
 def _ending(answer: Answer, width: int) -> str:
     """What follows the text of an answer in a conversation."""
-    read_as = [_fill(f"Read as: {answer.trace.read_as}", width)] if answer.trace.read_as else []
+    read_as = [_fill(f"Read as: {harmless(answer.trace.read_as)}", width)] if answer.trace.read_as else []
     below = _below(answer, width) if answer.claims or answer.abstained else []
     return "\n\n" + "".join(f"{part}\n\n" for part in [*below, *read_as])
 

@@ -18,7 +18,19 @@ from hypothesis import strategies as st
 from test_render import check_safe, cite, quoted
 
 from eval.questions import load_questions
-from rag import Answer, Assistant, Conversation, FootnoteError, Library, Paper, Trace, UsageError
+from rag import (
+    Answer,
+    Assistant,
+    Conversation,
+    FootnoteError,
+    Library,
+    Paper,
+    PaperNotFound,
+    SourceError,
+    Trace,
+    UsageError,
+)
+from rag.config import load_settings
 from rag.export import ANSWER_FORMATS, FORMATS, export_answer, export_papers
 from rag.question import understand
 from rag.replay import read_answer, replay
@@ -128,6 +140,35 @@ def test_any_two_questions_are_a_conversation(library, first, second, filters):
         check_literal(answer)
     assert len(chat.turns) == sum(answer is not None for answer in answers)
     chat.to_markdown().encode("utf-8")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", " ", "\x1b[2J", "x" * 100_000])
+def test_no_paper_goes_by_a_name_that_is_none(library, name):
+    with pytest.raises(PaperNotFound):
+        library.paper(name)
+
+
+def test_a_search_for_more_papers_than_can_be_counted_gives_all(library):
+    assert len(library.search("owl", k=10**30)) == library.count()
+
+
+def test_a_question_that_is_too_long_costs_a_conversation_nothing(library):
+    chat = library.chat()
+    chat.ask("How far does the KV cache shrink?")
+    with pytest.raises(UsageError, match="1,999,999 characters"):
+        chat.ask("a b " * 500_000)
+    assert len(chat.turns) == 1
+
+
+def test_settings_nested_without_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path))
+    (tmp_path / "config.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_settings()
+
+
+def test_a_source_with_half_a_character_in_its_name_can_be_told():
+    assert str(SourceError("a\ud800b", "no such file")) == "a�b: no such file"
 
 
 @MANY

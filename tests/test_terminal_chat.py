@@ -87,6 +87,9 @@ def test_new_forgets_what_was_said_but_not_how_it_was_started(talk):
         ("/dance", "no command is called /dance; /help shows them"),
         ("x" * 2001, "at most 2,000 are read"),
         ("/save no/such/folder/a.md", "cannot be written"),
+        ("/save a\0b", "cannot be written"),
+        ("/save ~nobody-of-that-name/a.md", "cannot be written"),
+        ("/save a\ud800", "cannot be written"),
     ],
 )
 def test_an_error_is_one_line_and_the_conversation_goes_on(talk, line, told):

@@ -22,8 +22,8 @@ from rag.health import check_library
 TESTS = Path(__file__).parent
 RUN = "import sys; sys.path.insert(0, sys.argv[1]); from test_together import add_saying; add_saying(*sys.argv[2:])"
 HOLD = (
-    "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); sys.stdout.write('held\\n'); "
-    "sys.stdout.flush(); sys.stdin.read()"
+    "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); "
+    "sys.stdout.write('held\\n'); sys.stdout.flush(); sys.stdin.read()"
 )
 
 

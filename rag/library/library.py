@@ -276,7 +276,7 @@ class Library:
 
     def find(self, name: str) -> Stored:
         """The paper that goes by an id, the unambiguous start of one, a DOI, an arXiv id or a PubMed id."""
-        wanted = name.strip()
+        wanted = name.strip().encode("utf-8", "replace").decode()  # half a surrogate pair is in no name
         names = [f"doi:{doi_of(wanted)}", f"arxiv:{arxiv_of(wanted)}", f"pmid:{pmid_of(wanted)}"]
         by_id = "SELECT key FROM paper WHERE id = ? OR key IN (SELECT paper FROM identifier WHERE name IN (?, ?, ?))"
         keys = [row[0] for row in self._rows(by_id, (wanted.lower(), *names))]
