@@ -32,13 +32,14 @@ _TURNS = re.compile(
 )
 # The order that most of the others begin with, in the imperative.
 _OVERRIDES = re.compile(
-    r"(?:^|[.:;!,*>\]]\s*|\b(?:please|now|must|should|and)\s+)(?:ignore|disregard|forget|override|discard)\b"
-    r"(?=\W+(?:\w+\W+){0,4}(?:previous|prior|earlier|above|preceding|foregoing|other|your|system)\b)"
-    r"\W+(?:\w+\W+){0,6}(?:instructions?|prompts?|directions?|rules|guidelines|commands?|context)\b",
+    r"(?:^|[.:;!,*>\]]\s*+|\b(?:please|now|must|should|and)\s++)(?:ignore|disregard|forget|override|discard)\b"
+    r"(?=\W++(?:\w++\W++){0,4}?(?:previous|prior|earlier|above|preceding|foregoing|other|your|system)\b)"
+    r"\W++(?:\w++\W++){0,6}?(?:instructions?|prompts?|directions?|rules|guidelines|commands?|context)\b",
     re.IGNORECASE,
 )
-# A word of Latin letters and Cyrillic ones, which no language has; a single one may be a slip.
-_MIXED = re.compile(r"(?=\w*[a-z])(?=\w*[\u0400-\u04ff])\w+", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_LATIN, _CYRILLIC = re.compile("[a-z]", re.IGNORECASE), re.compile("[\u0400-\u04ff]")
+# Words of Latin and Cyrillic letters, which no language has; a single one may be a slip.
 _SLIPS = 1
 # Letters of other alphabets that look like Latin ones, in the order of what they look like.
 _LOOKS = str.maketrans(
@@ -73,9 +74,13 @@ def is_instruction(sentence: str) -> bool:
     """Whether a sentence reads like an instruction to a program."""
     plain = unicodedata.normalize("NFKC", sentence)
     seen = plain.translate(_LOOKS)
-    if _TURNS.search(seen) or _OVERRIDES.search(seen) or len(_MIXED.findall(plain)) > _SLIPS:
+    if _TURNS.search(seen) or _OVERRIDES.search(seen) or _mixed_words(plain) > _SLIPS:
         return True
     return max(_score(grams(plain)), _score(grams(seen))) > 0
+
+
+def _mixed_words(text: str) -> int:
+    return sum(bool(_LATIN.search(word) and _CYRILLIC.search(word)) for word in _WORD.findall(text))
 
 
 def grams(sentence: str) -> frozenset[str]:
