@@ -152,12 +152,18 @@ class PassageIndex:
     def _others(self, keys: list[int]) -> int:
         """How many of Chroma's vectors of these passages are not those of the library."""
         with self._opened.lock, self._chroma_errors():
-            found = self._fresh_collection().get(ids=[str(key) for key in keys], include=["embeddings"])
+            return len(keys) - len(self._same(keys, self._library.vectors_of_passages(keys)))
+
+    def _same(self, keys: list[int], vectors: Vectors) -> set[int]:
+        """Those of some passages that Chroma holds with these vectors, (passages, dimension)."""
+        found = self._fresh_collection().get(ids=[str(key) for key in keys], include=["embeddings"])
         theirs = np.asarray(found["embeddings"], np.float32)
-        ours = self._library.vectors_of_passages([int(key) for key in found["ids"]])
+        held, rows = [int(key) for key in found["ids"]], {key: row for row, key in enumerate(keys)}
+        ours = vectors[[rows[key] for key in held]]
         if ours.shape != theirs.shape:
-            return len(keys)
-        return int(np.sum(~(np.einsum("ij,ij->i", ours, theirs) > _SAME)))
+            return set()
+        same = np.einsum("ij,ij->i", ours, theirs) > _SAME
+        return {key for key, is_same in zip(held, same, strict=True) if is_same}
 
     def _is_lost(self, key: int) -> bool:
         """Whether a search for a passage's own vector finds nothing that near."""
@@ -168,11 +174,16 @@ class PassageIndex:
         collection = self._fresh_collection()
         for start in range(0, len(removed), _MOST_AT_ONCE):
             collection.delete(ids=[str(key) for key in removed[start : start + _MOST_AT_ONCE]])
-        if rows:
+        # What a killed process put in is left alone: of passages that are put in twice, searches miss some.
+        there = self._same([key for key, *_ in rows], vectors) if rows else set()
+        missing = [number for number, (key, *_) in enumerate(rows) if key not in there]
+        if missing:
             collection.upsert(
-                ids=[str(key) for key, *_ in rows],
-                embeddings=np.ascontiguousarray(vectors),
-                metadatas=[{"paper_id": paper, "start": start, "end": end} for _, paper, start, end in rows],
+                ids=[str(rows[number][0]) for number in missing],
+                embeddings=np.ascontiguousarray(vectors[missing]),
+                metadatas=[
+                    dict(zip(("paper_id", "start", "end"), rows[number][1:], strict=True)) for number in missing
+                ],
             )
 
     def _fresh_collection(self) -> Any:  # noqa: ANN401 - Chroma's types are its own affair

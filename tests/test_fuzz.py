@@ -13,6 +13,9 @@ import pytest
 from fuzz import PIECES, SEEDS, TARGETS, feed
 
 FUZZ = Path(__file__).parent / "fuzz.py"
+# The most memory that a process ever held is counted from that of the one that started it, here all of the tests: the
+# shell between them is a small one.
+OF_ITS_OWN = ["sh", "-c", '"$@"; exit $?', "sh"]
 OPTIONS = ["-seed=1", "-max_len=4096", "-timeout=10", "-rss_limit_mb=2048"]
 
 
@@ -30,7 +33,7 @@ def fuzz(tmp_path):
         words.write_text("".join(f'"{in_hex(piece)}"\n' for piece in PIECES))
         options = [*OPTIONS, f"-runs={runs}", f"-dict={words}", f"-artifact_prefix={found}/"]
         ended = subprocess.run(
-            [sys.executable, FUZZ, target, seeds, *options],
+            [*OF_ITS_OWN, sys.executable, FUZZ, target, seeds, *options],
             env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(map(str, [FUZZ.parent.parent]))},
             cwd=tmp_path,
             capture_output=True,
@@ -61,7 +64,7 @@ def test_what_the_fuzzer_goes_on_from_is_sound(target):
 @pytest.mark.soak
 @pytest.mark.parametrize("target", sorted(SEEDS))
 def test_no_bytes_break_or_hang_it(fuzz, target, times):
-    code, told = fuzz(target, times(1_000, 300_000))
+    code, told = fuzz(target, times(1_000, 50_000))
     assert code == 0, told
 
 
