@@ -144,7 +144,7 @@ def _fault_of_index(library: Library) -> str:
     if run.returncode != 0:
         return (run.stderr.strip().splitlines()[-1:] or [f"crashed with code {run.returncode}"])[0]
     found = {name: count for name, count in json.loads(run.stdout).items() if count}
-    return ", ".join(f"{count:,} passages {_DIFFERENCES[name]}" for name, count in found.items())
+    return ", ".join(f"{count:,} passage{'s' * (count != 1)} {_DIFFERENCES[name]}" for name, count in found.items())
 
 
 def fix_library(folder: Path, checks: Iterable[Check]) -> list[str]:

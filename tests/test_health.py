@@ -58,13 +58,13 @@ def test_a_surplus_in_the_index_is_seen(own_library):
     change(own_library, "DROP TRIGGER passage_removed")
     change(own_library, "DELETE FROM passage WHERE paper = 1")
     chroma = check("chroma", own_library)
-    assert (chroma.ok, chroma.seen) == (False, "1 passages too many")
+    assert (chroma.ok, chroma.seen) == (False, "1 passage too many")
 
 
 def test_other_vectors_in_the_index_are_seen(own_library):
     change(own_library, "UPDATE passage SET vector = (SELECT vector FROM passage WHERE key = 2) WHERE key = 1")
     chroma = check("chroma", own_library)
-    assert (chroma.ok, chroma.seen) == (False, "1 passages with other vectors")
+    assert (chroma.ok, chroma.seen) == (False, "1 passage with other vectors")
 
 
 def test_a_collection_of_another_name_is_seen(own_library):
