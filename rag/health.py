@@ -191,7 +191,11 @@ _FIXES = {_VECTORS: _embed_again, _NOTES: _renew_notes, _FULL_TEXT: _rebuild_ful
 
 def main() -> None:
     """Print how Chroma differs from the truth."""
-    print(json.dumps(asdict(PassageIndex(Library(Path(sys.argv[1]), create=False)).compare())))  # noqa: T201 - read above
+    try:
+        found = PassageIndex(Library(Path(sys.argv[1]), create=False)).compare()
+    except FootnoteError as error:
+        sys.exit(str(error))
+    print(json.dumps(asdict(found)))  # noqa: T201 - read above
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rag.errors import LibraryError
-from rag.library import Library
+from rag.library import Library, Writer
 from rag.vectors import Vectors
 
 # ef_search: how many candidates the graph keeps while it searches; 200 finds what an exact search finds.
@@ -106,29 +106,55 @@ class PassageIndex:
         changed = 0
         while not self._library.is_indexed():
             with self._library.writing() as writer:
-                rows, vectors = self._library.pending(_MOST_AT_ONCE)
-                removed = self._library.removed()
                 with self._opened.lock, self._chroma_errors():
-                    self._apply(rows, vectors, removed)
-                writer.mark_indexed([row[0] for row in rows], removed)
+                    changed += self._bring(writer, self._fresh_collection())
+                    self._drop_others()
                 self._opened.generation = str(int(self._library.meta(_GENERATION) or 0) + 1)
                 writer.set_meta(_GENERATION, self._opened.generation)
-                changed += len(rows) + len(removed)
         return changed
 
     def rebuild(self) -> int:
-        """Make Chroma anew from the library, without embedding anything again; gives the number of passages."""
+        """Make Chroma anew from the library, without embedding anything again; gives the number of passages.
+
+        All of it or nothing: until it is whole, readers have the old one.
+        """
         with self._library.writing() as writer:
-            self.close()
             # A new folder: other processes may still read the old one, and a damaged one cannot be opened again.
             number = int(self._library.meta(_GENERATION) or 0) + 1
             writer.set_meta(_FOLDER, f"chroma-{number}")
             writer.set_meta(_GENERATION, str(number))
             writer.mark_all_pending()
+            shutil.rmtree(self._folder, ignore_errors=True)  # a killed process may have begun one
+            added = self._fill(writer)
+        self.close()
         for folder in self._library.folder.iterdir():
             if _OWN_FOLDER.fullmatch(folder.name) and folder != self._folder:
                 shutil.rmtree(folder, ignore_errors=True)
-        return self.sync()
+        return added
+
+    def _fill(self, writer: Writer) -> int:
+        """Put every passage into a Chroma that nobody else knows of yet; gives how many there are."""
+        added = 0
+        with self._chroma_errors():
+            client, collection = self._open()
+            with contextlib.closing(client):
+                while not self._library.is_indexed():
+                    added += self._bring(writer, collection)
+        return added
+
+    def _bring(self, writer: Writer, collection: Any) -> int:  # noqa: ANN401 - Chroma's types are its own affair
+        """Bring some of what is pending into a collection, and note that; gives the number of passages."""
+        rows, vectors = self._library.pending(_MOST_AT_ONCE)
+        removed = self._library.removed()
+        _apply(collection, rows, vectors, removed)
+        writer.mark_indexed([row[0] for row in rows], removed)
+        return len(rows) + len(removed)
+
+    def _drop_others(self) -> None:
+        """Drop the vectors of another model, which a killed process may have left."""
+        for one in self._opened.client.list_collections():
+            if one.name != self._opened.collection.name:
+                self._opened.client.delete_collection(one.name)
 
     def keys(self) -> set[int]:
         """Row numbers of all passages that Chroma holds."""
@@ -137,7 +163,10 @@ class PassageIndex:
 
     def compare(self) -> Difference:
         """Hold every passage in Chroma against the library, and search for some of them."""
-        truth, held = set(self._library.passage_keys()), self.keys()
+        truth = set(self._library.passage_keys())
+        if truth and not self._folder.exists():
+            return Difference(len(truth), 0, 0, 0)
+        held = self.keys()
         both = sorted(truth & held)
         other = sum(self._others(both[start : start + _MOST_AT_ONCE]) for start in range(0, len(both), _MOST_AT_ONCE))
         lost = sum(self._is_lost(key) for key in both[:: max(1, len(both) // _SEARCHED)])
@@ -152,39 +181,12 @@ class PassageIndex:
     def _others(self, keys: list[int]) -> int:
         """How many of Chroma's vectors of these passages are not those of the library."""
         with self._opened.lock, self._chroma_errors():
-            return len(keys) - len(self._same(keys, self._library.vectors_of_passages(keys)))
-
-    def _same(self, keys: list[int], vectors: Vectors) -> set[int]:
-        """Those of some passages that Chroma holds with these vectors, (passages, dimension)."""
-        found = self._fresh_collection().get(ids=[str(key) for key in keys], include=["embeddings"])
-        theirs = np.asarray(found["embeddings"], np.float32)
-        held, rows = [int(key) for key in found["ids"]], {key: row for row, key in enumerate(keys)}
-        ours = vectors[[rows[key] for key in held]]
-        if ours.shape != theirs.shape:
-            return set()
-        same = np.einsum("ij,ij->i", ours, theirs) > _SAME
-        return {key for key, is_same in zip(held, same, strict=True) if is_same}
+            return len(keys) - len(_same(self._fresh_collection(), keys, self._library.vectors_of_passages(keys)))
 
     def _is_lost(self, key: int) -> bool:
         """Whether a search for a passage's own vector finds nothing that near."""
         found = self.search(self._library.vectors_of_passages([key])[0], 1)
         return max(found.values(), default=0.0) < _SAME
-
-    def _apply(self, rows: list[tuple[int, str, int, int]], vectors: Vectors, removed: list[int]) -> None:
-        collection = self._fresh_collection()
-        for start in range(0, len(removed), _MOST_AT_ONCE):
-            collection.delete(ids=[str(key) for key in removed[start : start + _MOST_AT_ONCE]])
-        # What a killed process put in is left alone: of passages that are put in twice, searches miss some.
-        there = self._same([key for key, *_ in rows], vectors) if rows else set()
-        missing = [number for number, (key, *_) in enumerate(rows) if key not in there]
-        if missing:
-            collection.upsert(
-                ids=[str(rows[number][0]) for number in missing],
-                embeddings=np.ascontiguousarray(vectors[missing]),
-                metadatas=[
-                    dict(zip(("paper_id", "start", "end"), rows[number][1:], strict=True)) for number in missing
-                ],
-            )
 
     def _fresh_collection(self) -> Any:  # noqa: ANN401 - Chroma's types are its own affair
         """The collection as of the library's last change, opened again when another process made that."""
@@ -195,23 +197,30 @@ class PassageIndex:
         if identity != self._opened.identity or int(generation or 0) > int(self._opened.generation or 0):
             self.close()
         if self._opened.collection is None:
-            self._open()
+            self._opened.client, self._opened.collection = self._open()
             self._opened.identity, self._opened.generation = identity, generation
         return self._opened.collection
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[Any, Any]:
+        """Client and collection. What the library was told of is not made anew in silence when it is gone."""
         import chromadb
         from chromadb.config import Settings
 
         # Vectors of two models never meet in one collection, whatever a kill interrupted.
         name = f"passages-{self._library.meta('embedder_fingerprint') or 'none'}"
+        begun = self._library.has_indexed()
+        if begun and not self._folder.exists():
+            raise FileNotFoundError("it is gone")
         self._folder.mkdir(mode=0o700, exist_ok=True)  # Chroma's own files can be read by everybody who gets there
         client = chromadb.PersistentClient(str(self._folder), Settings(anonymized_telemetry=False))
-        collection = client.get_or_create_collection(name, embedding_function=None, configuration=_SETTINGS)
+        if begun:
+            collection = client.get_collection(name, embedding_function=None)
+        else:
+            collection = client.get_or_create_collection(name, embedding_function=None, configuration=_SETTINGS)
         # With every upsert Chroma makes the embedding functions that the schema names, with the arguments given there,
         # and a schema may come with a library from somebody else.
         collection._model.serialized_schema = None
-        self._opened.client, self._opened.collection = client, collection
+        return client, collection
 
     def close(self) -> None:
         """Let go of Chroma's files; the next search opens them again."""
@@ -233,3 +242,29 @@ class PassageIndex:
                 f"the search index in {self._folder} does not answer ({error}); to make it anew: "
                 f"footnote reindex --library {self._library.folder}"
             ) from error
+
+
+def _apply(collection: Any, rows: list[tuple[int, str, int, int]], vectors: Vectors, removed: list[int]) -> None:  # noqa: ANN401
+    for start in range(0, len(removed), _MOST_AT_ONCE):
+        collection.delete(ids=[str(key) for key in removed[start : start + _MOST_AT_ONCE]])
+    # What a killed process put in is left alone: of passages that are put in twice, searches miss some.
+    there = _same(collection, [key for key, *_ in rows], vectors) if rows else set()
+    missing = [number for number, (key, *_) in enumerate(rows) if key not in there]
+    if missing:
+        collection.upsert(
+            ids=[str(rows[number][0]) for number in missing],
+            embeddings=np.ascontiguousarray(vectors[missing]),
+            metadatas=[dict(zip(("paper_id", "start", "end"), rows[number][1:], strict=True)) for number in missing],
+        )
+
+
+def _same(collection: Any, keys: list[int], vectors: Vectors) -> set[int]:  # noqa: ANN401
+    """Those of some passages that Chroma holds with these vectors, (passages, dimension)."""
+    found = collection.get(ids=[str(key) for key in keys], include=["embeddings"])
+    theirs = np.asarray(found["embeddings"], np.float32)
+    held, rows = [int(key) for key in found["ids"]], {key: row for row, key in enumerate(keys)}
+    ours = vectors[[rows[key] for key in held]]
+    if ours.shape != theirs.shape:
+        return set()
+    same = np.einsum("ij,ij->i", ours, theirs) > _SAME
+    return {key for key, is_same in zip(held, same, strict=True) if is_same}

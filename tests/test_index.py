@@ -11,6 +11,7 @@ import pytest
 from fakes import HashEmbedder, OtherEmbedder
 
 from rag import Assistant, EmbedderMismatch, Library, LibraryError
+from rag.index import PassageIndex
 
 
 def records(first, last):
@@ -67,6 +68,46 @@ def test_rebuilding_embeds_nothing_and_finds_the_same(library_of):
     assert again.reindex() == 60
     assert [(hit.paper.id, hit.score) for hit in again.search("owl by the reed")] == before
     assert assistant._embedder.embedded == embedded
+
+
+@pytest.mark.parametrize("lost", ["folder", "collection"])
+def test_a_lost_index_is_never_answered_from_in_silence(library_of, lost):
+    assistant = library_of(0, 30)
+    folder = assistant.library.folder
+    if lost == "collection":
+        assistant.search("owl")
+        client = assistant._index._opened.client
+        client.delete_collection(assistant._index._opened.collection.name)
+    assistant._index.close()
+    if lost == "folder":
+        shutil.rmtree(folder / "chroma")
+    again = Assistant(Library(folder), HashEmbedder())
+    for _ in range(2):
+        with pytest.raises(LibraryError, match="footnote reindex"):
+            again.search("owl")
+    assert again.reindex() == 30
+    assert again.search("owl")[0].dense > 0.3
+
+
+def test_until_an_index_is_made_anew_readers_have_the_old_one(library_of, monkeypatch):
+    assistant = library_of(0, 30)
+    before = [hit.paper.id for hit in assistant.search("owl by the reed")]
+    found = []
+
+    def meanwhile(index, *arguments):
+        reader = Assistant(Library(assistant.library.folder), HashEmbedder())
+        asking = threading.Thread(
+            target=lambda: found.append([hit.paper.id for hit in reader.search("owl by the reed")])
+        )
+        asking.start()
+        asking.join()
+        return bring(index, *arguments)
+
+    bring = PassageIndex._bring
+    monkeypatch.setattr(PassageIndex, "_bring", meanwhile)
+    assert assistant.reindex() == 30
+    assert found == [before]
+    assert [hit.paper.id for hit in assistant.search("owl by the reed")] == before
 
 
 def test_a_damaged_index_is_refused_with_the_way_out_and_mended(library_of):

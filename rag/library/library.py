@@ -390,6 +390,10 @@ class Library:
         query = "SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 0) OR EXISTS (SELECT 1 FROM removed_passage)"
         return not self._rows(query)[0][0]
 
+    def has_indexed(self) -> bool:
+        """Whether Chroma was told of any passage."""
+        return bool(self._rows("SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 1)")[0][0])
+
     def pending(self, limit: int) -> tuple[list[tuple[int, str, int, int]], Vectors]:
         """Passages that Chroma lacks: (row number, paper id, start, end) and their vectors."""
         query = (
