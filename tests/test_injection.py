@@ -99,6 +99,10 @@ def test_most_unseen_orders_are_flagged_and_hardly_an_honest_sentence():
     assert sum(honest) / len(honest) < 0.4  # they were written to be mistaken
 
 
+def test_no_sentence_of_the_sample_is_taken_for_an_order():
+    assert [instructions_of(paper) for paper in Assistant.sample().papers() if instructions_of(paper)] == []
+
+
 @pytest.fixture(scope="module")
 def ordered(tmp_path_factory):
     """A library with one paper that holds an order, and the report of adding it."""
