@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rag.add import BATCH, embed_papers
 from rag.config import DEFAULT_EMBEDDER, load_settings
-from rag.errors import FootnoteError, LibraryError
+from rag.errors import FootnoteError, LibraryError, LibraryNotFound
 from rag.index import PassageIndex
 from rag.library import Faults, Library
 from rag.models import load_embedder, load_language_model, model_folder
@@ -51,7 +51,8 @@ def check_all(folder: Path) -> Iterator[Check]:
         library = Library(folder, create=False)
     except LibraryError as error:
         yield from check_machine(settings.embedder, f"footnote config embedder {DEFAULT_EMBEDDER}")
-        yield Check("library", False, str(error))
+        says_it = isinstance(error, LibraryNotFound) or "footnote" in str(error)
+        yield Check("library", False, str(error), "" if says_it else f"put a copy of {folder} in its place")
         return
     embedder = library.meta("embedder") or settings.embedder
     yield from check_machine(embedder, f"footnote reindex --embedder {DEFAULT_EMBEDDER} {_option(folder)}")

@@ -9,13 +9,13 @@ import contextlib
 import re
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from rag.errors import LibraryError
 from rag.library import Library, Writer
@@ -25,9 +25,10 @@ from rag.vectors import Vectors
 _SETTINGS: Any = {"hnsw": {"space": "cosine", "ef_search": 200}}
 # Chroma takes at most 5,461 rows at once.
 _MOST_AT_ONCE = 5_000
-# How long a reader tries again while another process writes, and how long it pauses.
-_PATIENCE_SECONDS = 10.0
-_PAUSE_SECONDS = 0.05
+# How often somebody who waits for another process's turn at Chroma looks whether it has ended.
+_POLL_SECONDS = 0.002
+# Of what is removed the graph keeps the dead, and the more of them, the more of the living it loses: a share of all.
+_MOST_DEAD = 0.2
 # So many passages are searched for when Chroma is compared with the library.
 _SEARCHED = 200
 # Cosine similarity of a vector with itself, but for rounding.
@@ -35,6 +36,7 @@ _SAME = 0.999
 # Names in the library's notes: the state that Chroma was brought to, and the folder it lies in.
 _GENERATION = "generation"
 _FOLDER = "index_folder"
+_DEAD = "index_dead"
 _OWN_FOLDER = re.compile(r"chroma(-\d+)?")
 
 
@@ -53,8 +55,13 @@ class Difference:
 
 @dataclass(slots=True)
 class _Opened:
-    """Chroma as this process has it open. It keeps one state for a folder and process, and so do we."""
+    """Chroma as this process has it open. It keeps one state for a folder and process, and so do we.
 
+    Between processes it locks nothing, and whoever searches may write, too: it brings in what others left in its log.
+    So at any moment one thread of one process has its `turn`.
+    """
+
+    turn: FileLock
     lock: threading.RLock = field(default_factory=threading.RLock)
     client: Any = None
     collection: Any = None
@@ -70,47 +77,38 @@ class PassageIndex:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._opened = _OPENED.setdefault(library.folder.resolve(), _Opened())
+        folder = library.folder.resolve()
+        self._opened = _OPENED.setdefault(
+            folder, _Opened(FileLock(folder / "index.lock", mode=0o600, thread_local=False))
+        )
 
     @property
     def _folder(self) -> Path:
-        return self._library.folder / (self._library.meta(_FOLDER) or "chroma")
+        return self._library.folder / (self._library.index_notes().get(_FOLDER) or "chroma")
 
     def search(self, vector: Vectors, k: int) -> dict[int, float]:
         """Cosine similarity of the `k` passages nearest to a vector, (dimension,), by row number."""
-        found = self._patiently(
-            lambda chroma: chroma.query(query_embeddings=[vector], n_results=k, include=["distances"])
-        )
+        with self._turn():
+            found = self._fresh_collection().query(query_embeddings=[vector], n_results=k, include=["distances"])
         pairs = zip(found["ids"][0], found["distances"][0], strict=True)
         return {int(key): 1.0 - float(distance) for key, distance in pairs}
-
-    def _patiently(self, read: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - Chroma's types are its own affair
-        """Read again what fails beside a writer: between processes Chroma locks nothing, and its files come one by one.
-
-        Once in any case, for the writer may have ended in between.
-        """
-        until = time.monotonic() + _PATIENCE_SECONDS
-        again = True
-        while True:
-            try:
-                with self._opened.lock, self._chroma_errors():
-                    return read(self._fresh_collection())
-            except LibraryError:
-                if not again or time.monotonic() > until:
-                    raise
-                again = self._library.has_writer
-                time.sleep(_PAUSE_SECONDS)
 
     def sync(self) -> int:
         """Bring Chroma up to date with the library; gives how many passages it had to add or take out."""
         changed = 0
         while not self._library.is_indexed():
-            with self._library.writing() as writer:
-                with self._opened.lock, self._chroma_errors():
-                    changed += self._bring(writer, self._fresh_collection())
-                    self._drop_others()
+            # The turn ends after the transaction: nobody is to search before the notes say what has changed.
+            with contextlib.ExitStack() as turn, self._library.writing() as writer:
+                turn.enter_context(self._turn())
+                added, removed = self._bring(writer, self._fresh_collection())
+                self._drop_others()
                 self._opened.generation = str(int(self._library.meta(_GENERATION) or 0) + 1)
                 writer.set_meta(_GENERATION, self._opened.generation)
+                dead = int(self._library.meta(_DEAD) or 0) + removed
+                writer.set_meta(_DEAD, str(dead))
+            changed += added + removed
+            if removed and dead > _MOST_DEAD * (dead + len(self._library.passage_keys())):
+                self.rebuild()
         return changed
 
     def rebuild(self) -> int:
@@ -118,37 +116,40 @@ class PassageIndex:
 
         All of it or nothing: until it is whole, readers have the old one.
         """
-        with self._library.writing() as writer:
-            # A new folder: other processes may still read the old one, and a damaged one cannot be opened again.
+        with contextlib.ExitStack() as turn, self._library.writing() as writer:
+            # A new folder: other processes may have the old one open, and a damaged one cannot be opened again.
             number = int(self._library.meta(_GENERATION) or 0) + 1
-            writer.set_meta(_FOLDER, f"chroma-{number}")
-            writer.set_meta(_GENERATION, str(number))
+            folder = self._library.folder / f"chroma-{number}"
+            shutil.rmtree(folder, ignore_errors=True)  # a killed process may have begun one
             writer.mark_all_pending()
-            shutil.rmtree(self._folder, ignore_errors=True)  # a killed process may have begun one
-            added = self._fill(writer)
-        self.close()
-        for folder in self._library.folder.iterdir():
-            if _OWN_FOLDER.fullmatch(folder.name) and folder != self._folder:
-                shutil.rmtree(folder, ignore_errors=True)
+            added = self._fill(writer, folder)
+            turn.enter_context(self._turn())
+            self.close()
+            for name, value in ((_FOLDER, folder.name), (_GENERATION, str(number)), (_DEAD, "0")):
+                writer.set_meta(name, value)
+        with self._turn():
+            for other in self._library.folder.iterdir():
+                if _OWN_FOLDER.fullmatch(other.name) and other != folder:
+                    shutil.rmtree(other, ignore_errors=True)
         return added
 
-    def _fill(self, writer: Writer) -> int:
+    def _fill(self, writer: Writer, folder: Path) -> int:
         """Put every passage into a Chroma that nobody else knows of yet; gives how many there are."""
         added = 0
         with self._chroma_errors():
-            client, collection = self._open()
+            client, collection = _open(folder, self._library.meta("embedder_fingerprint"), begun=False)
             with contextlib.closing(client):
                 while not self._library.is_indexed():
-                    added += self._bring(writer, collection)
+                    added += sum(self._bring(writer, collection))
         return added
 
-    def _bring(self, writer: Writer, collection: Any) -> int:  # noqa: ANN401 - Chroma's types are its own affair
-        """Bring some of what is pending into a collection, and note that; gives the number of passages."""
+    def _bring(self, writer: Writer, collection: Any) -> tuple[int, int]:  # noqa: ANN401 - Chroma's types are its own affair
+        """Bring some of what is pending into a collection, and note that; gives passages added and taken out."""
         rows, vectors = self._library.pending(_MOST_AT_ONCE)
         removed = self._library.removed()
         _apply(collection, rows, vectors, removed)
         writer.mark_indexed([row[0] for row in rows], removed)
-        return len(rows) + len(removed)
+        return len(rows), len(removed)
 
     def _drop_others(self) -> None:
         """Drop the vectors of another model, which a killed process may have left."""
@@ -158,7 +159,7 @@ class PassageIndex:
 
     def keys(self) -> set[int]:
         """Row numbers of all passages that Chroma holds."""
-        with self._opened.lock, self._chroma_errors():
+        with self._turn():
             return {int(key) for key in self._fresh_collection().get(include=[])["ids"]}
 
     def compare(self) -> Difference:
@@ -174,13 +175,13 @@ class PassageIndex:
 
     def _stray(self) -> int:
         """How many passages lie in collections that nobody searches."""
-        with self._opened.lock, self._chroma_errors():
+        with self._turn():
             name = self._fresh_collection().name
             return sum(one.count() for one in self._opened.client.list_collections() if one.name != name)
 
     def _others(self, keys: list[int]) -> int:
         """How many of Chroma's vectors of these passages are not those of the library."""
-        with self._opened.lock, self._chroma_errors():
+        with self._turn():
             return len(keys) - len(_same(self._fresh_collection(), keys, self._library.vectors_of_passages(keys)))
 
     def _is_lost(self, key: int) -> bool:
@@ -192,35 +193,16 @@ class PassageIndex:
         """The collection as of the library's last change, opened again when another process made that."""
         # A library that was deleted and made anew in the same folder is another one; and one that was asked while it
         # was empty had no embedding model.
-        identity = self._library.meta("identity"), self._library.meta("embedder_fingerprint")
-        generation = self._library.meta(_GENERATION)
+        notes = self._library.index_notes()
+        fingerprint, generation = notes.get("embedder_fingerprint", ""), notes.get(_GENERATION, "")
+        identity = notes.get("identity", ""), fingerprint
         if identity != self._opened.identity or int(generation or 0) > int(self._opened.generation or 0):
             self.close()
         if self._opened.collection is None:
-            self._opened.client, self._opened.collection = self._open()
+            folder = self._library.folder / (notes.get(_FOLDER) or "chroma")
+            self._opened.client, self._opened.collection = _open(folder, fingerprint, begun="begun" in notes)
             self._opened.identity, self._opened.generation = identity, generation
         return self._opened.collection
-
-    def _open(self) -> tuple[Any, Any]:
-        """Client and collection. What the library was told of is not made anew in silence when it is gone."""
-        import chromadb
-        from chromadb.config import Settings
-
-        # Vectors of two models never meet in one collection, whatever a kill interrupted.
-        name = f"passages-{self._library.meta('embedder_fingerprint') or 'none'}"
-        begun = self._library.has_indexed()
-        if begun and not self._folder.exists():
-            raise FileNotFoundError("it is gone")
-        self._folder.mkdir(mode=0o700, exist_ok=True)  # Chroma's own files can be read by everybody who gets there
-        client = chromadb.PersistentClient(str(self._folder), Settings(anonymized_telemetry=False))
-        if begun:
-            collection = client.get_collection(name, embedding_function=None)
-        else:
-            collection = client.get_or_create_collection(name, embedding_function=None, configuration=_SETTINGS)
-        # With every upsert Chroma makes the embedding functions that the schema names, with the arguments given there,
-        # and a schema may come with a library from somebody else.
-        collection._model.serialized_schema = None
-        return client, collection
 
     def close(self) -> None:
         """Let go of Chroma's files; the next search opens them again."""
@@ -228,6 +210,12 @@ class PassageIndex:
             if self._opened.client is not None:
                 self._opened.client.close()
             self._opened.client = self._opened.collection = None
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Nobody else is at Chroma, in this process or another."""
+        with self._opened.lock, self._chroma_errors(), self._opened.turn.acquire(poll_interval=_POLL_SECONDS):
+            yield
 
     @contextlib.contextmanager
     def _chroma_errors(self) -> Iterator[None]:
@@ -242,6 +230,27 @@ class PassageIndex:
                 f"the search index in {self._folder} does not answer ({error}); to make it anew: "
                 f"footnote reindex --library {self._library.folder}"
             ) from error
+
+
+def _open(folder: Path, fingerprint: str, *, begun: bool) -> tuple[Any, Any]:
+    """Client and collection; one that was `begun` is not made anew in silence when it is gone."""
+    import chromadb
+    from chromadb.config import Settings
+
+    if begun and not folder.exists():
+        raise FileNotFoundError("it is gone")
+    folder.mkdir(mode=0o700, exist_ok=True)  # Chroma's own files can be read by everybody who gets there
+    client = chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
+    # Vectors of two models never meet in one collection, whatever a kill interrupted.
+    name = f"passages-{fingerprint or 'none'}"
+    if begun:
+        collection = client.get_collection(name, embedding_function=None)
+    else:
+        collection = client.get_or_create_collection(name, embedding_function=None, configuration=_SETTINGS)
+    # With every upsert Chroma makes the embedding functions that the schema names, with the arguments given there, and
+    # a schema may come with a library from somebody else.
+    collection._model.serialized_schema = None
+    return client, collection
 
 
 def _apply(collection: Any, rows: list[tuple[int, str, int, int]], vectors: Vectors, removed: list[int]) -> None:  # noqa: ANN401

@@ -237,7 +237,7 @@ def test_damage_in_each_file_is_found_and_mended_or_refused(footnote, many_files
     files = sorted(file.relative_to(many_files) for file in many_files.rglob("*") if file.is_file())
     planted = [(file, kind) for file in files for kind in DAMAGE]
     assert len(planted) > 40
-    for number, (file, kind) in enumerate(times(chance.sample(planted, 4), planted * 5)):
+    for number, (file, kind) in enumerate(times(chance.sample(planted, 4), planted * 2)):
         folder = Path(shutil.copytree(many_files, tmp_path / str(number)))
         DAMAGE[kind](folder / file, chance)
         found = footnote("doctor", "--json", "--library", folder)

@@ -228,9 +228,10 @@ class Library:
         try:
             return self._connection().execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeEncodeError) as error:
-            raise LibraryError(
-                f"the library {self.folder} cannot be read: {error}; restore a copy of that folder"
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> LibraryError:
+        return LibraryError(f"the library {self.folder} cannot be read: {error}; restore a copy of that folder")
 
     def meta(self, name: str) -> str:
         """A value of the library's own notes (`schema`, `digest`, `embedder`, …); empty when there is none."""
@@ -390,9 +391,18 @@ class Library:
         query = "SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 0) OR EXISTS (SELECT 1 FROM removed_passage)"
         return not self._rows(query)[0][0]
 
-    def has_indexed(self) -> bool:
-        """Whether Chroma was told of any passage."""
-        return bool(self._rows("SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 1)")[0][0])
+    def index_notes(self) -> dict[str, str]:
+        """The library's notes as they are at this moment, also inside `reading`; `begun` is there once Chroma was told.
+
+        Whoever searches Chroma has to know of every change to it, whatever moment of the papers is being read.
+        """
+        begun = "SELECT 'begun', '1' WHERE EXISTS (SELECT 1 FROM passage WHERE indexed = 1)"
+        query = f"SELECT name, value FROM meta UNION ALL {begun}"
+        try:
+            with contextlib.closing(sqlite3.connect(self.folder / DATABASE, timeout=_PATIENCE_SECONDS)) as connection:
+                return dict(connection.execute(query).fetchall())
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
 
     def pending(self, limit: int) -> tuple[list[tuple[int, str, int, int]], Vectors]:
         """Passages that Chroma lacks: (row number, paper id, start, end) and their vectors."""
