@@ -1,6 +1,7 @@
 """Chroma as an index: derived, rebuildable, never stale."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 from fakes import HashEmbedder, OtherEmbedder
+from filelock import FileLock
 
 from rag import Assistant, EmbedderMismatch, Library, LibraryError
 from rag.index import PassageIndex
@@ -89,6 +91,46 @@ def test_a_lost_index_is_never_answered_from_in_silence(library_of, lost):
     assert again.search("owl")[0].dense > 0.3
 
 
+def test_a_search_waits_for_its_turn_while_another_process_is_at_chroma(library_of):
+    assistant = library_of(0, 30)
+    found = []
+    asking = threading.Thread(target=lambda: found.append(assistant.search("owl")))
+    # Another object for the same file is to the operating system what another process is.
+    with FileLock(assistant.library.folder / "index.lock"):
+        asking.start()
+        asking.join(0.3)
+        assert asking.is_alive()
+        assert found == []
+    asking.join()
+    assert found[0][0].dense > 0.3
+
+
+def test_inside_one_moment_of_the_papers_a_search_knows_of_every_change(library_of):
+    """The process that searches opens Chroma again after another changed it, though it reads the papers of before."""
+    assistant = library_of(0, 30)
+    with assistant.library.reading():
+        assistant.search("owl")
+        code = (
+            "import sys; from pathlib import Path; from fakes import HashEmbedder; from rag import Assistant, Library;"
+            "a = Assistant(Library(Path(sys.argv[1])), HashEmbedder()); a.reindex()"
+        )
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        subprocess.run([sys.executable, "-c", code, assistant.library.folder], check=True, env=environment)
+        assert assistant.search("owl")[0].dense > 0.3
+    assert not (assistant.library.folder / "chroma").exists()
+
+
+def test_after_many_removals_chroma_is_made_anew(library_of):
+    assistant = library_of(0, 60)
+    ids = [paper.id for paper in assistant.papers()]
+    assistant.remove(*ids[:6])
+    assert (assistant.library.folder / "chroma").exists()
+    assistant.remove(*ids[6:20])
+    assert not (assistant.library.folder / "chroma").exists()
+    assert assistant._index.keys() == set(assistant.library.passage_keys())
+    assert len(assistant.search("owl", k=60)) == 40
+
+
 def test_until_an_index_is_made_anew_readers_have_the_old_one(library_of, monkeypatch):
     assistant = library_of(0, 30)
     before = [hit.paper.id for hit in assistant.search("owl by the reed")]
@@ -132,6 +174,7 @@ import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from fakes import HashEmbedder, OtherEmbedder
+from filelock import FileLock
 from rag import Assistant, Library
 Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 """
