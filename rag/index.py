@@ -94,9 +94,11 @@ class PassageIndex:
         return {int(key): 1.0 - float(distance) for key, distance in pairs}
 
     def sync(self) -> int:
-        """Bring Chroma up to date with the library; gives how many passages it had to add or take out."""
+        """Bring Chroma up to date with the library; gives how many passages were put in or taken out."""
         changed = 0
         while not self._library.is_indexed():
+            if self._is_of_the_dead():
+                return self.rebuild()
             # The turn ends after the transaction: nobody is to search before the notes say what has changed.
             with contextlib.ExitStack() as turn, self._library.writing() as writer:
                 turn.enter_context(self._turn())
@@ -104,12 +106,15 @@ class PassageIndex:
                 self._drop_others()
                 self._opened.generation = str(int(self._library.meta(_GENERATION) or 0) + 1)
                 writer.set_meta(_GENERATION, self._opened.generation)
-                dead = int(self._library.meta(_DEAD) or 0) + removed
-                writer.set_meta(_DEAD, str(dead))
+                writer.set_meta(_DEAD, str(int(self._library.meta(_DEAD) or 0) + removed))
             changed += added + removed
-            if removed and dead > _MOST_DEAD * (dead + len(self._library.passage_keys())):
-                self.rebuild()
         return changed
+
+    def _is_of_the_dead(self) -> bool:
+        """Whether too many of those that the graph would hold are removed ones."""
+        removed = len(self._library.removed())
+        dead = int(self._library.meta(_DEAD) or 0) + removed
+        return removed > 0 and dead > _MOST_DEAD * (dead + len(self._library.passage_keys()))
 
     def rebuild(self) -> int:
         """Make Chroma anew from the library, without embedding anything again; gives the number of passages.
