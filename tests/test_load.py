@@ -30,7 +30,7 @@ def assert_nothing_is_left(load, askers, megabytes):
     assert load.other_answers == []
     assert len(load.outcomes) >= askers
     assert load.after.threads - load.before.threads <= STRAY
-    assert load.after.files - load.before.files <= STRAY
+    assert load.after.files - load.before.files <= 2 * STRAY  # a thread has the library and its log open
     assert load.after.megabytes - load.before.megabytes < megabytes
 
 
