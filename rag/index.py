@@ -126,6 +126,7 @@ class PassageIndex:
             number = int(self._library.meta(_GENERATION) or 0) + 1
             folder = self._library.folder / f"chroma-{number}"
             shutil.rmtree(folder, ignore_errors=True)  # a killed process may have begun one
+            old = [one for one in self._library.folder.iterdir() if _OWN_FOLDER.fullmatch(one.name)]
             writer.mark_all_pending()
             added = self._fill(writer, folder)
             turn.enter_context(self._turn())
@@ -133,9 +134,8 @@ class PassageIndex:
             for name, value in ((_FOLDER, folder.name), (_GENERATION, str(number)), (_DEAD, "0")):
                 writer.set_meta(name, value)
         with self._turn():
-            for other in self._library.folder.iterdir():
-                if _OWN_FOLDER.fullmatch(other.name) and other != folder:
-                    shutil.rmtree(other, ignore_errors=True)
+            for one in old:  # and not one that another process may have begun since
+                shutil.rmtree(one, ignore_errors=True)
         return added
 
     def _fill(self, writer: Writer, folder: Path) -> int:
