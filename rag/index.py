@@ -49,9 +49,6 @@ class Difference:
     other: int
     lost: int
 
-    def __bool__(self) -> bool:
-        return any((self.missing, self.surplus, self.other, self.lost))
-
 
 @dataclass(slots=True)
 class _Opened:
