@@ -153,6 +153,21 @@ def test_until_an_index_is_made_anew_readers_have_the_old_one(library_of, monkey
     assert [hit.paper.id for hit in assistant.search("owl by the reed")] == before
 
 
+def test_making_it_anew_leaves_alone_what_another_process_begins_meanwhile(library_of, monkeypatch):
+    assistant = library_of(0, 30)
+    anothers = assistant.library.folder / "chroma-99"
+
+    def meanwhile(index):
+        close(index)
+        anothers.mkdir(exist_ok=True)
+
+    close = PassageIndex.close
+    monkeypatch.setattr(PassageIndex, "close", meanwhile)
+    assistant.reindex()
+    assert anothers.exists()
+    assert not (assistant.library.folder / "chroma").exists()
+
+
 def test_a_damaged_index_is_refused_with_the_way_out_and_mended(library_of):
     assistant = library_of(0, 30)
     folder = assistant.library.folder
