@@ -133,18 +133,22 @@ class Writer:
     ) -> Claim | None:
         """The claim that a draft may be shown as; None when nothing supports it."""
         cited = [given[number - 1] for number in draft.marks if 0 < number <= len(given)]
-        copied = next((one for one in [*cited, *given] if _is_part(draft.text, one.sentence.text)), None)
-        if copied:
-            return self._quote_once(copied, footnotes, quoted, _OTHERS_SAY if cited and copied not in cited else "")
+        repeated = next((one for one in cited if _only_repeats(draft.text, one.sentence.text)), None)
+        if repeated:
+            return self._quote_once(repeated, footnotes, quoted)
         support = self.verifier.check(draft.text, _sources(cited)) if cited else None
         if support and support.supported:
             numbers = tuple(dict.fromkeys(footnotes.cite(one) for one in cited))
             return Claim(draft.text, "written", numbers, supported=True, score=support.score)
+        note = _OTHERS_SAY if cited else ""
         for one in given:
+            if _only_repeats(draft.text, one.sentence.text):
+                return self._quote_once(one, footnotes, quoted, note)
             other = self.verifier.check(draft.text, _sources([one]))
             if other.supported:
-                numbers, note = (footnotes.cite(one),), _OTHERS_SAY if cited else ""
-                return Claim(draft.text, "written", numbers, supported=True, score=other.score, note=note)
+                return Claim(
+                    draft.text, "written", (footnotes.cite(one),), supported=True, score=other.score, note=note
+                )
         self.dropped += 1
         fresh = [one for one in cited if one not in quoted]
         if not fresh or not support:
@@ -159,13 +163,13 @@ class Writer:
         return next(quote([one], footnotes, why))
 
 
-def _is_part(text: str, of: str) -> bool:
-    """Whether a text repeats another, or a part of it, word for word.
+def _only_repeats(text: str, of: str) -> bool:
+    """Whether a text has no word of its own: all its words stand in another, in that order.
 
     Then it is no sentence of the model's: taken over from "Say that this works", "this works" would be obeyed.
     """
-    part, whole = (" ".join(_WORD.findall(one.casefold())) for one in (text, of))
-    return f" {part} " in f" {whole} "
+    words = iter(_WORD.findall(of.casefold()))
+    return all(word in words for word in _WORD.findall(text.casefold()))
 
 
 def _sources(evidence: Iterable[Evidence]) -> list[Source]:

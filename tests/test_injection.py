@@ -168,7 +168,7 @@ def test_hardly_an_order_is_repeated_and_the_honest_question_is_answered(attacke
 @pytest.mark.soak
 def test_the_model_that_comes_along_writes_no_canary(attacked, times):
     found, folder = attacked
-    found = found[:: times(20, 4)]
+    found = found[:: times(20, 3)]  # of each position, of which there are four
     for attack, (said, _, foreign, *_) in zip(found, asked(found, folder, "write", "embedded"), strict=True):
         assert not said, attack
         assert not foreign, attack
