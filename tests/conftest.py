@@ -13,7 +13,7 @@ PAPERS = Path(__file__).parent / "data" / "papers.jsonl"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--soak", action="store_true", help="run the tests marked `soak` in full: hours, not minutes")
+    parser.addoption("--soak", action="store_true", help="run the tests marked `soak` in full: an hour and a half")
 
 
 @pytest.fixture
