@@ -1,5 +1,6 @@
 """Many who ask at once get the answers that one gets alone, and leave nothing behind; and how that is counted."""
 
+import gc
 import math
 import os
 import subprocess
@@ -8,10 +9,25 @@ from subprocess import PIPE
 
 import pandas
 import pytest
+from gradio.blocks import Block
 from gradio_client import Client
 from pages import Site
 
-from eval.load import Load, Outcome, Turn, Usage, alone, crowd, from_python, measure, page, usage
+from eval.load import (
+    Load,
+    Outcome,
+    Turn,
+    Usage,
+    _at_page,
+    _client,
+    _form,
+    alone,
+    crowd,
+    from_python,
+    measure,
+    page,
+    usage,
+)
 from rag import Assistant
 
 TALKS = (
@@ -52,6 +68,22 @@ def test_everybody_at_the_page_gets_in_and_gets_the_answers_of_one(small_library
         assert "256 steps" in turns[0].answer
         load = measure([visit() for _ in range(askers)], turns, times(3, 120), pid)
     assert_nothing_is_left(load, askers, times(math.inf, 300))
+
+
+def test_a_conversation_leaves_no_component_behind(small_library, tmp_path):
+    site = Site(tmp_path, [small_library])
+    site.start()
+    try:
+        with _client(site.address) as http:
+            ask = _at_page(http, _form(http.get("/config").json()))()
+            held = []
+            for _ in range(4):
+                ask("How do Sliding Ledgers shrink the KV cache?")
+                gc.collect()
+                held.append(sum(isinstance(one, Block) for one in gc.get_objects()))
+    finally:
+        site.stop()
+    assert held[3] == held[1]
 
 
 def test_the_page_makes_no_statistics_of_what_was_asked(small_library, tmp_path, monkeypatch):

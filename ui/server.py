@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     import gradio
     from fastapi import FastAPI
     from gradio.routes import App
+    from gradio.state_holder import StateHolder
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_UPLOAD = 200 * 1024 * 1024  # bytes, all files of one request together
@@ -135,6 +136,7 @@ def application(
         pwa=False,
         **look,
     )
+    _mounted(app).state_holder = _sessions(page)
     # The one that is added last is asked first.
     app.add_middleware(_BodyLimit)
     app.add_middleware(_Gate, own_names_only=is_loopback(host), login_of=_mounted(app) if users else None)
@@ -156,6 +158,27 @@ def _shut(page: "gradio.Blocks") -> None:
     page.state_session_capacity = _MOST_SESSIONS
     # Whoever watches an adding or an evaluation holds a place among the jobs, though no thread.
     page.max_threads = page._queue.max_thread_count = _MOST_JOBS
+
+
+def _sessions(page: "gradio.Blocks") -> "StateHolder":
+    """Sessions that hold what the page is made of and nothing besides.
+
+    With every update gradio makes a component anew, under a new number, and under that the session would keep it for
+    good, with its value: a tenth of a megabyte for a question.
+    """
+    from gradio.state_holder import SessionState, StateHolder
+
+    class Sessions(StateHolder):
+        def __getitem__(self, session_id: str) -> SessionState:
+            session = super().__getitem__(session_id)
+            for number in [one for one in list(session.blocks_config.blocks) if one not in page.blocks]:
+                session.blocks_config.blocks.pop(number, None)
+                session.config_values.pop(number, None)
+            return session
+
+    sessions = Sessions()  # type: ignore[no-untyped-call]
+    sessions.set_blocks(page)
+    return sessions
 
 
 def import_gradio() -> None:
