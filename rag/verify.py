@@ -72,11 +72,14 @@ class LexicalVerifier:
             return Support(True, 1.0, "")
         text, quotes = _plain(sentence), [_plain(source.text) for source in sources]
         score, words = self._share(text, _terms_of(sources))
+        quoted, _ = self._share(text, _terms_of(Source(source.text) for source in sources))
         why = _foreign(text, quotes, sources) or _contrary(text, quotes)
         if words < _FEWEST_CONTENT_WORDS:
             why = "the sentence says too little to be checked"
         elif score < self._threshold:
             why = why or "the source does not speak of most of this"
+        elif not quoted:
+            why = why or "only the title of the source speaks of this"
         return Support(not why, score, why)
 
     def _share(self, text: str, carried: frozenset[str]) -> tuple[float, int]:

@@ -23,6 +23,13 @@ def check(sentence, *quotes, title=""):
     return LexicalVerifier().check(sentence, [Source(quote, title) for quote in quotes])
 
 
+def test_a_title_alone_carries_nothing():
+    title = "Reed beds: the most rigorous study of rivers by the Lantern pioneers"
+    said = "The Lantern pioneers made the most rigorous study of rivers."
+    assert check(said, "Upkeep takes 5 hours a week.", title=title).why == "only the title of the source speaks of this"
+    assert check("Reed beds take 5 hours of upkeep a week.", "Upkeep takes 5 hours a week.", title=title).supported
+
+
 @pytest.mark.parametrize(
     ("sentence", "quote"),
     [
