@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on th
 
 KV = "How do Sliding Ledgers shrink the KV cache?"
 MERGING = "We present Sliding Ledgers, which merges the keys of tokens that no head has attended to for 256 steps."
-MERGED = "Sliding Ledgers merges the keys of tokens that no head has attended to for 256 steps."
+MERGED = "Keys of tokens that no head has attended to for 256 steps are merged by Sliding Ledgers."
 SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only."
 PATIENCE = 20_000
 # What a browser says of what was on its way when the window was left, or the server away.
@@ -188,7 +188,7 @@ def test_the_text_comes_as_it_is_written_and_its_footnotes_lead_to_the_sentences
     here.let_it_write()
     here.begin(KV)
     coming = here.page.locator("#chat .answer.pending")
-    expect(coming).to_contain_text("merges the keys")
+    expect(coming).to_contain_text("are merged by")
     assert "shrinks by 71%" not in coming.inner_text()
     here.shot("streaming")
     site.gate.set()
@@ -237,7 +237,7 @@ def test_stop_ends_the_answer_and_frees_the_model(site, visit):
     assert site.ended.wait(5)
     here.settle()
     expect(here.answers.last).to_contain_text("Stopped before the answer was finished")
-    expect(here.answers.last).to_contain_text("merges the keys")
+    expect(here.answers.last).to_contain_text("are merged by")
     here.shot("stopped")
 
 
@@ -378,7 +378,7 @@ def test_an_empty_question_and_a_draft_disturb_nothing(site, visit):
     here.page.wait_for_timeout(1_000)  # nothing is to happen
     expect(here.page.locator("#chat .answer")).to_have_count(0)
     here.begin(KV)
-    expect(here.page.locator("#chat .answer.pending")).to_contain_text("merges the keys")
+    expect(here.page.locator("#chat .answer.pending")).to_contain_text("are merged by")
     here.question.fill("And by how much")
     site.gate.set()
     here.settle()
