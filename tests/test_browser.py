@@ -237,7 +237,7 @@ def test_stop_ends_the_answer_and_frees_the_model(site, visit):
     assert site.ended.wait(5)
     here.settle()
     expect(here.answers.last).to_contain_text("Stopped before the answer was finished")
-    expect(here.answers.last).to_contain_text("are merged by")
+    expect(here.answers.last).to_contain_text("merges the keys")
     here.shot("stopped")
 
 
