@@ -190,7 +190,6 @@ import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from fakes import HashEmbedder, OtherEmbedder
-from filelock import FileLock
 from rag import Assistant, Library
 Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 """
