@@ -13,12 +13,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eval.comparison import Compared, compare, gate, load_scores
-    from eval.questions import Question, load_questions
-    from eval.replies import Reply
-    from eval.report import write_report
-    from eval.runs import Plan, Run, evaluate
-    from eval.scores import METRICS
+    from eval.harness.comparison import Compared, compare, gate, load_scores
+    from eval.harness.metrics import METRICS
+    from eval.harness.questions import Question, load_questions
+    from eval.harness.replies import Reply
+    from eval.harness.report import write_report
+    from eval.harness.runs import Plan, Run, evaluate
 
 __all__ = [
     "METRICS",
@@ -37,18 +37,18 @@ __all__ = [
 
 # Imported when they are first used, so that the benchmarks and the command start without what they do not need.
 _LAZY = {
-    "METRICS": "eval.scores",
-    "Compared": "eval.comparison",
-    "Plan": "eval.runs",
-    "Question": "eval.questions",
-    "Reply": "eval.replies",
-    "Run": "eval.runs",
-    "compare": "eval.comparison",
-    "evaluate": "eval.runs",
-    "gate": "eval.comparison",
-    "load_questions": "eval.questions",
-    "load_scores": "eval.comparison",
-    "write_report": "eval.report",
+    "METRICS": "eval.harness.metrics",
+    "Compared": "eval.harness.comparison",
+    "Plan": "eval.harness.runs",
+    "Question": "eval.harness.questions",
+    "Reply": "eval.harness.replies",
+    "Run": "eval.harness.runs",
+    "compare": "eval.harness.comparison",
+    "evaluate": "eval.harness.runs",
+    "gate": "eval.harness.comparison",
+    "load_questions": "eval.harness.questions",
+    "load_scores": "eval.harness.comparison",
+    "write_report": "eval.harness.report",
 }
 
 

@@ -22,25 +22,36 @@ RunArgument = Annotated[Path, typer.Argument(help="The folder of a run.", metava
 def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     context: typer.Context,
     questions: Annotated[
-        Path | None, typer.Option("--questions", "-q", metavar="FILE", help="Your own questions, as JSON Lines.")
+        Path | None,
+        typer.Option(
+            "--questions", "-q", metavar="FILE", help="Your own questions, as JSON Lines."
+        ),
     ] = None,
     library: Annotated[
-        Path | None, typer.Option("--library", "-L", metavar="DIR", help="The library they are about.")
+        Path | None,
+        typer.Option("--library", "-L", metavar="DIR", help="The library they are about."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the run.")] = Path(
-        "footnote-eval"
-    ),
-    split: Annotated[str, typer.Option(metavar="dev|test|all", help="Which of the questions.")] = "test",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the run.")
+    ] = Path("footnote-eval"),
+    split: Annotated[
+        str, typer.Option(metavar="dev|test|all", help="Which of the questions.")
+    ] = "test",
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Every n-th question only.")] = 1,
-    style: Annotated[str, typer.Option(metavar="auto|quote|write", help="How answers are written.")] = "auto",
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="The language model for this run.")] = "",
+    style: Annotated[
+        str, typer.Option(metavar="auto|quote|write", help="How answers are written.")
+    ] = "auto",
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME", help="The language model for this run.")
+    ] = "",
     only: Annotated[
-        list[str] | None, typer.Option(metavar="SYSTEM", help="Besides the assistant, only this system; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="SYSTEM", help="Besides the assistant, only this system; repeatable."),
     ] = None,
 ) -> None:
     r"""Score the answers on questions with known answers, and write a report.
 
-    The curated questions are about the sample papers; `python -m eval.questions FILE` checks your own. Trivial rivals
+    The curated questions are about the sample papers; `python -m eval.harness.questions FILE` checks your own. Trivial rivals
     and the assistant with one ingredient less are asked, too. A run that was broken off goes on where it stopped.
 
     \b
@@ -51,13 +62,15 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     """
     if context.invoked_subcommand:
         return
-    from eval.questions import sample_questions
-    from eval.report import write_report
-    from eval.runs import Plan, evaluate
+    from eval.harness.questions import sample_questions
+    from eval.harness.report import write_report
+    from eval.harness.runs import Plan, evaluate
     from rag import Assistant
 
     if library and not questions:
-        raise UsageError(f"the curated questions are about the sample papers; name some about {library}: --questions")
+        raise UsageError(
+            f"the curated questions are about the sample papers; name some about {library}: --questions"
+        )
     folder = library if questions else Assistant.sample().library.folder
     assistant = Assistant.open(folder, language_model=model, create=False)
     plan = Plan(questions or sample_questions(), split, style, tuple(only or ()), every)
@@ -65,14 +78,20 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
         done = evaluate(assistant, output, plan, on_progress=on_progress)
     page = write_report(done, output)
     typer.echo(_table(done))
-    if failed := [row.reply.error for rows in done.rows.values() for row in rows if row.reply.error]:
-        typer.echo(f"footnote: {len(failed)} replies failed and score 0; the first: {failed[0]}", err=True)
+    if failed := [
+        row.reply.error for rows in done.rows.values() for row in rows if row.reply.error
+    ]:
+        typer.echo(
+            f"footnote: {len(failed)} replies failed and score 0; the first: {failed[0]}", err=True
+        )
     typer.echo(f"report: {page}")
 
 
 @app.command()
 def compare(
-    one: RunArgument, other: RunArgument, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    one: RunArgument,
+    other: RunArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell whether the second run is better than the first, metric by metric.
 
@@ -80,8 +99,8 @@ def compare(
     """
     from dataclasses import asdict
 
-    from eval.comparison import compare as compared
-    from eval.comparison import load_scores
+    from eval.harness.comparison import compare as compared
+    from eval.harness.comparison import load_scores
 
     found = compared(load_scores(one)[1], load_scores(other)[1])
     if as_json:
@@ -98,15 +117,17 @@ def compare(
 @app.command()
 def gate(
     run: RunArgument,
-    baseline: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="The scores to hold.")],
+    baseline: Annotated[
+        Path, typer.Option("--baseline", metavar="FILE", help="The scores to hold.")
+    ],
     update: Annotated[bool, typer.Option("--update", help="Make this run the baseline.")] = False,
 ) -> None:
     """Stop a change that makes answers worse: exit code 1, and a line for each reason.
 
     A gated metric must not be worse than the baseline by more than 0.05 with confidence, and what must be 0 must be 0.
     """
-    from eval.comparison import gate as gated
-    from eval.comparison import load_scores, save_scores
+    from eval.harness.comparison import gate as gated
+    from eval.harness.comparison import load_scores, save_scores
 
     about, new = load_scores(run)
     if update:
@@ -115,7 +136,9 @@ def gate(
         return
     before, old = load_scores(baseline)
     if before["questions_digest"] != about["questions_digest"]:
-        raise UsageError(f"{baseline} is about other questions than {run}; --update makes the run the baseline")
+        raise UsageError(
+            f"{baseline} is about other questions than {run}; --update makes the run the baseline"
+        )
     stops = gated(old, new)
     typer.echo("\n".join(stops) or "nothing is worse than the baseline")
     if stops:
@@ -126,7 +149,10 @@ def _table(done: Any) -> str:  # noqa: ANN401 - a run, whose module is loaded la
     lines = [f"{'':32}" + "".join(f"{name:>13}" for name in _SHOWN)]
     for system in done.rows:
         values = [done.values(system, name)[0] for name in _SHOWN]
-        lines.append(f"{system:32}" + "".join(f"{statistics.mean(v):13.3f}" if v else f"{'-':>13}" for v in values))
+        lines.append(
+            f"{system:32}"
+            + "".join(f"{statistics.mean(v):13.3f}" if v else f"{'-':>13}" for v in values)
+        )
     return "\n".join(lines)
 
 

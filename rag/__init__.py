@@ -38,18 +38,18 @@ from rag.records import (
 )
 
 if TYPE_CHECKING:
+    from rag.answering.conversation import Conversation
+    from rag.answering.evidence import EvidenceWeights
     from rag.assistant import Assistant
-    from rag.chat import Conversation
     from rag.config import data_folder
-    from rag.export import export_answer, export_conversation, export_papers
-    from rag.health import Check, check_library
-    from rag.instructions import grams, instructions_in, instructions_of
     from rag.library import Library
+    from rag.library.doctor import Check, check_library
     from rag.models import load_language_model
-    from rag.read import SentenceWeights
-    from rag.text.clean import clean
+    from rag.output.export import export_answer, export_conversation, export_papers
+    from rag.text.cleaning import clean
+    from rag.text.prompt_injection import find_injections, ngrams, paper_injections
     from rag.text.sentences import split_sentences
-    from rag.verify import LexicalVerifier, Source, Support
+    from rag.verification.verifier import LexicalVerifier, Source, Support
 
 __all__ = [
     "AddReport",
@@ -77,7 +77,7 @@ __all__ = [
     "Passage",
     "Rejection",
     "Sentence",
-    "SentenceWeights",
+    "EvidenceWeights",
     "Source",
     "SourceError",
     "Support",
@@ -89,9 +89,9 @@ __all__ = [
     "export_answer",
     "export_conversation",
     "export_papers",
-    "grams",
-    "instructions_in",
-    "instructions_of",
+    "ngrams",
+    "find_injections",
+    "paper_injections",
     "load_language_model",
     "split_sentences",
 ]
@@ -102,22 +102,22 @@ __version__ = "0.1.0"
 # Imported when they are first used, so that `import rag` costs nothing.
 _LAZY = {
     "Assistant": "rag.assistant",
-    "Check": "rag.health",
-    "Conversation": "rag.chat",
-    "LexicalVerifier": "rag.verify",
+    "Check": "rag.library.doctor",
+    "Conversation": "rag.answering.conversation",
+    "LexicalVerifier": "rag.verification.verifier",
     "Library": "rag.library",
-    "SentenceWeights": "rag.read",
-    "Source": "rag.verify",
-    "Support": "rag.verify",
-    "check_library": "rag.health",
-    "clean": "rag.text.clean",
+    "EvidenceWeights": "rag.answering.evidence",
+    "Source": "rag.verification.verifier",
+    "Support": "rag.verification.verifier",
+    "check_library": "rag.library.doctor",
+    "clean": "rag.text.cleaning",
     "data_folder": "rag.config",
-    "export_answer": "rag.export",
-    "export_conversation": "rag.export",
-    "export_papers": "rag.export",
-    "grams": "rag.instructions",
-    "instructions_in": "rag.instructions",
-    "instructions_of": "rag.instructions",
+    "export_answer": "rag.output.export",
+    "export_conversation": "rag.output.export",
+    "export_papers": "rag.output.export",
+    "ngrams": "rag.text.prompt_injection",
+    "find_injections": "rag.text.prompt_injection",
+    "paper_injections": "rag.text.prompt_injection",
     "load_language_model": "rag.models",
     "split_sentences": "rag.text.sentences",
 }

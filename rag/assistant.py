@@ -8,27 +8,33 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag.add import BATCH, Adder, Record, embed_papers
-from rag.answering import Answering, Found, Request
-from rag.chat import Conversation, changed
+from rag.answering.answer_models import AnswerModels
+from rag.answering.conversation import Conversation
+from rag.answering.evidence import EvidenceWeights
+from rag.answering.generation import claim_text
+from rag.answering.pipeline import AnswerPipeline, AnswerRequest, PreparedAnswer
 from rag.config import cache_folder, load_settings, user_path
 from rag.errors import EmbedderMismatch, SourceError
-from rag.index import PassageIndex
+from rag.ingest.importer import BATCH, Importer, Record, embed_papers
+from rag.ingest.sample import sample_file
+from rag.ingest.sources import expand, open_source
 from rag.library import Library, parse_filters
+from rag.library.filters import merge_filters
+from rag.library.vector_index import VectorIndex
 from rag.models import Embedder, load_embedder
-from rag.models.language import LanguageModel
-from rag.question import checked_question
-from rag.read import SentenceWeights
+from rag.models.language_model import LanguageModel
 from rag.records import AddReport, Answer, Claim, Evidence, Filters, Hit, Paper, Rejection
-from rag.retrieve import Retriever
-from rag.roles import Roles
-from rag.sample import sample_file
-from rag.sources import expand, open_source
-from rag.text.clean import path_text
-from rag.write import text_of
+from rag.retrieval.query_analysis import checked_question
+from rag.retrieval.retriever import Retriever
+from rag.text.cleaning import printable_path
 
 if TYPE_CHECKING:
-    from rag.llama import AnyLLM, FootnoteLLM, FootnoteQueryEngine, FootnoteRetriever
+    from rag.integrations.llama_index import (
+        AnyLLM,
+        FootnoteLLM,
+        FootnoteQueryEngine,
+        FootnoteRetriever,
+    )
 
 # Readers take files in pieces of this many bytes.
 _READ_AHEAD = 256 * 1024
@@ -44,7 +50,7 @@ class Assistant:
         library: Library,
         embedder: str | Embedder = "",
         language_model: "str | LanguageModel | AnyLLM" = "",
-        weights: SentenceWeights | None = None,
+        weights: EvidenceWeights | None = None,
     ) -> None:
         """Serve a library with an embedding model and a language model, given by name or loaded.
 
@@ -53,15 +59,17 @@ class Assistant:
         """
         settings = load_settings()
         self.library = library
-        self._index = PassageIndex(library)
+        self._index = VectorIndex(library)
         self._embedder = None if isinstance(embedder, str) else embedder
         self._embedder_asked = embedder if isinstance(embedder, str) else embedder.name
         self._default = settings.embedder
         self._loading = threading.Lock()
-        self._adder = Adder(library, self._index, self._load_embedder)
+        self._adder = Importer(library, self._index, self._load_embedder)
         self._retriever = Retriever(library, self._index, self._load_embedder)
-        self._roles = Roles(language_model or settings.language_model, settings.nli_model)
-        self._answering = Answering(library, self._retriever, self._roles, weights or SentenceWeights())
+        self._roles = AnswerModels(language_model or settings.language_model, settings.nli_model)
+        self._answering = AnswerPipeline(
+            library, self._retriever, self._roles, weights or EvidenceWeights()
+        )
 
     @classmethod
     def open(
@@ -91,8 +99,13 @@ class Assistant:
         assistant = cls.open(cache_folder() / "sample-library")
         report = assistant.add(sample_file())
         if report.papers > report.read:
-            sampled = {json.loads(line)["title"] for line in sample_file().read_text(encoding="utf-8").splitlines()}
-            assistant.remove(*[paper.id for paper in assistant.papers() if paper.title not in sampled])
+            sampled = {
+                json.loads(line)["title"]
+                for line in sample_file().read_text(encoding="utf-8").splitlines()
+            }
+            assistant.remove(
+                *[paper.id for paper in assistant.papers() if paper.title not in sampled]
+            )
         return assistant
 
     def _catch_up(self) -> None:
@@ -104,8 +117,12 @@ class Assistant:
         """The library's own model; loaded again when another process embedded the library anew."""
         with self._loading:
             known = self.library.meta("embedder_fingerprint")
-            if self._embedder is None or (known and known != self._embedder.fingerprint and not self._embedder_asked):
-                self._embedder = load_embedder(self._embedder_asked or self.library.meta("embedder") or self._default)
+            if self._embedder is None or (
+                known and known != self._embedder.fingerprint and not self._embedder_asked
+            ):
+                self._embedder = load_embedder(
+                    self._embedder_asked or self.library.meta("embedder") or self._default
+                )
             if known and known != self._embedder.fingerprint:
                 raise EmbedderMismatch(self.library.meta("embedder"), self._embedder.name)
             return self._embedder
@@ -126,7 +143,9 @@ class Assistant:
         that cannot be written: files and records that cannot be read are in the report.
         """
         files = expand(os.fspath(path) for path in paths)
-        total = sum(file.stat().st_size for file in files if isinstance(file, Path) and file.is_file())
+        total = sum(
+            file.stat().st_size for file in files if isinstance(file, Path) and file.is_file()
+        )
 
         def report_progress(done: int, records: int) -> None:
             if on_progress:
@@ -139,11 +158,11 @@ class Assistant:
 
     def papers(self, start: int = 0, stop: int | None = None, /, **filters: str) -> Iterator[Paper]:
         """The papers in the order they were added, all or those of `[start, stop)`; filters as in `search`."""
-        return self.library.papers(parse_filters(changed(Filters(), filters)), start, stop)
+        return self.library.papers(parse_filters(merge_filters(Filters(), filters)), start, stop)
 
     def count(self, **filters: str) -> int:
         """How many papers pass the filters, which are those of `search`."""
-        return len(self.library.keys(parse_filters(changed(Filters(), filters))))
+        return len(self.library.keys(parse_filters(merge_filters(Filters(), filters))))
 
     def paper(self, name: str) -> Paper:
         """The paper with that id, unambiguous start of an id, DOI, arXiv id or PubMed id, or `PaperNotFound`."""
@@ -151,11 +170,11 @@ class Assistant:
 
     def remove(self, *names: str) -> list[Paper]:
         """Remove papers, all or none; names as in `paper`."""
-        with self.library.writing() as writer:
+        with self.library.transaction() as transaction:
             found = {stored.key: stored.paper for stored in map(self.library.find, names)}
-            writer.remove(found)
+            transaction.remove(found)
         self._index.sync()
-        self.library.settle()
+        self.library.checkpoint()
         return list(found.values())
 
     # --- questions -----------------------------------------------------------------------------------------
@@ -167,33 +186,45 @@ class Assistant:
         `added_since` (`2026-01-31`).
         """
         with self._reading():
-            return list(self._retriever.retrieve(checked_question(query), k, changed(Filters(), filters)).hits)
+            return list(
+                self._retriever.retrieve(
+                    checked_question(query), k, merge_filters(Filters(), filters)
+                ).hits
+            )
 
-    def ask(self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str) -> Answer:
+    def ask(
+        self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str
+    ) -> Answer:
         """Answer from the library, each sentence with its footnote; filters as in `search`.
 
         At most so many `sentences` are quoted: 3 by default, 5 when the question asks for several papers. `style` is
         `quote` for literal sentences, `write` for the language model's own, checked, or `auto`: written by a model
         that proved able to, else quoted.
         """
-        request = Request(checked_question(question), changed(Filters(), filters), sentences, style)
+        request = AnswerRequest(
+            checked_question(question), merge_filters(Filters(), filters), sentences, style
+        )
         *_, answer = self._answering.stream(self._find(request), threading.Event())
         return _whole(answer)
 
-    def _find(self, request: Request) -> Found:
+    def _find(self, request: AnswerRequest) -> PreparedAnswer:
         with self._reading():
             return self._answering.find(request, self._load_embedder().name)
 
     def evidence(self, question: str, k: int = 16, **filters: str) -> list[Evidence]:
         """The `k` sentences that bear most on a question, best first, whether or not they answer it."""
-        return list(self._find(Request(checked_question(question), changed(Filters(), filters))).reading.considered[:k])
+        return list(
+            self._find(
+                AnswerRequest(checked_question(question), merge_filters(Filters(), filters))
+            ).reading.considered[:k]
+        )
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         """One moment of the library, which Chroma knows at least as well: what a kill left undone is made up first."""
         self._load_embedder()
         self._catch_up()
-        with self.library.reading():
+        with self.library.snapshot():
             yield
 
     def stream(
@@ -209,7 +240,9 @@ class Assistant:
 
         Options as in `ask`. Once `stop` is set, or the iterator closed, the language model is free within a second.
         """
-        request = Request(checked_question(question), changed(Filters(), filters), sentences, style)
+        request = AnswerRequest(
+            checked_question(question), merge_filters(Filters(), filters), sentences, style
+        )
         yield from in_pieces(self._answering.stream(self._find(request), stop or threading.Event()))
 
     def chat(self, answers: Iterable[Answer] = (), /, **filters: str) -> Conversation:
@@ -218,10 +251,10 @@ class Assistant:
         With earlier `answers` it goes on where it was.
         """
 
-        def ask(request: Request, stop: threading.Event) -> Iterator[str | Answer]:
+        def ask(request: AnswerRequest, stop: threading.Event) -> Iterator[str | Answer]:
             return in_pieces(self._answering.stream(self._find(request), stop))
 
-        return Conversation(ask, changed(Filters(), filters), answers)
+        return Conversation(ask, merge_filters(Filters(), filters), answers)
 
     # --- the index -----------------------------------------------------------------------------------------
 
@@ -235,11 +268,13 @@ class Assistant:
         return self._index.rebuild()
 
     def _embed_again(self, model: Embedder, on_progress: Progress | None) -> None:
-        with self.library.writing() as writer:
-            writer.set_embedder(model.name, model.fingerprint)
+        with self.library.transaction() as transaction:
+            transaction.set_embedder(model.name, model.fingerprint)
             keys = self.library.keys()
             for start in range(0, len(keys), BATCH):
-                embed_papers(writer, model, self.library.papers_by_key(keys[start : start + BATCH]))
+                embed_papers(
+                    transaction, model, self.library.papers_by_key(keys[start : start + BATCH])
+                )
                 if on_progress:
                     done = min(len(keys), start + BATCH)
                     on_progress(done, len(keys), done)
@@ -249,7 +284,7 @@ class Assistant:
 
     def as_retriever(self, k: int = 10, **filters: str) -> "FootnoteRetriever":
         """The retriever as a llama-index `BaseRetriever`."""
-        from rag.llama import FootnoteRetriever
+        from rag.integrations.llama_index import FootnoteRetriever
 
         return FootnoteRetriever(lambda question: self.search(question, k, **filters))
 
@@ -260,13 +295,13 @@ class Assistant:
 
     def as_llm(self) -> "FootnoteLLM":
         """The language model of this assistant as a llama-index `LLM`. Raises `ModelUnavailable`."""
-        from rag.llama import FootnoteLLM
+        from rag.integrations.llama_index import FootnoteLLM
 
         return FootnoteLLM(model=self._roles.language_model())
 
     def as_query_engine(self, **options: Any) -> "FootnoteQueryEngine":  # noqa: ANN401 - as `ask` takes them
         """The assistant as a llama-index query engine; options as in `ask`."""
-        from rag.llama import FootnoteQueryEngine
+        from rag.integrations.llama_index import FootnoteQueryEngine
 
         return FootnoteQueryEngine(ask=lambda question: self.ask(question, **options))
 
@@ -276,7 +311,7 @@ def in_pieces(claims: Iterator[Claim | Answer]) -> Iterator[str | Answer]:
     begun = False
     for one in claims:
         if isinstance(one, Claim):
-            yield (" " if begun else "") + text_of(one)
+            yield (" " if begun else "") + claim_text(one)
             begun = True
         else:
             if one.abstained:
@@ -294,7 +329,7 @@ def _records(files: list[Path | SourceError], format_: str | None) -> Iterator[R
     before = 0
     for file in files:
         if isinstance(file, SourceError):
-            yield Record(file.source, 0, Rejection(file.source, 0, file.why), before)
+            yield Record(file.source, 0, Rejection(file.source, 0, file.reason), before)
             continue
         try:
             with open_source(file, format_) as source:
@@ -304,7 +339,7 @@ def _records(files: list[Path | SourceError], format_: str | None) -> Iterator[R
                         text += len(outcome.title) + len(outcome.abstract)
                     # A small file is read at once: the text that came of it tells better how far its records are.
                     done = max(source.position - _READ_AHEAD, min(source.position, text))
-                    yield Record(path_text(file.resolve()), number, outcome, before + done)
+                    yield Record(printable_path(file.resolve()), number, outcome, before + done)
                 before += source.size
         except SourceError as error:
-            yield Record(error.source, 0, Rejection(error.source, 0, error.why), before)
+            yield Record(error.source, 0, Rejection(error.source, 0, error.reason), before)

@@ -16,7 +16,7 @@ import platformdirs
 from rag.errors import FootnoteError, UsageError
 
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
-DEFAULT_LANGUAGE_MODEL = "embedded"
+DEFAULT_LANGUAGE_MODEL = "bundled"
 _APP = "footnote"
 
 
@@ -56,19 +56,27 @@ def data_folder() -> Path:
 
 def cache_folder() -> Path:
     """Converted models; can be deleted at any time. `FOOTNOTE_CACHE` puts it elsewhere."""
-    return Path(os.environ.get("FOOTNOTE_CACHE") or platformdirs.user_cache_dir(_APP, appauthor=False))
+    return Path(
+        os.environ.get("FOOTNOTE_CACHE") or platformdirs.user_cache_dir(_APP, appauthor=False)
+    )
 
 
 def config_file() -> Path:
     return (
-        Path(os.environ.get("FOOTNOTE_CONFIG") or platformdirs.user_config_dir(_APP, appauthor=False)) / "config.toml"
+        Path(
+            os.environ.get("FOOTNOTE_CONFIG") or platformdirs.user_config_dir(_APP, appauthor=False)
+        )
+        / "config.toml"
     )
 
 
 def load_settings() -> Settings:
     """The settings in force. Raises `UsageError` for a file that cannot be read or a name that means nothing."""
     settings = replace(Settings(), **_from_file())
-    environment = {field.name: os.environ.get(f"FOOTNOTE_{field.name.upper()}", "") for field in fields(Settings)}
+    environment = {
+        field.name: os.environ.get(f"FOOTNOTE_{field.name.upper()}", "")
+        for field in fields(Settings)
+    }
     return replace(settings, **{name: value for name, value in environment.items() if value})
 
 
@@ -102,7 +110,9 @@ def _from_file() -> dict[str, str]:
     for name, value in values.items():
         check_setting(name)
         if not isinstance(value, str):
-            raise UsageError(f"{config_file()}: {name} must be a text in quotation marks, not {value!r}")
+            raise UsageError(
+                f"{config_file()}: {name} must be a text in quotation marks, not {value!r}"
+            )
     return values
 
 

@@ -16,6 +16,7 @@ Anything else that escapes is a bug and keeps its traceback.
 """
 
 import shlex
+from collections.abc import Iterable
 
 
 class FootnoteError(Exception):
@@ -26,6 +27,11 @@ class UsageError(FootnoteError):
     """An argument or a setting that means nothing."""
 
 
+def unknown_choice(kind: str, name: str, choices: Iterable[str]) -> UsageError:
+    """Return the error for a name that is not one of the choices."""
+    return UsageError(f"unknown {kind} '{name}'; choose from: {', '.join(choices)}")
+
+
 class SourceError(FootnoteError):
     """A file that cannot be read as a source of papers."""
 
@@ -34,10 +40,10 @@ class SourceError(FootnoteError):
         source = "".join("�" if "\ud800" <= char <= "\udfff" else char for char in source)
         super().__init__(source, why)
         self.source = source
-        self.why = why
+        self.reason = why
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.why}"
+        return f"{self.source}: {self.reason}"
 
 
 class LibraryError(FootnoteError):
@@ -64,7 +70,9 @@ class EmbedderMismatch(LibraryError):
         self.asked_for = asked_for
 
     def __str__(self) -> str:
-        same_name = " (other weights under the same name)" if self.made_with == self.asked_for else ""
+        same_name = (
+            " (other weights under the same name)" if self.made_with == self.asked_for else ""
+        )
         return (
             f"the library was made with the embedding model '{self.made_with}', not '{self.asked_for}'{same_name}; "
             f"vectors of two models cannot be compared. To embed it again: footnote reindex --embedder {self.asked_for}"
@@ -80,7 +88,11 @@ class PaperNotFound(LibraryError):
         self.near = near
 
     def __str__(self) -> str:
-        hint = f"; did you mean {', '.join(self.near)}?" if self.near else "; footnote list shows the papers"
+        hint = (
+            f"; did you mean {', '.join(self.near)}?"
+            if self.near
+            else "; footnote list shows the papers"
+        )
         return f"no paper '{self.name}' in the library{hint}"
 
 
@@ -98,10 +110,10 @@ class ModelFailed(ModelError):
     def __init__(self, model: str, why: str) -> None:
         super().__init__(model, why)
         self.model = model
-        self.why = why
+        self.reason = why
 
     def __str__(self) -> str:
-        return f"the language model '{self.model}' failed: {self.why}"
+        return f"the language model '{self.model}' failed: {self.reason}"
 
 
 class ModelTooSlow(ModelError):

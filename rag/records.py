@@ -97,18 +97,18 @@ class Hit:
 class Evidence:
     """A sentence judged by how well it bears on the question, and what the score was made of.
 
-    `similarity` to the question, the weighted share of the question's `words` in it, and `found`, the score of its
-    paper, are in 0..1. `opening`: it opens the abstract; `where`: it tells where code or data can be had.
+    `similarity` to the question, the weighted share of the question's words in it (`term_overlap`), and `paper_score`, the score of its
+    paper, are in 0..1. `is_first_sentence`: it opens the abstract; `is_availability_statement`: it tells where code or data can be had.
     """
 
     sentence: Sentence
     paper: Paper
     score: float
     similarity: float
-    words: float
-    found: float
-    opening: bool = False
-    where: bool = False
+    term_overlap: float
+    paper_score: float
+    is_first_sentence: bool = False
+    is_availability_statement: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Claim:
     """
 
     text: str
-    kind: Literal["quote", "written"]
+    kind: Literal["quoted", "generated"]
     citations: tuple[int, ...]
     supported: bool
     score: float
@@ -141,8 +141,8 @@ class Claim:
 class Trace:
     """How an answer came about, so that it can be repeated and compared.
 
-    `style` is the one that was used, `settings` are those that were asked for (style, sentences, filters). `reader`
-    and `language_model` name the models that ranked the sentences and that wrote, `none` where none did. `read_as` is
+    `style` is the one that was used, `settings` are those that were asked for (style, sentences, filters). `reranker`
+    and `language_model` name the models that ranked the sentences and that wrote, `none` where none did. `rewritten_query` is
     the stand-alone form of a question that leaned on earlier ones, `spelling` holds its misspelt words and what they
     were taken for. `fallback` says which part did not work and what
     was done instead. `left_out` are ids of papers whose evidence did not fit into the model's context.
@@ -154,8 +154,8 @@ class Trace:
     style: str
     prompt_digest: str
     library_digest: str
-    reader: str = "none"
-    read_as: str = ""
+    reranker: str = "none"
+    rewritten_query: str = ""
     fallback: str = ""
     spelling: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     left_out: tuple[str, ...] = ()
@@ -165,8 +165,15 @@ class Trace:
     tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_dict(self) -> dict[str, Any]:
-        names = ("embedder", "reader", "language_model", "style", "prompt_digest", "library_digest")
-        return {name: getattr(self, name) for name in (*names, "read_as", "fallback")} | {
+        names = (
+            "embedder",
+            "reranker",
+            "language_model",
+            "style",
+            "prompt_digest",
+            "library_digest",
+        )
+        return {name: getattr(self, name) for name in (*names, "rewritten_query", "fallback")} | {
             "spelling": dict(self.spelling),
             "left_out": list(self.left_out),
             "settings": dict(self.settings),
@@ -191,7 +198,7 @@ class Answer:
     trace: Trace
 
     @property
-    def confidence_in_words(self) -> str:
+    def confidence_label(self) -> str:
         """What the measured confidence means to a reader."""
         if self.confidence >= _SURE:
             return "high"
@@ -201,10 +208,16 @@ class Answer:
     def remarks(self) -> tuple[str, ...]:
         """What a reader should know of how it came about: words read otherwise, what failed, what was not shown."""
         dropped = self.trace.tokens.get("dropped_sentences", 0)
-        sentences, were = ("1 sentence", "was") if dropped == 1 else (f"{dropped} sentences", "were")
+        sentences, were = (
+            ("1 sentence", "was") if dropped == 1 else (f"{dropped} sentences", "were")
+        )
         left_out = f"{sentences} of the language model had no support in the sources and {were} left out or replaced"
         spelling = ", ".join(f"“{slip}” as “{word}”" for slip, word in self.trace.spelling.items())
-        said = (f"read {spelling}" if spelling else "", self.trace.fallback, left_out if dropped else "")
+        said = (
+            f"read {spelling}" if spelling else "",
+            self.trace.fallback,
+            left_out if dropped else "",
+        )
         return tuple(remark for remark in said if remark)
 
     def to_dict(self) -> dict[str, Any]:
@@ -218,7 +231,12 @@ class Answer:
             "claims": [asdict(claim) | {"score": round(claim.score, 4)} for claim in self.claims],
             "citations": [_citation_dict(citation) for citation in self.citations],
             "hits": [
-                {"paper_id": h.paper.id, "title": h.paper.title, "score": round(h.score, 4), "rank": h.rank}
+                {
+                    "paper_id": h.paper.id,
+                    "title": h.paper.title,
+                    "score": round(h.score, 4),
+                    "rank": h.rank,
+                }
                 for h in self.hits
             ],
             "trace": self.trace.to_dict(),
@@ -230,22 +248,24 @@ class Answer:
     def to_markdown(self) -> str:
         """The answer with Markdown footnotes, ready for notes or a manuscript."""
         question = " ".join(self.question.split())  # an empty line would end the bold
-        lines = [f"**{markdown_text(question)}**", "", self._markdown_body(), ""]
+        lines = [f"**{escape_markdown(question)}**", "", self._markdown_body(), ""]
         for citation in self.citations:
             paper = citation.paper
-            byline = f" {markdown_text(paper.byline)}." if paper.byline else ""
-            title = f"*{markdown_text(paper.title)}*"
+            byline = f" {escape_markdown(paper.byline)}." if paper.byline else ""
+            title = f"*{escape_markdown(paper.title)}*"
             retracted = " **Retracted.**" if paper.retracted else ""
             link = f" <{paper.link}>" if paper.link else ""
-            lines.append(f"[^{citation.number}]: {title}.{byline}{retracted}{link} “{markdown_text(citation.quote)}”")
+            lines.append(
+                f"[^{citation.number}]: {title}.{byline}{retracted}{link} “{escape_markdown(citation.quote)}”"
+            )
         return "\n".join(lines).rstrip() + "\n"
 
     def _markdown_body(self) -> str:
         if self.abstained:
-            nearest = "".join(f"\n- *{markdown_text(hit.paper.title)}*" for hit in self.hits)
-            return markdown_text(self.text) + ("\n" + nearest if nearest else "")
+            nearest = "".join(f"\n- *{escape_markdown(hit.paper.title)}*" for hit in self.hits)
+            return escape_markdown(self.text) + ("\n" + nearest if nearest else "")
         return " ".join(
-            markdown_text(f"“{claim.text}”" if claim.kind == "quote" else claim.text)
+            escape_markdown(f"“{claim.text}”" if claim.kind == "quoted" else claim.text)
             + "".join(f"[^{number}]" for number in claim.citations)
             for claim in self.claims
         )
@@ -254,13 +274,15 @@ class Answer:
 _MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!]|&(?=#?\w+;))|^([-+]|\d+(?=[.)]))")
 
 
-def markdown_text(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text of strangers as text: nothing in it is a link, an image, a heading, an entity or mark-up."""
     return _MARKDOWN_ACTIVE.sub(_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:
-    number = found[0] if found[0].isdigit() else ""  # "1." at the start would be a list: it becomes "1\\."
+    number = (
+        found[0] if found[0].isdigit() else ""
+    )  # "1." at the start would be a list: it becomes "1\\."
     return f"{number}\\" if number else f"\\{found[0]}"
 
 
@@ -284,11 +306,11 @@ class Rejection:
 
     source: str
     record: int
-    why: str
+    reason: str
 
     def __str__(self) -> str:
         place = f"{self.source}, record {self.record}" if self.record else self.source
-        return f"{place}: {self.why}"
+        return f"{place}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,4 +396,6 @@ class Filters:
 
 def paper_dict(paper: Paper) -> dict[str, Any]:
     """Plain data for JSON Lines: what `footnote add` reads back."""
-    return {key: value for key, value in asdict(paper).items() if value not in ("", None, (), False)}
+    return {
+        key: value for key, value in asdict(paper).items() if value not in ("", None, (), False)
+    }

@@ -18,13 +18,15 @@ from itertools import chain, repeat
 from pathlib import Path
 
 from rag.errors import SourceError
-from rag.sources import FORMATS, open_source
+from rag.ingest.sources import FORMATS, open_source
 
 # Far more than any of them takes, on any machine: only so that none can hang the tests.
 _SECONDS = 120
 _MOST_TOLD = 5
 
-_BODY = "We look at rings, and then we look at moons. Both were seen before by others, it is true.\n"
+_BODY = (
+    "We look at rings, and then we look at moons. Both were seen before by others, it is true.\n"
+)
 _LINKED = "<h3><a href='/papers/2401.01234'>A1</a></h3>"
 _LAUGHS = "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 12))
 _CHAIN = "".join(f"@string{{l{n} = {' # '.join([f'l{n - 1}'] * 10)}}}\n" for n in range(1, 12))
@@ -58,12 +60,32 @@ def _packed(form):
 # first rejection begins, if there is to be one. More may be rejected.
 BOMBS = {
     # nesting
-    "arrays in arrays": ("json", lambda: _times(300_000, "["), [], "broken JSON: the file breaks off"),
+    "arrays in arrays": (
+        "json",
+        lambda: _times(300_000, "["),
+        [],
+        "broken JSON: the file breaks off",
+    ),
     "objects in objects": ("json", lambda: _times(300_000, '{"a":'), [], "broken JSON"),
-    "a line of arrays in arrays": ("jsonl", lambda: _around('{"title": ', _times(200_000, "[")), [], "JSON nested too"),
+    "a line of arrays in arrays": (
+        "jsonl",
+        lambda: _around('{"title": ', _times(200_000, "[")),
+        [],
+        "JSON nested too",
+    ),
     "tags in tags of XML": ("pubmed-xml", lambda: _times(1_000_000, "<a>"), [], "broken XML"),
-    "tags in tags of HTML": ("html", lambda: _around("", _times(100_000, "<div>"), _LINKED), None, None),
-    "bold in bold in HTML": ("html", lambda: _around(_LINKED + "<p>", _times(100_000, "<b>"), "A1"), None, None),
+    "tags in tags of HTML": (
+        "html",
+        lambda: _around("", _times(100_000, "<div>"), _LINKED),
+        None,
+        None,
+    ),
+    "bold in bold in HTML": (
+        "html",
+        lambda: _around(_LINKED + "<p>", _times(100_000, "<b>"), "A1"),
+        None,
+        None,
+    ),
     "braces in braces": (
         "bibtex",
         lambda: ["@article{a, title = {", "{" * 200_000, "A1", "}" * 200_000, "}}"],
@@ -78,13 +100,20 @@ BOMBS = {
     ),
     "LaTeX in LaTeX": (
         "bibtex",
-        lambda: ["@article{a, title = {A1}, abstract = {", "\\textbf{" * 40_000, "}" * 40_000, "}}"],
+        lambda: [
+            "@article{a, title = {A1}, abstract = {",
+            "\\textbf{" * 40_000,
+            "}" * 40_000,
+            "}}",
+        ],
         None,
         None,
     ),
     "LaTeX that begins and does not end": (
         "bibtex",
-        lambda: _around("@article{a, title = {A1}, abstract = {", _times(20_000, "\\begin{x} \\( $ \\[ "), "}}"),
+        lambda: _around(
+            "@article{a, title = {A1}, abstract = {", _times(20_000, "\\begin{x} \\( $ \\[ "), "}}"
+        ),
         None,
         None,
     ),
@@ -114,14 +143,19 @@ BOMBS = {
     "a long string in many fields": (
         "bibtex",
         lambda: _around(
-            "@string{s = {" + "x" * 4_000_000 + "}}\n", (f"@misc{{m{n}, title = s, note = s}}\n" for n in range(1000))
+            "@string{s = {" + "x" * 4_000_000 + "}}\n",
+            (f"@misc{{m{n}, title = s, note = s}}\n" for n in range(1000)),
         ),
         [],
         "title longer than 2,000 characters",
     ),
     "a long string many times": (
         "bibtex",
-        lambda: _around("@string{s = {" + "x" * 1_000_000 + "}}\n@misc{a, title = s", _times(100_000, " # s"), "}"),
+        lambda: _around(
+            "@string{s = {" + "x" * 1_000_000 + "}}\n@misc{a, title = s",
+            _times(100_000, " # s"),
+            "}",
+        ),
         [],
         "title longer than 2,000 characters",
     ),
@@ -132,7 +166,12 @@ BOMBS = {
         "abstract longer than 100,000 characters",
     ),
     # many of one thing
-    "a hundred thousand fields": ("json", lambda: _json(**{f"f{n}": n for n in range(100_000)}), ["A1"], None),
+    "a hundred thousand fields": (
+        "json",
+        lambda: _json(**{f"f{n}": n for n in range(100_000)}),
+        ["A1"],
+        None,
+    ),
     "fields without end": (
         "json",
         lambda: _around('{"title": "A1"', (f', "f{n}": {n}' for n in range(500_000)), "}"),
@@ -146,8 +185,18 @@ BOMBS = {
         None,
     ),
     "entries that only begin": ("bibtex", lambda: _times(20_000, "@article{"), [], "broken BibTeX"),
-    "columns": ("csv", lambda: ["Title" + ",x" * 40_000 + "\nA1" + ",y" * 40_000 + "\n"], ["A1"], None),
-    "attributes": ("html", lambda: _around("<p ", (f"a{n}=1 " for n in range(50_000)), f">{_LINKED}"), None, None),
+    "columns": (
+        "csv",
+        lambda: ["Title" + ",x" * 40_000 + "\nA1" + ",y" * 40_000 + "\n"],
+        ["A1"],
+        None,
+    ),
+    "attributes": (
+        "html",
+        lambda: _around("<p ", (f"a{n}=1 " for n in range(50_000)), f">{_LINKED}"),
+        None,
+        None,
+    ),
     "lists of authors": (
         "pubmed-xml",
         lambda: _around(
@@ -160,35 +209,50 @@ BOMBS = {
     ),
     "lines of one author": (
         "ris",
-        lambda: _around("TY  - JOUR\nTI  - A1\n", _times(600_000, "AU  - \n"), "ER  - \nTY  - JOUR\nTI  - A2\n"),
+        lambda: _around(
+            "TY  - JOUR\nTI  - A1\n", _times(600_000, "AU  - \n"), "ER  - \nTY  - JOUR\nTI  - A2\n"
+        ),
         ["A2"],
         "record longer than 8 MB",
     ),
     "lines that go on": (
         "ris",
-        lambda: _around("TY  - JOUR\nTI  - A1\n", _times(600_000, "more\n"), "ER  - \nTY  - JOUR\nTI  - A2\n"),
+        lambda: _around(
+            "TY  - JOUR\nTI  - A1\n", _times(600_000, "more\n"), "ER  - \nTY  - JOUR\nTI  - A2\n"
+        ),
         ["A2"],
         "record longer than 8 MB",
     ),
     "lines of PubMed that go on": (
         "medline",
-        lambda: _around("PMID- 1\nTI  - A1\n", _times(600_000, "      more\n"), "\nPMID- 2\nTI  - A2\n"),
+        lambda: _around(
+            "PMID- 1\nTI  - A1\n", _times(600_000, "      more\n"), "\nPMID- 2\nTI  - A2\n"
+        ),
         ["A2"],
         "record longer than 8 MB",
     ),
     "authors in RIS": (
         "ris",
-        lambda: _around("TY  - JOUR\nTI  - A1\n", _times(101_000, "AU  - Okafor, Ada\n"), "ER  - \n"),
+        lambda: _around(
+            "TY  - JOUR\nTI  - A1\n", _times(101_000, "AU  - Okafor, Ada\n"), "ER  - \n"
+        ),
         [],
         "authors longer than 1,000,000 characters",
     ),
     "authors in BibTeX": (
         "bibtex",
-        lambda: _around("@misc{a, title = {A1}, author = {", _times(130_000, "Okafor, A and "), "B}}"),
+        lambda: _around(
+            "@misc{a, title = {A1}, author = {", _times(130_000, "Okafor, A and "), "B}}"
+        ),
         [],
         "authors longer than 1,000,000 characters",
     ),
-    "superscripts": ("html", lambda: _around(_LINKED + "<p>", _times(300_000, "<sup>")), None, None),
+    "superscripts": (
+        "html",
+        lambda: _around(_LINKED + "<p>", _times(300_000, "<sup>")),
+        None,
+        None,
+    ),
     "paragraphs of one paper": (
         "html",
         lambda: _around(_LINKED, _times(2_000, f"<p>{_BODY * 3}</p>")),
@@ -198,16 +262,32 @@ BOMBS = {
     "labelled paragraphs": (
         "listing",
         lambda: _around(
-            "Warm rings and moons\n\n", _times(20_000, "Methods: " + _BODY.replace("\n", " ") * 6 + "\n\n")
+            "Warm rings and moons\n\n",
+            _times(20_000, "Methods: " + _BODY.replace("\n", " ") * 6 + "\n\n"),
         ),
         [],
         "abstract longer than 100,000 characters",
     ),
     "records that are none": ("jsonl", lambda: _times(400_000, "x\n"), [], "broken JSON"),
     "numbers that are no records": ("json", lambda: _times(400_000, "1 "), [], "not a JSON object"),
-    "quotation marks": ("csv", lambda: ["Title,Abstract\n", '"' * 200_001], [], "a quotation mark is opened"),
-    "marks and tabulators": ("csv", lambda: _around("Title\tAbstract\n", _times(50_000, '""a"\t"\n')), None, None),
-    "rows in quotation marks": ("csv", lambda: _around("Title,Abstract\n", _times(50_001, '"a\n')), None, None),
+    "quotation marks": (
+        "csv",
+        lambda: ["Title,Abstract\n", '"' * 200_001],
+        [],
+        "a quotation mark is opened",
+    ),
+    "marks and tabulators": (
+        "csv",
+        lambda: _around("Title\tAbstract\n", _times(50_000, '""a"\t"\n')),
+        None,
+        None,
+    ),
+    "rows in quotation marks": (
+        "csv",
+        lambda: _around("Title,Abstract\n", _times(50_001, '"a\n')),
+        None,
+        None,
+    ),
     # long ones
     "a number of many digits": (
         "json",
@@ -215,21 +295,56 @@ BOMBS = {
         [],
         "a value longer than 8 MB",
     ),
-    "a header without end": ("csv", lambda: _around("Title,", _times(3_000_000, "x"), "\nA1\n"), [], "no papers found"),
-    "a venue without end": ("jsonl", lambda: _json(venue="x" * 7_000_000), [], "venue longer than 2,000 characters"),
-    "an author without end": ("jsonl", lambda: _json(authors="x" * 7_000_000), [], "authors longer than"),
+    "a header without end": (
+        "csv",
+        lambda: _around("Title,", _times(3_000_000, "x"), "\nA1\n"),
+        [],
+        "no papers found",
+    ),
+    "a venue without end": (
+        "jsonl",
+        lambda: _json(venue="x" * 7_000_000),
+        [],
+        "venue longer than 2,000 characters",
+    ),
+    "an author without end": (
+        "jsonl",
+        lambda: _json(authors="x" * 7_000_000),
+        [],
+        "authors longer than",
+    ),
     "commas of an author": (
         "ris",
         lambda: _around("TY  - JOUR\nTI  - A1\nAU  - ", _times(100_000, "A, "), "\n"),
         ["A1"],
         None,
     ),
-    "a PubMed number without end": ("medline", lambda: _around("PMID- ", _times(200_000, "1 ")), None, None),
-    "an address without end": ("jsonl", lambda: _json(url="http://" + "x" * 7_000_000), ["A1"], None),
+    "a PubMed number without end": (
+        "medline",
+        lambda: _around("PMID- ", _times(200_000, "1 ")),
+        None,
+        None,
+    ),
+    "an address without end": (
+        "jsonl",
+        lambda: _json(url="http://" + "x" * 7_000_000),
+        ["A1"],
+        None,
+    ),
     "addresses that are none": ("jsonl", lambda: _json(url="http://[ " * 700_000), ["A1"], None),
     "a DOI of a DOI": ("jsonl", lambda: _json(doi="doi:" * 1_500_000 + "10.1234/a"), ["A1"], None),
-    "marks upon marks": ("jsonl", lambda: _json(abstract="a" + "\u0301\u0327" * 150_000), ["A1"], None),
-    "marks of another kind": ("jsonl", lambda: _json(abstract="a" + "\u0f73\u0301\uff9e" * 100_000), ["A1"], None),
+    "marks upon marks": (
+        "jsonl",
+        lambda: _json(abstract="a" + "\u0301\u0327" * 150_000),
+        ["A1"],
+        None,
+    ),
+    "marks of another kind": (
+        "jsonl",
+        lambda: _json(abstract="a" + "\u0f73\u0301\uff9e" * 100_000),
+        ["A1"],
+        None,
+    ),
     "a name that may be an identifier": (
         "jsonl",
         lambda: _json(arxiv_id="a" * 3_000_000, extra="arXiv:" * 500_000),
@@ -238,15 +353,40 @@ BOMBS = {
     ),
     # what expressions stumble over
     "a line of digits": ("listing", lambda: ["A1 and more\n", "1" * 100, "x\n", _BODY], None, None),
-    "a line of blanks": ("listing", lambda: _around("Ada", _times(300_000, " "), f"Byron\n{_BODY}"), None, None),
+    "a line of blanks": (
+        "listing",
+        lambda: _around("Ada", _times(300_000, " "), f"Byron\n{_BODY}"),
+        None,
+        None,
+    ),
     "a listing of titles": ("listing", lambda: _times(3_000, "A " * 40 + "\n\n"), None, None),
     "a listing of commas": ("listing", lambda: _times(100_000, "A, "), [], None),
-    "a listing of blank lines": (None, lambda: _around("x", _times(60_000, "\n"), "y"), [], "no papers found"),
-    "feeds that do not begin": (None, lambda: _times(10_000, "<feed "), [], "its format is not recognised"),
+    "a listing of blank lines": (
+        None,
+        lambda: _around("x", _times(60_000, "\n"), "y"),
+        [],
+        "no papers found",
+    ),
+    "feeds that do not begin": (
+        None,
+        lambda: _times(10_000, "<feed "),
+        [],
+        "its format is not recognised",
+    ),
     "an entry of blanks": (None, lambda: _around("@a{", _times(60_000, " "), "x"), None, None),
     "links that do not end": ("html", lambda: _times(50_000, "<a <"), [], "no papers found"),
-    "comments that do not end": ("jsonl", lambda: _json(abstract="<!--" * 90_000 + "-->"), ["A1"], None),
-    "tags that do not end": ("jsonl", lambda: _json(abstract="<p " * 99_000 + "x"), [], "abstract longer than"),
+    "comments that do not end": (
+        "jsonl",
+        lambda: _json(abstract="<!--" * 90_000 + "-->"),
+        ["A1"],
+        None,
+    ),
+    "tags that do not end": (
+        "jsonl",
+        lambda: _json(abstract="<p " * 99_000 + "x"),
+        [],
+        "abstract longer than",
+    ),
 } | {
     # what is packed
     f"{packing} read as {form or 'what it is'}": (
@@ -269,9 +409,11 @@ def read(path, form):
                 told = getattr(outcome, "why", None)
                 (titles if told is None else reasons).append(told or outcome.title)
     except SourceError as error:
-        reasons.append(error.why)
+        reasons.append(error.reason)
     # Linux counts in KiB, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024 if sys.platform == "linux" else 1024**2
+    )
     shown = {"titles": titles[:_MOST_TOLD], "papers": len(titles), "reasons": reasons[:_MOST_TOLD]}
     return shown | {"refused": len(reasons), "last": reasons[-1:], "peak": round(peak)}
 
@@ -279,7 +421,9 @@ def read(path, form):
 def write(path, pieces):
     with path.open("wb") as file:
         for piece in pieces:
-            file.write(piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogatepass"))
+            file.write(
+                piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogatepass")
+            )
 
 
 def main():

@@ -13,7 +13,11 @@ PAPERS = Path(__file__).parent / "data" / "papers.jsonl"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--soak", action="store_true", help="run the tests marked `soak` in full: an hour and a half")
+    parser.addoption(
+        "--soak",
+        action="store_true",
+        help="run the tests marked `soak` in full: an hour and a half",
+    )
 
 
 @pytest.fixture
@@ -47,11 +51,11 @@ def small_library(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def embedded():
+def bundled():
     """The language model that comes along."""
     from rag.models import load_language_model
 
-    return load_language_model("embedded")
+    return load_language_model("bundled")
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ class Run:
 @pytest.fixture
 def footnote(monkeypatch, capsys, tmp_path):
     """Run the command `footnote` in this process, from the arguments to the exit code."""
-    from rag import cli
+    from rag.cli import main as cli
 
     monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "80")

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from rag.models.streaming import stream_from_thread
+from rag.models.runtimes.streaming import stream_from_thread
 from rag.text.terms import content_terms
 
 

@@ -15,25 +15,121 @@ from pathlib import Path
 from rag.errors import FootnoteError, SourceError, UsageError
 from rag.records import Answer, Filters, Paper, Rejection, Trace
 
-_INSTRUMENTED = ["rag.sources", "rag.text", "rag.question", "rag.spelling", "rag.library.filters", "rag.replay"]
-_INSTRUMENTED += ["eval.questions"]
+_INSTRUMENTED = [
+    "rag.ingest.sources",
+    "rag.text",
+    "rag.retrieval.query_analysis",
+    "rag.retrieval.typos",
+    "rag.library.filters",
+    "rag.output.replay",
+]
+_INSTRUMENTED += ["eval.harness.questions"]
 _STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 # Pieces of all formats, so that what is put together from them is broken in interesting places.
 PIECES = [
-    *("Title", "Warm rings", "\n", "\r\n", "\n\n", ",", ";", "\t", '"', "{", "}", "[", "]", ":", "\\", "$", "%", "@"),
-    *('{"title": "A1"}', '{"title": "A1", "abstract_inverted_index": {"a": [0, 2], "b": "x"}}', '{"paper": {"id": 1}}'),
+    *(
+        "Title",
+        "Warm rings",
+        "\n",
+        "\r\n",
+        "\n\n",
+        ",",
+        ";",
+        "\t",
+        '"',
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "\\",
+        "$",
+        "%",
+        "@",
+    ),
+    *(
+        '{"title": "A1"}',
+        '{"title": "A1", "abstract_inverted_index": {"a": [0, 2], "b": "x"}}',
+        '{"paper": {"id": 1}}',
+    ),
     *('"authors": ', '{"results": [', '"issued": {"date-parts": [[', "null", "1e999", '"\\ud800"'),
-    *("@article{a, title = {A1}, ", "author = {Okafor, Ada and ", "@string{j = ", "@comment{", "@misc{b,", "title = "),
-    *("\\emph{", "\\'{", "\\begin{x}", "\\(", "TY  - JOUR\n", "TI  - A1\n", "UK  - x\n", "ER  - \n", "AB  - "),
-    *("PMID- 1\n", "      more", "<PubmedArticleSet>", "<PubmedArticle>", "<ArticleTitle>A1", "</ArticleTitle>"),
-    *("</PubmedArticle>", '<feed xmlns="http://www.w3.org/2005/Atom">', "<entry>", "<title>A1</title>", "</entry>"),
-    *("<h3>", "</h3>", '<a href="/papers/2401.01234">', "<p>", "<!--", "-->", "<![CDATA[", "<!DOCTYPE html>", "&lol;"),
-    *("<", ">", "&", "&#xd800;", "\ufeff", "\u2028", "\x00", "Subscribe", "Mar 11", "We look at rings. " * 20, "sep=;"),
-    *("Title,Abstract,Year\n", "é", "2021", "10.1234/a", "https://[", "😀", "\x1b[31m", "\u202e", "\u0301", " # "),
+    *(
+        "@article{a, title = {A1}, ",
+        "author = {Okafor, Ada and ",
+        "@string{j = ",
+        "@comment{",
+        "@misc{b,",
+        "title = ",
+    ),
+    *(
+        "\\emph{",
+        "\\'{",
+        "\\begin{x}",
+        "\\(",
+        "TY  - JOUR\n",
+        "TI  - A1\n",
+        "UK  - x\n",
+        "ER  - \n",
+        "AB  - ",
+    ),
+    *(
+        "PMID- 1\n",
+        "      more",
+        "<PubmedArticleSet>",
+        "<PubmedArticle>",
+        "<ArticleTitle>A1",
+        "</ArticleTitle>",
+    ),
+    *(
+        "</PubmedArticle>",
+        '<feed xmlns="http://www.w3.org/2005/Atom">',
+        "<entry>",
+        "<title>A1</title>",
+        "</entry>",
+    ),
+    *(
+        "<h3>",
+        "</h3>",
+        '<a href="/papers/2401.01234">',
+        "<p>",
+        "<!--",
+        "-->",
+        "<![CDATA[",
+        "<!DOCTYPE html>",
+        "&lol;",
+    ),
+    *(
+        "<",
+        ">",
+        "&",
+        "&#xd800;",
+        "\ufeff",
+        "\u2028",
+        "\x00",
+        "Subscribe",
+        "Mar 11",
+        "We look at rings. " * 20,
+        "sep=;",
+    ),
+    *(
+        "Title,Abstract,Year\n",
+        "é",
+        "2021",
+        "10.1234/a",
+        "https://[",
+        "😀",
+        "\x1b[31m",
+        "\u202e",
+        "\u0301",
+        " # ",
+    ),
 ]
 
-_BODY = "We look at rings, and then we look at moons. Both were seen before by others, it is true; 30% were not. " * 3
+_BODY = (
+    "We look at rings, and then we look at moons. Both were seen before by others, it is true; 30% were not. "
+    * 3
+)
 _JSON = '{"title": "A1", "abstract": "We look.", "authors": ["Ada Okafor"], "year": 2021, "doi": "10.1234/a"}'
 _ARTICLE = (
     "<PubmedArticle><MedlineCitation><PMID>1</PMID><Article><Journal><JournalIssue><PubDate><Year>2021</Year></PubDate>"
@@ -45,18 +141,25 @@ _SAVED = (
     '{"question": "?", "text": "It is.", "abstained": false, "reason": "", "confidence": 0.5, "claims": [{"text": "It '
     'is.", "citations": [1]}], "citations": [{"number": 1, "paper_id": "a-1", "title": "A1", "quote": "It is."}], '
     '"hits": [{"paper_id": "a-1", "title": "A1"}], "trace": {"style": "quote", "fallback": "", "embedder": "e", '
-    '"reader": "none", "language_model": "none", "prompt_digest": "", "library_digest": "", "read_as": "", '
+    '"reranker": "none", "language_model": "none", "prompt_digest": "", "library_digest": "", "rewritten_query": "", '
     '"settings": {}}}'
 )
 # A sound input of each kind, from which the fuzzer goes on.
 SEEDS: dict[str, list[str]] = {
-    "listing": [f"Warm rings and cold moons\n{_BODY}\n\nMar 11\nMoons of the outer planets\n{_BODY}\n"],
+    "listing": [
+        f"Warm rings and cold moons\n{_BODY}\n\nMar 11\nMoons of the outer planets\n{_BODY}\n"
+    ],
     "jsonl": [
         f"{_JSON}\n{_JSON}\n",
         '{"paper": {"id": "2401.01234", "title": "A1"}}\n{"display_name": "A", "authorships": [], '
         '"abstract_inverted_index": {"We": [0], "look.": [1]}}\n',
     ],
-    "json": [f"[{_JSON}, {_JSON}]", f'{{"results": [{_JSON}]}}', f'{{"message": {{"items": [{_JSON}]}}}}', _JSON],
+    "json": [
+        f"[{_JSON}, {_JSON}]",
+        f'{{"results": [{_JSON}]}}',
+        f'{{"message": {{"items": [{_JSON}]}}}}',
+        _JSON,
+    ],
     "csv": [
         'Title;Abstract;Authors;Year\n"A ""1""";"We\nlook.";Okafor, A.;2021\nA2;;;\n',
         "Title\tDOI\nA1\t10.1234/a\n",
@@ -66,11 +169,15 @@ SEEDS: dict[str, list[str]] = {
         'and {The Group}}, journal = j, year = 2021, month = jan # "~1", abstract = "We \\emph{look}."}\n'
         "@misc{a, title={A2}, eprint={2401.01234}, archiveprefix={arXiv}}\n"
     ],
-    "ris": ["TY  - JOUR\nTI  - A1\nAU  - Okafor, Ada\nPY  - 2021\nAB  - We look.\nand look\nDO  - 10.1234/a\nER  - \n"],
+    "ris": [
+        "TY  - JOUR\nTI  - A1\nAU  - Okafor, Ada\nPY  - 2021\nAB  - We look.\nand look\nDO  - 10.1234/a\nER  - \n"
+    ],
     "medline": [
         "PMID- 1\nTI  - A1\n      and more\nAB  - We look.\nFAU - Okafor, Ada\nLID - 10.1234/a [doi]\nDP  - 2021\n"
     ],
-    "pubmed-xml": [f"<?xml version='1.0'?><PubmedArticleSet>{_ARTICLE}{_ARTICLE}</PubmedArticleSet>"],
+    "pubmed-xml": [
+        f"<?xml version='1.0'?><PubmedArticleSet>{_ARTICLE}{_ARTICLE}</PubmedArticleSet>"
+    ],
     "atom": [
         '<feed xmlns="http://www.w3.org/2005/Atom"><entry><id>http://arxiv.org/abs/2401.01234v1</id><title>A1</title>'
         "<summary>We look.</summary><author><name>Ada Okafor</name></author><published>2021-01-01</published></entry>"
@@ -105,7 +212,7 @@ def check_line(text):
 
 def outcomes_of(path, form):
     """Every outcome of a file is a Paper or a Rejection, in its place; none where the file is refused."""
-    from rag.sources import open_source
+    from rag.ingest.sources import open_source
 
     try:
         source = open_source(path, form)
@@ -119,8 +226,8 @@ def outcomes_of(path, form):
         assert number in (place, 0)
         if isinstance(outcome, Rejection):
             assert outcome.record == number
-            assert outcome.why
-            check_line(outcome.why)
+            assert outcome.reason
+            check_line(outcome.reason)
         else:
             check_paper(outcome, path.name)
     return [outcome for _, outcome in numbered]
@@ -131,7 +238,15 @@ def check_paper(paper, source):
     assert isinstance(paper, Paper)
     assert (paper.id, paper.source) == ("", source)
     assert any(map(str.isalnum, paper.title))
-    for text in (paper.title, paper.abstract, paper.venue, paper.url, paper.doi, paper.arxiv_id, paper.pmid):
+    for text in (
+        paper.title,
+        paper.abstract,
+        paper.venue,
+        paper.url,
+        paper.doi,
+        paper.arxiv_id,
+        paper.pmid,
+    ):
         check_line(text)
     for author in paper.authors:
         assert author
@@ -148,16 +263,16 @@ def feed_source(form, data):
 
 def feed_text(data):
     """Whatever a field holds: cleaning, sentences, terms, identifiers, names."""
-    from rag.sources.latex import decode
-    from rag.sources.names import author_names
+    from rag.ingest.sources.latex import decode
+    from rag.ingest.sources.names import author_names
     from rag.text import identify
-    from rag.text.clean import clean, path_text, title_key
+    from rag.text.cleaning import clean, printable_path, title_key
     from rag.text.sentences import split_sentences
     from rag.text.terms import content_terms, index_text, query_terms
 
     text = data.decode("utf-8", "surrogateescape")
     cleaned = clean(text)
-    for line in (cleaned, path_text(text), clean(decode(cleaned)), *author_names(text)):
+    for line in (cleaned, printable_path(text), clean(decode(cleaned)), *author_names(text)):
         check_line(line)
     assert unicodedata.is_normalized("NFC", cleaned)
     end = 0
@@ -168,20 +283,26 @@ def feed_text(data):
     for term in [*query_terms(cleaned), *content_terms(cleaned), *index_text(cleaned).split()]:
         assert not set(term) & set(" \"'*:^()\x00")
     title_key(text)
-    for known in (identify.doi_of, identify.arxiv_of, identify.pmid_of, identify.web_address, identify.doi_in_url):
+    for known in (
+        identify.parse_doi,
+        identify.parse_arxiv_id,
+        identify.parse_pmid,
+        identify.web_address,
+        identify.doi_in_url,
+    ):
         check_line(known(text))
-    identify.year_of(text)
+    identify.parse_year(text)
 
 
 def feed_question(data):
     """A question, five filters and a paper, line by line."""
     from rag.library.filters import parse_filters
-    from rag.question import own_names, understand
-    from rag.spelling import corrected, slips
+    from rag.retrieval.query_analysis import analyze_query, own_names
+    from rag.retrieval.typos import corrected, find_typos
     from rag.text.terms import index_text, query_terms
 
     question, *lines = data.decode("utf-8", "surrogateescape").split("\n")
-    asked = understand(question)
+    asked = analyze_query(question)
     text = " ".join(lines)
     terms = set(index_text(text).split())
     assert set(asked.names_missing(terms, text)) <= set(asked.names)
@@ -189,7 +310,7 @@ def feed_question(data):
     assert asked.thing_missing(terms, [text]) in (True, False)
     own_names(text)
     query_terms(question)
-    corrected(question, slips(question, [text], lambda word: word in terms))
+    corrected(question, find_typos(question, [text], lambda word: word in terms))
     try:
         parse_filters(Filters(*[*lines, "", "", "", "", ""][:5]))
     except UsageError as error:
@@ -199,7 +320,7 @@ def feed_question(data):
 def feed_answer(data):
     """A saved answer, compared with another one."""
     from rag.errors import PaperNotFound
-    from rag.replay import compare, lost_quotations, read_answer
+    from rag.output.replay import compare, lost_quotations, read_answer
 
     def paper(name):
         raise PaperNotFound(name)
@@ -220,7 +341,7 @@ def feed_answer(data):
 
 def feed_questions(data):
     """A file of questions."""
-    from eval.questions import load_questions
+    from eval.harness.questions import load_questions
 
     path = _folder() / "questions.jsonl"
     path.write_bytes(data)

@@ -6,9 +6,9 @@ import threading
 import uvicorn
 
 from rag import Assistant
-from ui.history import History
-from ui.server import application
-from ui.shelf import Shelf
+from ui.server.application import application
+from ui.services.conversations import History
+from ui.services.library_registry import LibraryRegistry
 
 
 class Site:
@@ -26,14 +26,19 @@ class Site:
         self.address = f"http://127.0.0.1:{self.port}"
 
     def start(self, users=None):
-        from ui.page import build, look
+        from ui.app import build, look
 
-        self.shelf = Shelf(self.libraries, self.open)
+        self.shelf = LibraryRegistry(self.libraries, self.open)
         self.history = History(self.folder / "conversations.sqlite")
         page = build(self.shelf, self.history, self.folder / "runs")
         app = application(page, "127.0.0.1", self.port, users or {}, **look())
         config = uvicorn.Config(
-            app, port=self.port, log_level="error", timeout_graceful_shutdown=1, ws="none", proxy_headers=False
+            app,
+            port=self.port,
+            log_level="error",
+            timeout_graceful_shutdown=1,
+            ws="none",
+            proxy_headers=False,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -45,7 +50,9 @@ class Site:
     def open(self, folder, model):
         if folder.name == "damaged":
             (folder / "library.sqlite").write_bytes(b"no library")
-        return Assistant.open(folder, language_model=self.models.get(folder.name, model or "none"), create=False)
+        return Assistant.open(
+            folder, language_model=self.models.get(folder.name, model or "none"), create=False
+        )
 
     def stop(self):
         self.server.should_exit = True

@@ -16,8 +16,16 @@ from fakes import HashEmbedder, OtherEmbedder
 
 from rag import Assistant, EmbedderMismatch, Library, LibraryError
 
-GATES = {"title": "Tidal Gates", "abstract": "Gates open twice a day. They save 12% of power.", "year": 2020}
-OWLS = {"title": "Night Owls of Jutland", "abstract": "Owls hunt at dusk.", "authors": ["Ada Brandt"]}
+GATES = {
+    "title": "Tidal Gates",
+    "abstract": "Gates open twice a day. They save 12% of power.",
+    "year": 2020,
+}
+OWLS = {
+    "title": "Night Owls of Jutland",
+    "abstract": "Owls hunt at dusk.",
+    "authors": ["Ada Brandt"],
+}
 REEDS = {"title": "Reed Beds", "abstract": "Reeds filter water.", "doi": "10.1000/reeds"}
 
 
@@ -37,14 +45,27 @@ def write(tmp_path):
 
 
 def counts(report):
-    return (report.read, report.added, report.updated, report.merged, report.unchanged, len(report.rejected))
+    return (
+        report.read,
+        report.added,
+        report.updated,
+        report.merged,
+        report.unchanged,
+        len(report.rejected),
+    )
 
 
 def test_every_record_is_accounted_for(assistant, write):
-    report = assistant.add(write("a.jsonl", GATES, OWLS, {"title": "tidal gates!"}, {"abstract": "No title."}))
+    report = assistant.add(
+        write("a.jsonl", GATES, OWLS, {"title": "tidal gates!"}, {"abstract": "No title."})
+    )
     assert counts(report) == (4, 2, 0, 1, 0, 1)
     assert report.papers == 2
-    assert (report.rejected[0].record, report.merges[0].record, report.merges[0].by) == (4, 3, "title")
+    assert (report.rejected[0].record, report.merges[0].record, report.merges[0].by) == (
+        4,
+        3,
+        "title",
+    )
 
 
 def test_the_same_file_again_changes_nothing_and_embeds_nothing(assistant, write):
@@ -58,11 +79,16 @@ def test_the_same_file_again_changes_nothing_and_embeds_nothing(assistant, write
 
 def test_an_edited_record_updates_its_paper(assistant, write):
     assistant.add(write("a.jsonl", GATES, REEDS))
-    report = assistant.add(write("a.jsonl", GATES | {"abstract": "Gates now save 30% of power."}, REEDS))
+    report = assistant.add(
+        write("a.jsonl", GATES | {"abstract": "Gates now save 30% of power."}, REEDS)
+    )
     assert counts(report) == (2, 0, 1, 0, 1, 0)
     (paper,) = [paper for paper in assistant.papers() if paper.title == "Tidal Gates"]
     assert paper.abstract == "Gates now save 30% of power."
-    assert assistant.ask("How much power do gates save?").citations[0].quote == "Gates now save 30% of power."
+    assert (
+        assistant.ask("How much power do gates save?").citations[0].quote
+        == "Gates now save 30% of power."
+    )
 
 
 def test_an_edit_taken_back_is_an_update_too(assistant, write):
@@ -75,23 +101,41 @@ def test_an_edit_taken_back_is_an_update_too(assistant, write):
 
 def test_preprint_and_publication_merge_and_keep_both_ids(assistant, write):
     preprint = GATES | {"arxiv_id": "2003.01234", "authors": ["Ada Brandt"]}
-    published = {"title": "Tidal gates", "doi": "10.1000/gates", "year": 2021, "venue": "Gate Letters"}
+    published = {
+        "title": "Tidal gates",
+        "doi": "10.1000/gates",
+        "year": 2021,
+        "venue": "Gate Letters",
+    }
     assistant.add(write("arxiv.jsonl", preprint))
     report = assistant.add(write("journal.jsonl", published))
     assert counts(report) == (1, 0, 0, 1, 0, 0)
     (paper,) = assistant.papers()
-    assert (paper.doi, paper.arxiv_id, paper.venue) == ("10.1000/gates", "2003.01234", "Gate Letters")
+    assert (paper.doi, paper.arxiv_id, paper.venue) == (
+        "10.1000/gates",
+        "2003.01234",
+        "Gate Letters",
+    )
     assert assistant.paper("10.1000/gates") == assistant.paper("2003.01234") == paper
 
 
 def test_a_record_with_the_ids_of_two_papers_makes_them_one(assistant, write):
     assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}))
-    assistant.add(write("b.jsonl", {"title": "The Gates of the Tide", "doi": "10.1000/gates", "venue": "Gate Letters"}))
+    assistant.add(
+        write(
+            "b.jsonl",
+            {"title": "The Gates of the Tide", "doi": "10.1000/gates", "venue": "Gate Letters"},
+        )
+    )
     assert len(assistant.library) == 2
     both = GATES | {"arxiv_id": "2003.01234", "doi": "10.1000/gates"}
     assistant.add(write("c.jsonl", both))
     (paper,) = assistant.papers()
-    assert (paper.doi, paper.arxiv_id, paper.venue) == ("10.1000/gates", "2003.01234", "Gate Letters")
+    assert (paper.doi, paper.arxiv_id, paper.venue) == (
+        "10.1000/gates",
+        "2003.01234",
+        "Gate Letters",
+    )
     assert assistant._index.keys() == set(assistant.library.passage_keys())
 
 
@@ -124,7 +168,12 @@ def test_a_corrected_identifier_lets_go_of_the_old_one(assistant, write):
 
 
 def test_another_source_fills_gaps_and_replaces_nothing_in_whichever_order(tmp_path, write):
-    published = GATES | {"arxiv_id": "2003.00001", "venue": "Gate Letters", "year": 2022, "abstract": "Final text."}
+    published = GATES | {
+        "arxiv_id": "2003.00001",
+        "venue": "Gate Letters",
+        "year": 2022,
+        "abstract": "Final text.",
+    }
     draft = GATES | {"arxiv_id": "2003.00001", "abstract": "Draft text.", "authors": ["Ada Brandt"]}
     files = write("published.jsonl", published), write("draft.jsonl", draft)
     together = Assistant(Library(tmp_path / "together"), HashEmbedder())
@@ -168,14 +217,19 @@ def test_an_edit_taken_back_counts_also_when_a_copy_says_the_same(assistant, wri
 
 
 def test_a_short_title_alone_does_not_make_two_texts_one_paper(assistant, write):
-    owls, tides = "Owls hunt voles at dusk in barns.", "Tides lift ferries twice daily near harbours."
+    owls, tides = (
+        "Owls hunt voles at dusk in barns.",
+        "Tides lift ferries twice daily near harbours.",
+    )
     path = write("a.jsonl", *({"title": "Editorial", "abstract": text} for text in (owls, tides)))
     assert assistant.add(path).added == 2
     assert assistant.add(path).unchanged == 2
 
 
 def test_two_papers_with_one_title_and_other_ids_stay_two(assistant, write):
-    report = assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}, GATES | {"arxiv_id": "2107.05555"}))
+    report = assistant.add(
+        write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}, GATES | {"arxiv_id": "2107.05555"})
+    )
     assert (report.added, report.papers) == (2, 2)
 
 
@@ -191,7 +245,9 @@ def test_removing_takes_everything_along(assistant, write):
     assistant.add(path)
     (removed,) = assistant.remove(next(assistant.papers()).id)
     assert removed.title == "Tidal Gates"
-    assert [hit.paper.title for hit in assistant.search("tidal gates power")] == ["Night Owls of Jutland"]
+    assert [hit.paper.title for hit in assistant.search("tidal gates power")] == [
+        "Night Owls of Jutland"
+    ]
     assert assistant._index.keys() == set(assistant.library.passage_keys())
     assert assistant.add(path).added == 1
 
@@ -223,7 +279,7 @@ def test_a_failure_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, write
     failing = Assistant(Library(tmp_path / "library"), HashEmbedder())
     path = write("a.jsonl", GATES, OWLS)
     with monkeypatch.context() as patched:
-        patched.setattr("rag.library.writer.Writer.put_vectors", fail)
+        patched.setattr("rag.library.transaction.Transaction.put_vectors", fail)
         with pytest.raises(LibraryError, match="disk is full"):
             failing.add(path)
     assert len(failing.library) == 0
@@ -232,7 +288,9 @@ def test_a_failure_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, write
 
 
 def test_long_abstracts_are_cut_into_passages_that_cover_every_sentence(assistant, write):
-    sentences = [f"Sentence number {n} speaks of tides and of owls near the coast." for n in range(30)]
+    sentences = [
+        f"Sentence number {n} speaks of tides and of owls near the coast." for n in range(30)
+    ]
     assistant.add(write("a.jsonl", {"title": "Long", "abstract": " ".join(sentences)}))
     (key,) = assistant.library.keys()
     passages = [passage for _, passage in assistant.library.passages([key])[0]]
@@ -246,13 +304,18 @@ def test_long_abstracts_are_cut_into_passages_that_cover_every_sentence(assistan
 def test_progress_ends_with_everything_read(assistant, write):
     seen = []
     path = write("a.jsonl", GATES, OWLS, REEDS)
-    assistant.add(path, on_progress=lambda done, total, records: seen.append((done, total, records)))
+    assistant.add(
+        path, on_progress=lambda done, total, records: seen.append((done, total, records))
+    )
     assert seen[-1] == (path.stat().st_size, path.stat().st_size, 3)
     assert seen == sorted(seen)
 
 
 def test_two_adders_at_once_lose_nothing(tmp_path, write):
-    files = [write(f"{n}.jsonl", *({"title": f"Paper {n} {m}", "abstract": "Text."} for m in range(300))) for n in "ab"]
+    files = [
+        write(f"{n}.jsonl", *({"title": f"Paper {n} {m}", "abstract": "Text."} for m in range(300)))
+        for n in "ab"
+    ]
     waited = threading.Event()
 
     def add(path):
@@ -279,8 +342,17 @@ Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 
 
 def test_a_kill_loses_at_most_the_batch_in_hand(tmp_path, write):
-    path = write("a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(3000)))
-    command = [sys.executable, "-c", ADD_IN_A_PROCESS, str(tmp_path / "library"), str(path), str(Path(__file__).parent)]
+    path = write(
+        "a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(3000))
+    )
+    command = [
+        sys.executable,
+        "-c",
+        ADD_IN_A_PROCESS,
+        str(tmp_path / "library"),
+        str(path),
+        str(Path(__file__).parent),
+    ]
     generator = random.Random(1)
     kept = 0
     for _ in range(4):

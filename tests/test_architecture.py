@@ -13,43 +13,55 @@ from eval import __all__ as eval_names
 ROOT = Path(__file__).parent.parent
 # Each room may know the rooms before it, never those after.
 ORDER = (
-    "rag.records", "rag.errors", "rag.vectors", "rag.text", "rag.instructions", "rag.config", "rag.sample",
-    "rag.sources", "rag.models", "rag.library", "rag.index", "rag.passages", "rag.add", "rag.prompts",
-    "rag.question", "rag.spelling", "rag.retrieve", "rag.read", "rag.verify", "rag.write", "rag.trust", "rag.llama",
-    "rag.roles", "rag.answering", "rag.chat", "rag.export", "rag.replay", "rag.health", "rag.terminal",
-    "rag.assistant", "rag.cli", "rag.__main__",
+    "rag.records", "rag.errors", "rag.models.vectors", "rag.text", "rag.text.prompt_injection", "rag.config", "rag.ingest.sample",
+    "rag.ingest.sources", "rag.models", "rag.library", "rag.library.vector_index", "rag.ingest.chunking", "rag.ingest.importer", "rag.answering.prompts",
+    "rag.retrieval.query_analysis", "rag.retrieval.typos", "rag.retrieval.retriever", "rag.answering.evidence", "rag.verification.verifier", "rag.answering.generation", "rag.answering.generation_check", "rag.integrations.llama_index",
+    "rag.answering.answer_models", "rag.answering.pipeline", "rag.answering.conversation", "rag.output.export", "rag.output.replay", "rag.library.doctor", "rag.output.terminal",
+    "rag.assistant", "rag.cli.main", "rag.__main__",
 )  # fmt: skip
 # Third parties with a single door: everything else goes through that module.
 ONLY_IN = {
-    "chromadb": {"rag.index", "eval.rivals"},
-    "sqlite3": {"rag.library.library", "rag.library.writer", "ui.history"},
-    "openvino": {"rag.models.runtime"},
-    "openvino_genai": {"rag.models.runtime"},
-    "nncf": {"rag.models.runtime"},
-    "openai": {"rag.models.server_language"},
-    "httpx2": {"rag.models.server_language", "eval.load"},
-    "gguf": {"rag.models.openvino_gguf"},
+    "chromadb": {"rag.library.vector_index", "eval.benchmarks.peers"},
+    "sqlite3": {"rag.library.library", "rag.library.transaction", "ui.services.conversations"},
+    "openvino": {"rag.models.runtimes.openvino_import"},
+    "openvino_genai": {"rag.models.runtimes.openvino_import"},
+    "nncf": {"rag.models.runtimes.openvino_import"},
+    "openai": {"rag.models.runtimes.server_lm"},
+    "httpx2": {"rag.models.runtimes.server_lm", "eval.benchmarks.load"},
+    "gguf": {"rag.models.runtimes.openvino_gguf"},
     "transformers": {
-        "rag.models.quiet",
-        "rag.models.openvino_embedding",
-        "rag.models.torch_language",
-        "eval.rivals",
+        "rag.models.runtimes.quiet",
+        "rag.models.runtimes.openvino_embedder",
+        "rag.models.runtimes.transformers_lm",
+        "eval.benchmarks.peers",
     },
-    "sentence_transformers": {"rag.models.torch_embedding", "rag.models.nli"},
-    "llama_index": {"rag.llama", "eval.rivals"},
-    "typer": {"rag.cli", "ui.command", "eval.command"},
-    "rapidfuzz": {"rag.spelling"},
-    "gradio": {"ui.page", "ui.chat_tab", "ui.library_tab", "ui.evals_tab", "ui.server"},
-    "fastapi": {"ui.server"},
-    "latex2mathml": {"ui.mathematics"},
-    "pydantic": {"ui.history", "ui.evaluations"},
+    "sentence_transformers": {
+        "rag.models.runtimes.sentence_transformers_embedder",
+        "rag.models.nli",
+    },
+    "llama_index": {"rag.integrations.llama_index", "eval.benchmarks.peers"},
+    "typer": {"rag.cli.main", "ui.command", "eval.command"},
+    "rapidfuzz": {"rag.retrieval.typos"},
+    "gradio": {
+        "ui.app",
+        "ui.tabs.chat",
+        "ui.tabs.library",
+        "ui.tabs.evals",
+        "ui.server.application",
+    },
+    "fastapi": {"ui.server.application"},
+    "latex2mathml": {"ui.render.mathematics"},
+    "pydantic": {"ui.services.conversations", "ui.services.evaluations"},
 }
 
 
 def modules(folder):
     for path in sorted((ROOT / folder).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text(encoding="utf-8"))
+        yield (
+            ".".join(part for part in parts if part != "__init__"),
+            ast.parse(path.read_text(encoding="utf-8")),
+        )
 
 
 def imports(tree):
@@ -61,7 +73,14 @@ def imports(tree):
 
 
 def room(module):
-    return next((r for r in sorted(ORDER, key=len, reverse=True) if module == r or module.startswith(r + ".")), "rag")
+    return next(
+        (
+            r
+            for r in sorted(ORDER, key=len, reverse=True)
+            if module == r or module.startswith(r + ".")
+        ),
+        "rag",
+    )
 
 
 ALL = [pair for folder in ("rag", "eval", "ui") for pair in modules(folder)]
@@ -74,24 +93,32 @@ def test_a_module_knows_only_those_before_it(module, tree):
             assert imported == "eval", f"{module} may know only the public names, not {imported}"
             assert name in eval_names
         if module.startswith("eval"):
-            assert not imported.startswith("ui"), "the page knows the measuring, not the other way round"
+            assert not imported.startswith("ui"), (
+                "the page knows the measuring, not the other way round"
+            )
         if not imported.startswith("rag"):
             continue
         if not module.startswith("rag"):
             assert imported == "rag", f"{module} may know only the public names, not {imported}"
             assert name in rag.__all__
         elif module != "rag" and room(module) != room(imported):
-            assert ORDER.index(room(imported)) < ORDER.index(room(module)), f"{module} imports {imported}"
+            assert ORDER.index(room(imported)) < ORDER.index(room(module)), (
+                f"{module} imports {imported}"
+            )
 
 
 def test_rag_knows_neither_the_page_nor_the_measuring():
     for module, tree in modules("rag"):
-        assert not [name for name, _ in imports(tree) if name.split(".")[0] in ("ui", "eval", "tests")], module
+        assert not [
+            name for name, _ in imports(tree) if name.split(".")[0] in ("ui", "eval", "tests")
+        ], module
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_third_parties_have_one_door(package):
-    users = {module for module, tree in ALL for name, _ in imports(tree) if name.split(".")[0] == package}
+    users = {
+        module for module, tree in ALL for name, _ in imports(tree) if name.split(".")[0] == package
+    }
     assert users == ONLY_IN[package]
 
 
@@ -101,19 +128,28 @@ def test_every_room_is_in_the_order():
 
 
 @pytest.mark.parametrize(
-    "statement", ["import rag", "import rag.cli", "import rag.sources", "import ui.command", "import eval.command"]
+    "statement",
+    [
+        "import rag",
+        "import rag.cli.main",
+        "import rag.ingest.sources",
+        "import ui.command",
+        "import eval.command",
+    ],
 )
 def test_importing_loads_nothing_heavy(statement):
     models = "torch transformers sentence_transformers openvino openvino_genai openai gguf".split()
     heavy = [*models, *"numpy chromadb llama_index gradio lxml sklearn".split()]
     code = f"{statement}; import sys; print(*[name for name in {heavy} if name in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert run.stdout.split() == []
 
 
 def test_asking_with_the_packaged_model_loads_no_pytorch(tmp_path):
     code = (
-        "import sys; from rag import Assistant; from rag.sample import sample_file; a = Assistant.open(sys.argv[1]);"
+        "import sys; from rag import Assistant; from rag.ingest.sample import sample_file; a = Assistant.open(sys.argv[1]);"
         "a.add(sample_file()); a.ask('FP8?'); print('torch' in sys.modules, 'sentence_transformers' in sys.modules)"
     )
     # The model may have to be converted once, and that takes PyTorch: the second process must do without.

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_render import check_safe, cite, quoted
 
-from eval.questions import load_questions
+from eval.harness.questions import load_questions
 from rag import (
     Answer,
     Assistant,
@@ -31,26 +31,86 @@ from rag import (
     UsageError,
 )
 from rag.config import load_settings
-from rag.export import ANSWER_FORMATS, FORMATS, export_answer, export_papers
-from rag.question import understand
-from rag.replay import read_answer, replay
-from rag.sources import open_source
-from rag.spelling import slips
-from rag.terminal import render_answer, render_paper
-from rag.text.clean import clean, path_text
-from rag.text.identify import doi_in_url, doi_of
-from ui.render import answer_html, paper_html, sources_html
-from ui.server import read_users
+from rag.ingest.sources import open_source
+from rag.output.export import ANSWER_FORMATS, FORMATS, export_answer, export_papers
+from rag.output.replay import read_answer, replay
+from rag.output.terminal import render_answer, render_paper
+from rag.retrieval.query_analysis import analyze_query
+from rag.retrieval.typos import find_typos
+from rag.text.cleaning import clean, printable_path
+from rag.text.identifiers import doi_in_url, parse_doi
+from ui.render.html import answer_html, paper_html, sources_html
+from ui.server.application import read_users
 
 MANY = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 # What SQLite, FTS5, Python, LaTeX, HTML, shells and terminals give a meaning to.
 OPERATORS = [
-    *("NEAR(", "NEAR/3", "AND", " OR ", "NOT", '"', "'", "*", "^", "title:", "--", ";", "%", "_", "\\", "(", ")", "\0"),
-    *("'; DROP TABLE paper; --", "%s%n%x", "{0}", "{", "}", "${HOME}", "$x$", "\\frac{", "$(ls)", "`ls`", "\\begin{a}"),
-    *("<script>", "&lol;", "<!--", "\x1b[31m", "\x07", "\u202e", "\u0301\u0327" * 40, "\ud800", "\udcff", "\ufffe"),
-    *("漢字", "של", "العربية", "ﬁ", "½", "²", "İ", "ß", "ŉ", "ﾞ", "😀", "٣٤", "a" * 300, "aA" * 60 + "_", "." * 200),
+    *(
+        "NEAR(",
+        "NEAR/3",
+        "AND",
+        " OR ",
+        "NOT",
+        '"',
+        "'",
+        "*",
+        "^",
+        "title:",
+        "--",
+        ";",
+        "%",
+        "_",
+        "\\",
+        "(",
+        ")",
+        "\0",
+    ),
+    *(
+        "'; DROP TABLE paper; --",
+        "%s%n%x",
+        "{0}",
+        "{",
+        "}",
+        "${HOME}",
+        "$x$",
+        "\\frac{",
+        "$(ls)",
+        "`ls`",
+        "\\begin{a}",
+    ),
+    *(
+        "<script>",
+        "&lol;",
+        "<!--",
+        "\x1b[31m",
+        "\x07",
+        "\u202e",
+        "\u0301\u0327" * 40,
+        "\ud800",
+        "\udcff",
+        "\ufffe",
+    ),
+    *(
+        "漢字",
+        "של",
+        "العربية",
+        "ﬁ",
+        "½",
+        "²",
+        "İ",
+        "ß",
+        "ŉ",
+        "ﾞ",
+        "😀",
+        "٣٤",
+        "a" * 300,
+        "aA" * 60 + "_",
+        "." * 200,
+    ),
     *(
         "how many ",
         "which ",
@@ -70,14 +130,19 @@ WORDS = st.sampled_from(OPERATORS) | st.text(st.characters(), max_size=12)
 QUESTIONS = st.lists(WORDS, max_size=14).map("".join) | st.lists(WORDS, max_size=14).map(" ".join)
 FILTERS = st.dictionaries(
     st.sampled_from(["year", "venue", "author", "source", "added_since"]),
-    WORDS | st.sampled_from([">=2023", "2019-2022", "2022-2019", "<٢٠٢٣", "2026-01-31", "0000-00-00", "Okafor", " "]),
+    WORDS
+    | st.sampled_from(
+        [">=2023", "2019-2022", "2022-2019", "<٢٠٢٣", "2026-01-31", "0000-00-00", "Okafor", " "]
+    ),
     max_size=2,
 )
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    assistant = Assistant(Library(tmp_path_factory.mktemp("bad") / "library"), HashEmbedder(), "none")
+    assistant = Assistant(
+        Library(tmp_path_factory.mktemp("bad") / "library"), HashEmbedder(), "none"
+    )
     assistant.add(PAPERS)
     return assistant
 
@@ -95,7 +160,7 @@ def check_literal(answer):
     for citation in answer.citations:
         assert citation.quote == citation.paper.abstract[citation.start : citation.end]
     quotes = [citation.quote for citation in answer.citations]
-    assert all(claim.text in quotes for claim in answer.claims if claim.kind == "quote")
+    assert all(claim.text in quotes for claim in answer.claims if claim.kind == "quoted")
     check_line(answer.text)
     for form in ANSWER_FORMATS:
         export_answer(answer, form).encode("utf-8")
@@ -183,7 +248,10 @@ def test_any_filter_lets_papers_through_or_is_refused(library, filters):
 @pytest.mark.parametrize(
     ("filters", "told"),
     [
-        ({"year": "2023\nand\x1b[31m"}, "year '2023 and�[31m' cannot be read; write 2023, '>=2023'"),
+        (
+            {"year": "2023\nand\x1b[31m"},
+            "year '2023 and�[31m' cannot be read; write 2023, '>=2023'",
+        ),
         ({"year": "2022-2019"}, "no year is in '2022-2019'; write 2019-2022"),
         ({"venue": "?\n!"}, "venue '? !' has neither letters nor digits to look for"),
         ({"added_since": "soon" * 40}, f"date '{('soon' * 40)[:60]}…' cannot be read"),
@@ -210,9 +278,9 @@ def done_in_time(code):
 
 def test_names_are_found_in_time_with_the_length_of_a_text():
     # It was with the cube of it: minutes for a hostile title, and again for each question that found it.
-    assert understand("What is the aAaA?").names == ("aAaA",)
+    assert analyze_query("What is the aAaA?").names == ("aAaA",)
     done_in_time("""
-from rag.question import own_names, understand
+from rag.retrieval.query_analysis import own_names, understand
 for letters in ("aA", "bB", "cC", "dD"):
     assert own_names(letters * 995 + "_") == set()
     assert understand(f"{letters * 990}_").names == ()
@@ -223,13 +291,17 @@ assert understand("which " * 100 + "." * 1_300).thing == ()
 def test_of_a_question_that_is_all_slips_the_first_are_read():
     words = [f"{letter}orwegian" for letter in "abcdefghijklmnopqrstuvwxyz"]
     question = " ".join(f"{word[0]}orwegain" for word in words)
-    assert slips(question, [" ".join(words)], lambda _: False) == {f"{word[0]}orwegain": word for word in words[:20]}
+    assert find_typos(question, [" ".join(words)], lambda _: False) == {
+        f"{word[0]}orwegain": word for word in words[:20]
+    }
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------
 
 FIELDS = "title abstract authors year venue url doi arxiv_id pmid extra retracted".split()
-TEXTS = st.lists(st.sampled_from(PIECES + OPERATORS) | st.text(st.characters(), max_size=8), max_size=12).map("".join)
+TEXTS = st.lists(
+    st.sampled_from(PIECES + OPERATORS) | st.text(st.characters(), max_size=8), max_size=12
+).map("".join)
 RECORDS = st.dictionaries(st.sampled_from(FIELDS), TEXTS | st.lists(TEXTS, max_size=3), max_size=11)
 
 
@@ -290,7 +362,16 @@ def test_any_record_can_be_shown_and_exported(tmp_path, record):
 
 
 @MANY
-@given(st.builds(Paper, *[TEXTS] * 2, st.lists(TEXTS, max_size=2).map(tuple), st.none(), *[TEXTS] * 6, st.booleans()))
+@given(
+    st.builds(
+        Paper,
+        *[TEXTS] * 2,
+        st.lists(TEXTS, max_size=2).map(tuple),
+        st.none(),
+        *[TEXTS] * 6,
+        st.booleans(),
+    )
+)
 def test_a_paper_that_no_reader_made_breaks_no_export(paper):
     for form in FORMATS:
         assert isinstance(export_papers([paper], form), str)
@@ -303,14 +384,21 @@ def test_a_paper_that_no_reader_made_breaks_no_export(paper):
 @example("\udcff\udcfe")
 @example("\x1b]0;owned\x07.bib")
 def test_any_name_of_a_file_can_be_shown_and_stored(name):
-    check_line(path_text(name))
-    assert len(path_text("a" + name)) > 0
-    assert path_text("Zoë, 2021 (日本).bib") == "Zoë, 2021 (日本).bib"
+    check_line(printable_path(name))
+    assert len(printable_path("a" + name)) > 0
+    assert printable_path("Zoë, 2021 (日本).bib") == "Zoë, 2021 (日本).bib"
 
 
-@pytest.mark.parametrize("doi", ["10.1000/a%1b]0;b%07", "10.1000/a\u202e]0;b", "10.1000/a%e2%80%ae]0;b%00"])
+@pytest.mark.parametrize(
+    "doi", ["10.1000/a%1b]0;b%07", "10.1000/a\u202e]0;b", "10.1000/a%e2%80%ae]0;b%00"]
+)
 def test_a_doi_is_decoded_without_what_steers_a_terminal(doi):
-    assert doi_of(doi) == doi_of(f"https://doi.org/{doi}") == doi_in_url(f"https://doi.org/{doi}") == "10.1000/a]0;b"
+    assert (
+        parse_doi(doi)
+        == parse_doi(f"https://doi.org/{doi}")
+        == doi_in_url(f"https://doi.org/{doi}")
+        == "10.1000/a]0;b"
+    )
 
 
 def test_a_long_run_of_marks_is_cut_and_a_usual_one_is_kept():
@@ -319,7 +407,7 @@ def test_a_long_run_of_marks_is_cut_and_a_usual_one_is_kept():
     assert clean("a" + "\u0301\u0327" * 40 + "b") == clean("a" + "\u0301\u0327" * 15 + "b")
     # Python sorts marks in time with the square of their number: so many would take hours.
     done_in_time("""
-from rag.text.clean import clean
+from rag.text.cleaning import clean
 assert clean("a" + "\u0301\u0327" * 1_000_000 + "b") == clean("a" + "\u0301\u0327" * 15 + "b")
 assert clean("a" + "\u0f73" * 200_000 + "\u0301\uff9e" * 100_000).count("\u0f71") <= 30
 """)
@@ -333,11 +421,16 @@ ROW = {
 }  # fmt: skip
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "any", "numbers"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "any", "numbers"]), inner)
+    ),
     max_leaves=6,
 )
 CHANGES = st.dictionaries(
-    st.sampled_from([*ROW, "history", "must_not", "variant_of", "note", "\x1b\n"]), JSON_VALUES, max_size=3
+    st.sampled_from([*ROW, "history", "must_not", "variant_of", "note", "\x1b\n"]),
+    JSON_VALUES,
+    max_size=3,
 )
 
 
@@ -349,7 +442,11 @@ def check_questions(path):
         return
     for question in questions:
         texts = [question.id, question.question, *question.history, *question.must_not]
-        texts += [text for nugget in question.nuggets for text in (nugget.text, *nugget.alternatives, *nugget.numbers)]
+        texts += [
+            text
+            for nugget in question.nuggets
+            for text in (nugget.text, *nugget.alternatives, *nugget.numbers)
+        ]
         for text in texts:
             assert text.strip()
             text.encode("utf-8")
@@ -421,7 +518,9 @@ def test_a_field_of_a_question_that_is_no_text_is_told(tmp_path, change, told):
 def test_a_line_of_questions_may_hold_what_else_ends_a_line(tmp_path):
     file = tmp_path / "questions.jsonl"
     asked = "How salty\u2028is it\x85?"
-    file.write_text(json.dumps(ROW | {"question": asked}, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(
+        json.dumps(ROW | {"question": asked}, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     assert [question.question for question in load_questions(file)] == [asked]
 
 
@@ -453,4 +552,6 @@ def test_any_bytes_are_users_or_are_refused_on_one_line(tmp_path, data):
     file.touch(mode=0o600)
     file.write_bytes(data)
     users = refused(read_users, file)
-    assert users is None or all(name.strip() and password.strip() for name, password in users.items())
+    assert users is None or all(
+        name.strip() and password.strip() for name, password in users.items()
+    )

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from eval.benchmarks import write_section
-from eval.speed import spread
+from eval.benchmarks.speed import spread
+from eval.benchmarks.tables import write_section
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,7 +17,10 @@ def test_a_section_takes_the_place_of_the_one_before(tmp_path):
     write_section("Finding", "Second.", [["system", "time"], ["ours", "2"]], file)
     write_section("Adding", "Third.", [["system", "rate"], ["ours", "3"]], file)
     text = file.read_text(encoding="utf-8")
-    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Adding", "## Finding"]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## Adding",
+        "## Finding",
+    ]
     assert "First." not in text
     assert "Second." in text
     assert "| ours | 3 |" in text
@@ -33,16 +36,35 @@ def test_ours_adds_finds_and_answers(tmp_path):
     def act(action, rows):
         file = tmp_path / "rows.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        command = [sys.executable, "-m", "eval.rivals", "footnote", action, str(tmp_path / "index"), str(file)]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+        command = [
+            sys.executable,
+            "-m",
+            "eval.benchmarks.peers",
+            "footnote",
+            action,
+            str(tmp_path / "index"),
+            str(file),
+        ]
+        return json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        )
 
     papers = [
-        {"title": "Eelgrass", "abstract": "Eelgrass meadows store 40 tonnes of carbon per hectare.", "pmid": "7"},
+        {
+            "title": "Eelgrass",
+            "abstract": "Eelgrass meadows store 40 tonnes of carbon per hectare.",
+            "pmid": "7",
+        },
         {"title": "Railways", "abstract": "Railway budgets grew by 3 % in a decade.", "pmid": "9"},
     ]
     assert act("add", papers)["papers"] == 2
-    questions = [{"question": "How much carbon do eelgrass meadows store?"}, {"question": "Did railway budgets grow?"}]
+    questions = [
+        {"question": "How much carbon do eelgrass meadows store?"},
+        {"question": "Did railway budgets grow?"},
+    ]
     assert [found[0] for found in act("search", questions)["found"]] == ["7", "9"]
     answers = act("ask", questions)
     assert "40 tonnes" in answers["texts"][0]
-    assert all(0 < first <= whole for first, whole in zip(answers["first"], answers["whole"], strict=True))
+    assert all(
+        0 < first <= whole for first, whole in zip(answers["first"], answers["whole"], strict=True)
+    )

@@ -19,7 +19,9 @@ from playwright.sync_api import expect, sync_playwright
 
 from rag import Assistant
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
 
 KV = "How do Sliding Ledgers shrink the KV cache?"
@@ -28,7 +30,9 @@ MERGED = "Keys of tokens that no head has attended to for 256 steps are merged b
 SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only."
 PATIENCE = 20_000
 # What a browser says of what was on its way when the window was left, or the server away.
-AWAY = re.compile("AbortError|Connection errored out|Failed to fetch|net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)")
+AWAY = re.compile(
+    "AbortError|Connection errored out|Failed to fetch|net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)"
+)
 HOSTILE = (
     "Tides rise <script>window.ran = 1</script> ${window.ran = 2} {{window.ran = 3}} `${window.ran = 4}` "
     "<img src=https://evil.example/pixel onerror='window.ran = 5'> ![pixel](https://evil.example/pixel2) "
@@ -49,7 +53,9 @@ def site(small_library, tmp_path_factory):
     site = Site(folder, libraries, {"broken": ScriptedModel([RuntimeError("out of memory")])})
     site.gate, site.ended = threading.Event(), threading.Event()
     site.models["slow"] = ScriptedModel(
-        lambda _: chain([f"{MERGED} [1] On average the KV"], held(site.gate), [" cache shrinks by 71%.", " [2]"])
+        lambda _: chain(
+            [f"{MERGED} [1] On average the KV"], held(site.gate), [" cache shrinks by 71%.", " [2]"]
+        )
     )
     site.models["endless"] = ScriptedModel(lambda _: forever(site.ended))
     with pytest.MonkeyPatch.context() as patch:
@@ -61,8 +67,17 @@ def site(small_library, tmp_path_factory):
 
 def hostile_library(folder):
     rows = [
-        {"title": f"Tides {HOSTILE}", "abstract": HOSTILE, "url": "javascript:window.ran=9", "authors": [HOSTILE]},
-        {"title": "Moons", "abstract": "Moons pull. </details> ${window.ran = 10}", "venue": HOSTILE},
+        {
+            "title": f"Tides {HOSTILE}",
+            "abstract": HOSTILE,
+            "url": "javascript:window.ran=9",
+            "authors": [HOSTILE],
+        },
+        {
+            "title": "Moons",
+            "abstract": "Moons pull. </details> ${window.ran = 10}",
+            "venue": HOSTILE,
+        },
     ]
     source = folder.with_suffix(".jsonl")
     source.write_text("\n".join(map(json.dumps, rows)))
@@ -103,8 +118,12 @@ class Visit:
         self.page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
+        self.page.on(
+            "console", lambda said: self.faults.append(said.text) if said.type == "error" else None
+        )
+        self.page.on(
+            "dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss())
+        )
         self.page.on("request", self.note)
         self.open()
 
@@ -114,7 +133,7 @@ class Visit:
 
     def open(self):
         self.page.goto(self.site.address)
-        self.settle()
+        self.checkpoint()
 
     def settle(self):
         expect(self.question).to_be_editable()
@@ -137,7 +156,11 @@ class Visit:
         wanted = self.page.get_by_role("radio", name=name).first
         for patience in (2_000, 2_000, PATIENCE):
             wanted.click(force=True)
-            with contextlib.suppress(AssertionError) if patience < PATIENCE else contextlib.nullcontext():
+            with (
+                contextlib.suppress(AssertionError)
+                if patience < PATIENCE
+                else contextlib.nullcontext()
+            ):
                 expect(wanted).to_be_checked(timeout=patience)
                 return
 
@@ -150,7 +173,7 @@ class Visit:
         before = self.answers.count()
         self.begin(question)
         expect(self.answers).to_have_count(before + 1)
-        self.settle()
+        self.checkpoint()
         return self.answers.last
 
     def let_it_write(self):
@@ -170,7 +193,9 @@ def visit(site, chromium):
     visits = []
 
     def begin(width=1280, height=800, scheme="light", **options):
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, **options
+        )
         visits.append(Visit(site, context))
         return visits[-1]
 
@@ -221,7 +246,9 @@ def test_a_follow_up_says_how_it_was_read(visit):
     here = visit()
     here.ask(KV)
     answer = here.ask("And by how much does perplexity rise?")
-    expect(answer).to_contain_text("Read as: And by how much does perplexity rise? (on Sliding Ledgers: Shrinking")
+    expect(answer).to_contain_text(
+        "Read as: And by how much does perplexity rise? (on Sliding Ledgers: Shrinking"
+    )
     expect(answer).to_contain_text("0.08")
     here.shot("follow-up")
 
@@ -235,7 +262,7 @@ def test_stop_ends_the_answer_and_frees_the_model(site, visit):
     expect(here.page.locator("#chat .answer.pending")).to_contain_text("merges the keys")
     here.page.get_by_role("button", name="Stop", exact=True).click()
     assert site.ended.wait(5)
-    here.settle()
+    here.checkpoint()
     expect(here.answers.last).to_contain_text("Stopped before the answer was finished")
     expect(here.answers.last).to_contain_text("merges the keys")
     here.shot("stopped")
@@ -288,7 +315,7 @@ def test_asking_again_and_asking_otherwise_take_the_place_of_the_question(visit)
     here = visit()
     here.ask(KV)
     here.page.locator("#chat").get_by_role("button", name="Retry").click()
-    here.settle()
+    here.checkpoint()
     expect(here.answers).to_have_count(1)
     here.page.locator("#chat").get_by_role("button", name="Edit").first.click()
     box = here.page.locator("#chat textarea").first
@@ -299,11 +326,11 @@ def test_asking_again_and_asking_otherwise_take_the_place_of_the_question(visit)
     expect(here.answers.last).to_contain_text("90 minutes")
     expect(here.answers).to_have_count(1)
     expect(here.page.locator("#chat [data-testid=user]")).to_have_text(odd)
-    here.settle()
+    here.checkpoint()
     here.page.locator("#chat").get_by_role("button", name="Edit").first.click()
     expect(here.page.locator("#chat textarea").first).to_have_value(odd)
     here.page.locator("#chat").get_by_role("button", name="Submit").click()
-    here.settle()
+    here.checkpoint()
     expect(here.page.locator("#chat [data-testid=user]")).to_have_text(odd)
 
 
@@ -381,7 +408,7 @@ def test_an_empty_question_and_a_draft_disturb_nothing(site, visit):
     expect(here.page.locator("#chat .answer.pending")).to_contain_text("are merged by")
     here.question.fill("And by how much")
     site.gate.set()
-    here.settle()
+    here.checkpoint()
     expect(here.answers).to_have_count(1)
     expect(here.question).to_have_value("And by how much")
     here.page.get_by_role("button", name="New conversation").click()
@@ -401,7 +428,11 @@ def test_a_new_conversation_leaves_the_old_one_in_the_list(visit):
 
 
 def test_papers_are_added_by_a_file_found_asked_about_and_removed(visit, tmp_path):
-    record = {"title": "Otters at Night", "abstract": "Otters sleep for 9.5 hours. They hold hands.", "year": 2024}
+    record = {
+        "title": "Otters at Night",
+        "abstract": "Otters sleep for 9.5 hours. They hold hands.",
+        "year": 2024,
+    }
     (tmp_path / "otters.jsonl").write_text(json.dumps(record) + "\nnot a record\n")
     here = visit()
     here.page.get_by_role("tab", name="Library").click()
@@ -442,7 +473,9 @@ def test_hostile_abstracts_are_text_and_mathematics_and_nothing_else(visit):
     here.page.get_by_role("tab", name="Chat").click()
     assert here.page.evaluate("window.ran") is None
     assert here.page.locator("#planted").count() == 0
-    active = "a[href^='javascript'], img[src^='http'], #chat script, .sources script, article script"
+    active = (
+        "a[href^='javascript'], img[src^='http'], #chat script, .sources script, article script"
+    )
     assert here.page.locator(active).count() == 0
 
 
@@ -455,7 +488,9 @@ def test_on_a_phone_nothing_is_cut_off_and_the_sources_stand_below(visit):
     assert top > box["y"] + box["height"]
     here.shot("phone")
     answer.locator("a.mark").last.tap()
-    expect(here.page.locator(answer.locator("a.mark").last.get_attribute("href"))).to_be_in_viewport()
+    expect(
+        here.page.locator(answer.locator("a.mark").last.get_attribute("href"))
+    ).to_be_in_viewport()
     here.shot("phone-source")
     for tab in ("Library", "Evals"):
         here.page.get_by_role("tab", name=tab).click()
@@ -492,9 +527,7 @@ def test_everything_can_be_read_in_light_and_dark(visit, scheme):
     here.ask(KV)
     here.ask("What is the capital of France?")
     here.page.locator("details.card summary").last.click()
-    selectors = (
-        ".answer p, .about, .remark, .badge, .mark, mark, .title, .byline, .abstract, .sidebar label span, .tabs button"
-    )
+    selectors = ".answer p, .about, .remark, .badge, .mark, mark, .title, .byline, .abstract, .sidebar label span, .tabs button"
     ratios = here.page.evaluate(CONTRAST, selectors)
     assert len(ratios) > 20
     assert min(ratios) >= 4.5
@@ -524,7 +557,18 @@ def nameless(page):
     """What can be operated and has no name for a screen reader, by the browser's own accessibility tree."""
     client = page.context.new_cdp_session(page)
     nodes = client.send("Accessibility.getFullAXTree")["nodes"]
-    operable = {"button", "textbox", "radio", "checkbox", "listbox", "combobox", "slider", "spinbutton", "link", "tab"}
+    operable = {
+        "button",
+        "textbox",
+        "radio",
+        "checkbox",
+        "listbox",
+        "combobox",
+        "slider",
+        "spinbutton",
+        "link",
+        "tab",
+    }
     return [
         node
         for node in nodes
@@ -542,7 +586,9 @@ def test_an_evaluation_runs_and_shows_what_came_of_it(visit):
     expect(here.page.locator(".progress")).to_contain_text("questions asked")
     here.shot("evaluating")
     expect(here.page.locator(".ended")).to_contain_text("is done", timeout=120_000)
-    expect(here.page.get_by_role("heading", name=re.compile("worst", re.IGNORECASE))).to_be_visible()
+    expect(
+        here.page.get_by_role("heading", name=re.compile("worst", re.IGNORECASE))
+    ).to_be_visible()
     frame = here.page.frame_locator("iframe.report-frame")
     expect(frame.locator("svg").first).to_be_visible()
     here.shot("evals")
@@ -550,7 +596,9 @@ def test_an_evaluation_runs_and_shows_what_came_of_it(visit):
     here.shot("evals-report")
 
 
-def test_with_users_nobody_sees_anything_before_signing_in_nor_the_conversations_of_another(site, chromium):
+def test_with_users_nobody_sees_anything_before_signing_in_nor_the_conversations_of_another(
+    site, chromium
+):
     site.stop()
     site.start({"ada": "correct horse", "eve": "staple"})
     try:
@@ -582,5 +630,5 @@ class Stranger(Visit):
         self.page.get_by_label("username").fill(name)
         self.page.get_by_label("password").fill(password)
         self.page.get_by_role("button", name="Login").click()
-        self.settle()
+        self.checkpoint()
         return self

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag.text.clean import clean, title_key
+from rag.text.cleaning import clean, title_key
 
 PIECES = [
     "<", ">", "</", "/>", "&", "amp;", "lt;", "gt;", "#38;", "#x26;", ";", "&shy;", "&#8203;", "&#10;", "<p>",
@@ -148,7 +148,9 @@ def test_invisible_characters_vanish_without_a_gap(invisible):
     assert clean(f"in{invisible}side") == "inside"
 
 
-@pytest.mark.parametrize("space", ["\n", "\r\n", "\t", "\x0b", "\x1f", "\x85", "\u00a0", "\u2009", "\u2028", "\u3000"])
+@pytest.mark.parametrize(
+    "space", ["\n", "\r\n", "\t", "\x0b", "\x1f", "\x85", "\u00a0", "\u2009", "\u2028", "\u3000"]
+)
 def test_every_kind_of_space_becomes_one_space(space):
     assert clean(f"{space}out{space}{space}side{space}") == "out side"
 
@@ -191,7 +193,12 @@ def test_one_title_in_two_spellings_has_one_key(left, right):
 
 @pytest.mark.parametrize(
     ("title", "expected"),
-    [("Graph2Vec: Étude no. 5?", "graph2vec etude no 5"), ("深度学习", "深度学习"), ("", ""), ("?!–", "")],
+    [
+        ("Graph2Vec: Étude no. 5?", "graph2vec etude no 5"),
+        ("深度学习", "深度学习"),
+        ("", ""),
+        ("?!–", ""),
+    ],
 )
 def test_a_title_key_is_letters_and_digits(title, expected):
     assert title_key(title) == expected

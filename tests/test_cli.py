@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 from conftest import PAPERS
 
-from rag import Assistant, cli
+from rag import Assistant
+from rag.cli import main as cli
 
 CACHE = "Which papers shrink the KV cache, and by how much?"
 FOREIGN = "Who won the football world cup?"
 TITLES = [json.loads(line)["title"] for line in PAPERS.read_text(encoding="utf-8").splitlines()]
-(LEDGERS, KEYS, U_NETS, SKETCHES, SPARSE, SHIPS, SPEECH, VOLES, CRANES, CORALS, SWITCH, LETTER) = TITLES
+(LEDGERS, KEYS, U_NETS, SKETCHES, SPARSE, SHIPS, SPEECH, VOLES, CRANES, CORALS, SWITCH, LETTER) = (
+    TITLES
+)
 COMMANDS = [
     "add",
     "ask",
@@ -41,8 +44,10 @@ COMMANDS = [
 
 def real(*arguments, **options):
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "rag", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, **options)
+    command = [sys.executable, "-m", "rag.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", check=False, **options
+    )
 
 
 def titles(run):
@@ -52,7 +57,9 @@ def titles(run):
 # --- add --------------------------------------------------------------------------------------------------------
 
 
-def test_adding_says_what_became_of_the_records_and_again_costs_nothing(footnote, tmp_path, monkeypatch):
+def test_adding_says_what_became_of_the_records_and_again_costs_nothing(
+    footnote, tmp_path, monkeypatch
+):
     first = footnote("add", PAPERS, "--library", tmp_path / "new")
     assert (first.code, first.err) == (0, "")
     assert first.lines == [
@@ -60,21 +67,41 @@ def test_adding_says_what_became_of_the_records_and_again_costs_nothing(footnote
         "12 papers in the library",
         "1 of them have no abstract: found by title, never quoted",
     ]
-    monkeypatch.setattr("rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing"))
+    monkeypatch.setattr(
+        "rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing")
+    )
     again = footnote("add", PAPERS, "--library", tmp_path / "new")
-    assert again.lines[0] == "12 records read: 0 added, 0 updated, 0 merged, 12 unchanged, 0 rejected"
+    assert (
+        again.lines[0] == "12 records read: 0 added, 0 updated, 0 merged, 12 unchanged, 0 rejected"
+    )
 
 
 def test_add_json_has_the_documented_shape(footnote, own_library, tmp_path):
-    (tmp_path / "more.jsonl").write_text('{"title": "Two-bit keys, four-bit values!"}\n{"abstract": "No title."}\n')
+    (tmp_path / "more.jsonl").write_text(
+        '{"title": "Two-bit keys, four-bit values!"}\n{"abstract": "No title."}\n'
+    )
     run = footnote("add", PAPERS, tmp_path / "more.jsonl", "--library", own_library, "--json")
     assert run.code == 1
     documented = {"read", "added", "updated", "merged", "unchanged", "rejected", "papers"}
     assert set(run.json) == documented | {"without_abstract", "merges", "absorbed", "flagged"}
-    counts = {name: run.json[name] for name in ("read", "added", "updated", "merged", "unchanged", "papers")}
-    assert counts == {"read": 14, "added": 0, "updated": 0, "merged": 1, "unchanged": 12, "papers": 12}
-    assert run.json["rejected"] == [{"source": str(tmp_path / "more.jsonl"), "record": 2, "why": "no title"}]
-    assert [(merge["by"], merge["title"], merge["record"]) for merge in run.json["merges"]] == [("title", KEYS, 1)]
+    counts = {
+        name: run.json[name]
+        for name in ("read", "added", "updated", "merged", "unchanged", "papers")
+    }
+    assert counts == {
+        "read": 14,
+        "added": 0,
+        "updated": 0,
+        "merged": 1,
+        "unchanged": 12,
+        "papers": 12,
+    }
+    assert run.json["rejected"] == [
+        {"source": str(tmp_path / "more.jsonl"), "record": 2, "why": "no title"}
+    ]
+    assert [(merge["by"], merge["title"], merge["record"]) for merge in run.json["merges"]] == [
+        ("title", KEYS, 1)
+    ]
     assert run.err == f"footnote: not added: {tmp_path / 'more.jsonl'}, record 2: no title\n"
 
 
@@ -86,7 +113,11 @@ def test_add_json_has_the_documented_shape(footnote, own_library, tmp_path):
         ("picture.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + bytes(64), "a binary file"),
         ("paper.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "a PDF"),
         ("notes.txt", b"Buy milk.\n\nCall the plumber.\n", "no papers found"),
-        ("page.html", b"<html><body><h1>Welcome</h1><p>Nothing here.</p></body></html>", "no papers found"),
+        (
+            "page.html",
+            b"<html><body><h1>Welcome</h1><p>Nothing here.</p></body></html>",
+            "no papers found",
+        ),
     ],
 )
 def test_a_file_without_papers_is_named_and_costs_no_other(footnote, tmp_path, name, content, told):
@@ -120,7 +151,10 @@ def test_one_broken_bibtex_entry_costs_no_other(footnote, tmp_path):
     run = footnote("add", broken, "--library", tmp_path / "new")
     assert run.code == 1
     assert f"{broken}, record 2: broken BibTeX" in run.err
-    assert titles(footnote("list", "--library", tmp_path / "new", "--json")) == ["Reed Beds", "Night Owls"]
+    assert titles(footnote("list", "--library", tmp_path / "new", "--json")) == [
+        "Reed Beds",
+        "Night Owls",
+    ]
 
 
 def test_a_name_that_would_steer_the_terminal_does_not(footnote, tmp_path):
@@ -162,8 +196,12 @@ def test_an_answer_quotes_with_footnotes(footnote, small_library):
     run = footnote("ask", CACHE, "--library", small_library)
     assert (run.code, run.err) == (0, "")
     text = " ".join(run.out.split())
-    assert "“The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.” [1]" in text
-    assert f"[1] {LEDGERS}. Ngozi Okafor et al., 2024 https://doi.org/10.5555/ledger.2024.17" in text
+    assert (
+        "“The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.” [1]" in text
+    )
+    assert (
+        f"[1] {LEDGERS}. Ngozi Okafor et al., 2024 https://doi.org/10.5555/ledger.2024.17" in text
+    )
     assert max(map(len, run.lines)) <= 80
     assert run.lines[-1].startswith("Confidence: high (")
 
@@ -179,8 +217,10 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
     assert 0.5 <= answer["confidence"] <= 1
     for claim in answer["claims"]:
         assert list(claim) == ["text", "kind", "citations", "supported", "score", "note"]
-        assert (claim["kind"], claim["supported"]) == ("quote", True)
-    assert [claim["citations"] for claim in answer["claims"]] == [[n + 1] for n in range(len(answer["claims"]))]
+        assert (claim["kind"], claim["supported"]) == ("quoted", True)
+    assert [claim["citations"] for claim in answer["claims"]] == [
+        [n + 1] for n in range(len(answer["claims"]))
+    ]
     for citation in answer["citations"]:
         assert list(citation) == [
             "number", "paper_id", "title", "authors", "year", "url", "quote", "start", "end",
@@ -190,10 +230,13 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
         assert (citation["title"], citation["authors"]) == (paper["title"], paper["authors"])
     assert [list(hit) for hit in answer["hits"]] == [["paper_id", "title", "score", "rank"]] * 10
     assert set(answer["trace"]) == {
-        "embedder", "reader", "language_model", "style", "prompt_digest", "library_digest", "read_as", "fallback",
+        "embedder", "reranker", "language_model", "style", "prompt_digest", "library_digest", "rewritten_query", "fallback",
         "spelling", "left_out", "settings", "signals", "seconds", "tokens",
     }  # fmt: skip
-    assert (answer["trace"]["embedder"], answer["trace"]["language_model"]) == ("all-MiniLM-L6-v2", "none")
+    assert (answer["trace"]["embedder"], answer["trace"]["language_model"]) == (
+        "all-MiniLM-L6-v2",
+        "none",
+    )
 
 
 def test_the_same_question_gets_the_same_answer(footnote, small_library):
@@ -217,13 +260,25 @@ def test_an_answer_as_markdown(footnote, small_library):
     run = footnote("ask", CACHE, "--library", small_library, "--format", "markdown")
     assert run.code == 0
     assert run.lines[0] == f"**{CACHE}**"
-    assert "“The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.”[^1]" in run.lines[2]
-    assert run.lines[4].startswith(f"[^1]: *{LEDGERS}*. Ngozi Okafor et al., 2024. <https://doi.org/10.5555/ledger")
+    assert (
+        "“The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.”[^1]"
+        in run.lines[2]
+    )
+    assert run.lines[4].startswith(
+        f"[^1]: *{LEDGERS}*. Ngozi Okafor et al., 2024. <https://doi.org/10.5555/ledger"
+    )
     assert run.out.endswith("”\n")
 
 
 def test_the_number_of_sentences_is_a_limit(footnote, small_library):
-    ask = ("ask", "What helps against forgetting?", "--library", small_library, "--json", "--sentences")
+    ask = (
+        "ask",
+        "What helps against forgetting?",
+        "--library",
+        small_library,
+        "--json",
+        "--sentences",
+    )
     assert len(footnote(*ask, 1).json["claims"]) == 1
     assert footnote(*ask, 0).code == 2
 
@@ -232,7 +287,10 @@ def test_filters_hold_for_answers(footnote, small_library):
     answer = footnote("ask", CACHE, "--library", small_library, "--year", "2023", "--json").json
     assert {citation["title"] for citation in answer["citations"]} == {KEYS}
     run = footnote("ask", CACHE, "--library", small_library, "--year", "1950")
-    assert (run.code, run.lines[0]) == (0, "Your library does not say. No paper passes the filters.")
+    assert (run.code, run.lines[0]) == (
+        0,
+        "Your library does not say. No paper passes the filters.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,10 +299,19 @@ def test_filters_hold_for_answers(footnote, small_library):
         (["ask", "  "], "the question is empty"),
         (["search", ""], "the question is empty"),
         (["ask", "x" * 2001], "the question has 2,001 characters; at most 2,000 are read"),
-        (["ask", CACHE, "--year", "soon"], "year 'soon' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022"),
+        (
+            ["ask", CACHE, "--year", "soon"],
+            "year 'soon' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022",
+        ),
         (["list", "--year", "20"], "year '20' cannot be read"),
-        (["search", "x", "--added-since", "Monday"], "date 'Monday' cannot be read; write it as 2026-01-31"),
-        (["export", "--format", "word"], "no format is called 'word'; there are: markdown, bibtex,"),
+        (
+            ["search", "x", "--added-since", "Monday"],
+            "date 'Monday' cannot be read; write it as 2026-01-31",
+        ),
+        (
+            ["export", "--format", "word"],
+            "no format is called 'word'; there are: markdown, bibtex,",
+        ),
         (["export", "an-open", "--year", "2016"], "name the papers or filter them, not both"),
         (["search", "x", "-k", "0"], "Invalid value for '-k'"),
         (["list", "--limit", "none"], "Invalid value for '--limit'"),
@@ -253,7 +320,9 @@ def test_filters_hold_for_answers(footnote, small_library):
         (["remember"], "No such command 'remember'"),
     ],
 )
-def test_wrong_usage_is_told_and_ends_with_two(footnote, small_library, monkeypatch, arguments, told):
+def test_wrong_usage_is_told_and_ends_with_two(
+    footnote, small_library, monkeypatch, arguments, told
+):
     monkeypatch.setenv("FOOTNOTE_LIBRARY", str(small_library))
     run = footnote(*arguments)
     assert (run.code, run.out) == (2, "")
@@ -262,7 +331,16 @@ def test_wrong_usage_is_told_and_ends_with_two(footnote, small_library, monkeypa
 
 
 @pytest.mark.parametrize(
-    "arguments", [["ask", CACHE], ["search", "x"], ["list"], ["show", "x"], ["remove", "x"], ["export"], ["reindex"]]
+    "arguments",
+    [
+        ["ask", CACHE],
+        ["search", "x"],
+        ["list"],
+        ["show", "x"],
+        ["remove", "x"],
+        ["export"],
+        ["reindex"],
+    ],
 )
 def test_without_a_library_the_command_that_makes_one_is_named(footnote, tmp_path, arguments):
     run = footnote(*arguments, "--library", tmp_path / "none")
@@ -294,7 +372,9 @@ def test_search_ranks_papers(footnote, small_library):
     assert (run.code, run.err, len(run.lines)) == (0, "", 3)
     assert run.lines[0].startswith("  1  0.")
     assert run.lines[0].endswith(f"{SPARSE} (Tarek Haddad et al., 2024)")
-    found = footnote("search", "sparse attention", "-k", 3, "--library", small_library, "--json").json
+    found = footnote(
+        "search", "sparse attention", "-k", 3, "--library", small_library, "--json"
+    ).json
     assert [hit["rank"] for hit in found] == [1, 2, 3]
     assert sorted((hit["score"] for hit in found), reverse=True) == [hit["score"] for hit in found]
     assert set(found[0]) == {
@@ -304,9 +384,16 @@ def test_search_ranks_papers(footnote, small_library):
 
 
 def test_search_looks_only_where_the_filters_allow(footnote, small_library):
-    run = footnote("search", "sparse attention", "--venue", "reef", "--library", small_library, "--json")
+    run = footnote(
+        "search", "sparse attention", "--venue", "reef", "--library", small_library, "--json"
+    )
     assert set(titles(run)) == {CORALS, LETTER}
-    assert footnote("search", "attention", "--author", "nobody", "--library", small_library, "--json").json == []
+    assert (
+        footnote(
+            "search", "attention", "--author", "nobody", "--library", small_library, "--json"
+        ).json
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -330,7 +417,9 @@ def test_search_looks_only_where_the_filters_allow(footnote, small_library):
         (["--author", "okafor", "--year", "<=2024", "--venue", "letters"], [SPARSE]),
     ],
 )
-def test_list_in_the_order_of_adding_as_far_as_the_filters_allow(footnote, small_library, filters, expected):
+def test_list_in_the_order_of_adding_as_far_as_the_filters_allow(
+    footnote, small_library, filters, expected
+):
     run = footnote("list", *filters, "--library", small_library, "--json")
     assert (run.code, run.err) == (0, "")
     assert titles(run) == expected
@@ -374,7 +463,9 @@ def test_show_tells_everything(footnote, small_library):
     ]
     assert "link: https://doi.org/10.5555/mp.2021.003" in run.lines
     assert "source: papers.jsonl" in run.lines
-    assert " ".join(run.out.split("\n\n")[1].split()).startswith("Segmenting tissue slides with a U-Net demands")
+    assert " ".join(run.out.split("\n\n")[1].split()).startswith(
+        "Segmenting tissue slides with a U-Net demands"
+    )
     assert "RETRACTED" in footnote("show", "a-switch", "--library", small_library).lines
     assert footnote("show", "an-open", "--library", small_library).lines[-1] == "(no abstract)"
 
@@ -416,13 +507,19 @@ def test_exports_go_to_standard_output(footnote, small_library, tmp_path):
     )
     run = footnote("export", "2309.99102", "narrow-u", "--format", "csl-json", *library)
     assert [item["title"] for item in run.json] == [KEYS, U_NETS]
-    assert footnote("export", "-f", "bibtex", "--year", "2022", *library).out.count("@article{") == 2
+    assert (
+        footnote("export", "-f", "bibtex", "--year", "2022", *library).out.count("@article{") == 2
+    )
     backup = tmp_path / "backup.jsonl"
     backup.write_text(footnote("export", "--format", "jsonl", *library).out, encoding="utf-8")
     restored = footnote("add", backup, "--library", tmp_path / "restored")
-    assert restored.lines[0] == "12 records read: 12 added, 0 updated, 0 merged, 0 unchanged, 0 rejected"
+    assert (
+        restored.lines[0]
+        == "12 records read: 12 added, 0 updated, 0 merged, 0 unchanged, 0 rejected"
+    )
     old, new = (
-        footnote("export", "-f", "bibtex", "--library", folder).out for folder in (small_library, tmp_path / "restored")
+        footnote("export", "-f", "bibtex", "--library", folder).out
+        for folder in (small_library, tmp_path / "restored")
     )
     assert old == new
 
@@ -442,12 +539,16 @@ def test_reindex_makes_chroma_anew_and_embeds_nothing(footnote, own_library, mon
     before = vectors(own_library)
     shutil.rmtree(own_library / "chroma")
     with monkeypatch.context() as patch:
-        patch.setattr("rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing"))
+        patch.setattr(
+            "rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing")
+        )
         run = footnote("reindex", "--library", own_library)
         assert (run.code, run.lines) == (0, ["indexed 12 passages"])
         assert footnote("reindex", "--library", own_library, "--json").json == {"passages": 12}
     assert vectors(own_library) == before
-    assert titles(footnote("search", "sparse attention", "-k", 1, "--library", own_library, "--json")) == [SPARSE]
+    assert titles(
+        footnote("search", "sparse attention", "-k", 1, "--library", own_library, "--json")
+    ) == [SPARSE]
 
 
 def test_reindexing_with_a_model_that_is_not_there_changes_nothing(footnote, own_library):
@@ -473,7 +574,13 @@ def test_doctor_finds_the_lost_index_and_names_the_command_that_mends_it(footnot
     mended = footnote("doctor", "--library", own_library, "--json")
     assert mended.code == 0
     assert {tuple(check) for check in mended.json} == {("name", "ok", "seen", "mend")}
-    assert {check["name"] for check in mended.json} >= {"python", "chromadb", "embedding model", "truth", "chroma"}
+    assert {check["name"] for check in mended.json} >= {
+        "python",
+        "chromadb",
+        "embedding model",
+        "truth",
+        "chroma",
+    }
 
 
 def test_doctor_without_a_library_looks_at_the_machine(footnote, tmp_path):
@@ -489,18 +596,27 @@ def test_doctor_without_a_library_looks_at_the_machine(footnote, tmp_path):
 
 def test_settings_are_shown_and_changed(footnote, small_library, tmp_path):
     shown = footnote("config")
-    assert [line.split(" = ")[0] for line in shown.lines] == ["library", "embedder", "language_model", "nli_model"]
+    assert [line.split(" = ")[0] for line in shown.lines] == [
+        "library",
+        "embedder",
+        "language_model",
+        "nli_model",
+    ]
     assert footnote("config", "library", small_library).lines == [f"library = {small_library}"]
     assert len(footnote("list").lines) == 12
     settings = {"library": str(small_library), "embedder": "all-MiniLM-L6-v2"}
-    settings |= {"language_model": "embedded", "nli_model": ""}
-    assert footnote("config", "--json").json == settings | {"file": str(tmp_path / "config" / "config.toml")}
+    settings |= {"language_model": "bundled", "nli_model": ""}
+    assert footnote("config", "--json").json == settings | {
+        "file": str(tmp_path / "config" / "config.toml")
+    }
     assert footnote("config", "library", "--json").json == {"library": str(small_library)}
     footnote("config", "library", "")
     assert footnote("config").out == shown.out
 
 
-def test_an_option_goes_over_the_environment_and_that_over_the_settings(footnote, small_library, tmp_path, monkeypatch):
+def test_an_option_goes_over_the_environment_and_that_over_the_settings(
+    footnote, small_library, tmp_path, monkeypatch
+):
     footnote("config", "library", tmp_path / "from-settings")
     assert str(tmp_path / "from-settings") in footnote("list").err
     monkeypatch.setenv("FOOTNOTE_LIBRARY", str(tmp_path / "from-environment"))
@@ -600,7 +716,10 @@ def test_in_a_process_of_its_own_data_and_messages_are_apart(small_library, tmp_
     assert json.loads(answered.stdout)["citations"][0]["title"] == LEDGERS
     refused = real("show", "zebra", "--library", small_library, cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "footnote: no paper 'zebra' in the library; footnote list shows the papers\n"
+    assert (
+        refused.stderr
+        == "footnote: no paper 'zebra' in the library; footnote list shows the papers\n"
+    )
     misused = real("list", "--year", "soon", "--library", small_library, cwd=tmp_path)
     assert (misused.returncode, misused.stdout) == (2, "")
     assert len(misused.stderr.splitlines()) == 1
@@ -611,7 +730,7 @@ def test_a_reader_that_leaves_early_gets_no_traceback(small_library):
     os.close(read_end)
     with os.fdopen(write_end, "wb") as closed:
         run = subprocess.run(
-            [sys.executable, "-m", "rag", "list", "--library", small_library],
+            [sys.executable, "-m", "rag.cli", "list", "--library", small_library],
             stdout=closed,
             stderr=subprocess.PIPE,
             check=False,

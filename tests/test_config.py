@@ -25,7 +25,10 @@ def test_a_saved_setting_is_in_force_until_it_is_taken_back(own_config):
     save_setting("library", "/papers/physics")
     save_setting("embedder", "some/model")
     assert load_settings() == Settings("/papers/physics", "some/model")
-    assert own_config.read_text(encoding="utf-8") == 'embedder = "some/model"\nlibrary = "/papers/physics"\n'
+    assert (
+        own_config.read_text(encoding="utf-8")
+        == 'embedder = "some/model"\nlibrary = "/papers/physics"\n'
+    )
     save_setting("library", "")
     assert load_settings() == Settings("", "some/model")
 
@@ -63,7 +66,11 @@ def test_any_text_can_be_saved(value):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("libary", "did you mean 'library'?"), ("embeder", "did you mean 'embedder'?"), ("x", "library, embedder")],
+    [
+        ("libary", "did you mean 'library'?"),
+        ("embeder", "did you mean 'embedder'?"),
+        ("x", "library, embedder"),
+    ],
 )
 def test_an_unknown_setting_is_refused_with_what_may_have_been_meant(name, told, own_config):
     with pytest.raises(UsageError, match=f"no setting is called '{name}'") as caught:

@@ -17,18 +17,30 @@ import pytest
 from conftest import PAPERS
 
 import rag
-from rag import cli
+from rag.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SHELL = [line.strip() for language, block in BLOCKS if language == "sh" for line in block.splitlines() if line.strip()]
+SHELL = [
+    line.strip()
+    for language, block in BLOCKS
+    if language == "sh"
+    for line in block.splitlines()
+    if line.strip()
+]
 # The one that asks a running page is tested with the page.
 PROGRAMS = [block for language, block in BLOCKS if language == "python" and "Client(" not in block]
 # A prompt, the command, and what it printed.
-SESSIONS = {found[1]: found[2] for _, block in BLOCKS if (found := re.fullmatch(r"\$ (.*?)\n(.*)", block, re.DOTALL))}
-MODULES = sorted(path for path in (ROOT / "rag").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+SESSIONS = {
+    found[1]: found[2]
+    for _, block in BLOCKS
+    if (found := re.fullmatch(r"\$ (.*?)\n(.*)", block, re.DOTALL))
+}
+MODULES = sorted(
+    path for path in (ROOT / "rag").rglob("*.py") if path.name not in ("__init__.py", "__main__.py")
+)
 
 
 # --- the shell --------------------------------------------------------------------------------------------------
@@ -41,13 +53,16 @@ def shell(tmp_path_factory):
     records = [json.loads(line) for line in PAPERS.read_text(encoding="utf-8").splitlines()]
     bibtex = "@article{{k{}, title = {{{}}}, abstract = {{{}}}, year = {{{}}}}}\n"
     entries = [
-        bibtex.format(n, p["title"], p["abstract"].replace("%", r"\%"), p["year"]) for n, p in enumerate(records[:5])
+        bibtex.format(n, p["title"], p["abstract"].replace("%", r"\%"), p["year"])
+        for n, p in enumerate(records[:5])
     ]
     (folder / "zotero.bib").write_text("".join(entries), encoding="utf-8")
     (folder / "pages").mkdir()
     for n, half in enumerate((records[5:8:2], records[8:10])):
         page = "\n\n".join(f"{paper['title']}\n\n{paper['abstract']}" for paper in half)
-        (folder / "pages" / f"monday-{n}.txt").write_text(f"Daily Papers\n\n{page}\n", encoding="utf-8")
+        (folder / "pages" / f"monday-{n}.txt").write_text(
+            f"Daily Papers\n\n{page}\n", encoding="utf-8"
+        )
     medline = "PMID- {}\nTI  - {}\nAB  - {}\n"
     entry = medline.format(99000111, records[10]["title"], records[10]["abstract"])
     (folder / "pubmed-set.nbib").write_text(entry, encoding="utf-8")
@@ -61,7 +76,9 @@ def shell(tmp_path_factory):
             patch.setenv("PATH", str(command.parent), prepend=":")
             patch.setenv("FOOTNOTE_LIBRARY", str(folder / "library"))
             patch.setenv("COLUMNS", "80")
-            return subprocess.run(["/bin/sh", "-c", line], cwd=folder, capture_output=True, text=True, check=False)
+            return subprocess.run(
+                ["/bin/sh", "-c", line], cwd=folder, capture_output=True, text=True, check=False
+            )
 
     run.folder = folder
     return run
@@ -73,11 +90,17 @@ def test_the_shell_lines_run_in_their_order(shell):
     outputs = {}
     for line in lines:
         # The page would serve until it is stopped, and a whole evaluation takes minutes.
-        run = shell(f"footnote {line.split()[1]} --help" if line.split()[1] in ("ui", "eval") else line)
+        run = shell(
+            f"footnote {line.split()[1]} --help" if line.split()[1] in ("ui", "eval") else line
+        )
         assert (run.returncode, run.stderr) == (0, ""), line
         outputs[line.split()[1]] = run.stdout
     assert outputs["add"].startswith("10 records read: 10 added")
-    assert outputs["search"].splitlines()[0].endswith("Sparse Attention by Asking the Neighbours (2024)")
+    assert (
+        outputs["search"]
+        .splitlines()[0]
+        .endswith("Sparse Attention by Asking the Neighbours (2024)")
+    )
     assert "[^1]: " in (shell.folder / "note.md").read_text(encoding="utf-8")
 
 
@@ -85,11 +108,15 @@ def test_every_shell_line_is_a_footnote_or_make_command():
     assert [line for line in SHELL if line.split()[0] not in ("footnote", "make")] == []
 
 
-@pytest.mark.parametrize("target", sorted({line.split()[1] for line in SHELL if line.startswith("make ")}))
+@pytest.mark.parametrize(
+    "target", sorted({line.split()[1] for line in SHELL if line.startswith("make ")})
+)
 def test_the_make_targets_exist(target):
     make = shutil.which("make")
     assert make, "the README asks for make"
-    run = subprocess.run([make, "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [make, "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
 
@@ -100,7 +127,9 @@ def test_the_first_answer_is_real(footnote, tmp_path):
     run = footnote(*shlex.split(line)[1:], "--library", tmp_path / "sample")
     assert run.code == 0
 
-    def comparable(text):  # lines end elsewhere in a terminal, and the last digits differ between processors
+    def comparable(
+        text,
+    ):  # lines end elsewhere in a terminal, and the last digits differ between processors
         return re.sub(r"\(\d\.\d\d\)", "(…)", " ".join(text.split()))
 
     assert comparable(SESSIONS[line]) == comparable(run.out)
@@ -118,7 +147,10 @@ def test_every_command_is_told_of(footnote):
     listed = footnote("--help").out.split("Commands:\n")[1].split("\n\n")[0]
     commands = {line.split()[0] for line in listed.splitlines()}
     assert len(commands) == 14
-    assert commands - {line.split()[0] for line in README.splitlines() if line.startswith("  ")} == set()
+    assert (
+        commands - {line.split()[0] for line in README.splitlines() if line.startswith("  ")}
+        == set()
+    )
     in_code = re.findall(r"(?:^|`|\$ )footnote (\w+)", README, re.MULTILINE)
     assert set(in_code) <= commands
     assert len(in_code) > 20
@@ -158,15 +190,27 @@ def test_the_public_names_are_sorted_and_there():
 def test_modules_and_public_classes_say_what_they_are(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree)
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    classes = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
     assert [node.name for node in classes if not ast.get_docstring(node)] == []
 
 
 def test_what_people_call_says_what_it_does():
-    methods = [rag.Assistant.__dict__[name] for name in dir(rag.Assistant) if not name.startswith("_")]
-    public = [getattr(rag, name) for name in rag.__all__] + [getattr(one, "__func__", one) for one in methods]
+    methods = [
+        rag.Assistant.__dict__[name] for name in dir(rag.Assistant) if not name.startswith("_")
+    ]
+    public = [getattr(rag, name) for name in rag.__all__] + [
+        getattr(one, "__func__", one) for one in methods
+    ]
     assert [one.__name__ for one in public if callable(one) and not one.__doc__] == []
-    assert [command.callback.__name__ for command in cli.app.registered_commands if not command.callback.__doc__] == []
+    assert [
+        command.callback.__name__
+        for command in cli.app.registered_commands
+        if not command.callback.__doc__
+    ] == []
 
 
 # --- names ------------------------------------------------------------------------------------------------------
@@ -187,8 +231,12 @@ def files_in_the_tree():
 def test_the_tree_names_what_is_there_and_forgets_nothing():
     assert [name for name in FOLDERS if not (ROOT / name).is_dir()] == []
     for folder in ("rag", "ui"):
-        there = {path.name if path.is_file() else f"{path.name}/" for path in (ROOT / folder).iterdir()}
-        modules = {name for name in there if re.fullmatch(r"[a-z]\w*\.py|[a-z]\w*/", name)} - {"images/"}
+        there = {
+            path.name if path.is_file() else f"{path.name}/" for path in (ROOT / folder).iterdir()
+        }
+        modules = {name for name in there if re.fullmatch(r"[a-z]\w*\.py|[a-z]\w*/", name)} - {
+            "images/"
+        }
         assert sorted(modules) == sorted(files_in_the_tree()[folder])
     packages = {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")}
     assert packages - set(FOLDERS) == set()
@@ -201,16 +249,24 @@ def test_every_package_is_installed():
         for path in (ROOT / room).rglob("__init__.py")
     }
     patterns = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert [package for package in packages if not any(fnmatch(package, pattern) for pattern in patterns)] == []
+    assert [
+        package
+        for package in packages
+        if not any(fnmatch(package, pattern) for pattern in patterns)
+    ] == []
     # A folder of modules without an __init__.py would be left out.
-    folders = {path.parent for room in ("rag", "eval", "ui") for path in (ROOT / room).rglob("*.py")}
+    folders = {
+        path.parent for room in ("rag", "eval", "ui") for path in (ROOT / room).rglob("*.py")
+    }
     assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == packages
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "prompts/README.md"])
 def test_every_link_leads_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^\[[^\]^]+\]: (\S+)", text, re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(
+        r"^\[[^\]^]+\]: (\S+)", text, re.MULTILINE
+    )
     local = [link.split("#")[0] for link in links if not re.match(r"https?://|mailto:|#", link)]
     assert [link for link in local if not (ROOT / page).parent.joinpath(link).exists()] == []
     named = re.findall(r"`((?:rag|eval|ui|tests|prompts)/[\w./-]*)`", text)
@@ -221,7 +277,9 @@ def test_every_link_leads_somewhere(page):
 
 def test_modules_that_docstrings_send_people_to_exist():
     text = "".join(
-        path.read_text(encoding="utf-8") for room in ("rag", "eval", "ui") for path in (ROOT / room).rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for room in ("rag", "eval", "ui")
+        for path in (ROOT / room).rglob("*.py")
     )
     named = set(re.findall(r"python -m ([a-z_]+(?:\.[a-z_]+)*)(?![\w.])", text))
     assert named
@@ -231,4 +289,9 @@ def test_modules_that_docstrings_send_people_to_exist():
 def test_the_versions_agree():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(r"^## (\S+)", changelog, re.MULTILINE)[1]
-    assert newest == PROJECT["project"]["version"] == rag.__version__ == importlib.metadata.version("footnote")
+    assert (
+        newest
+        == PROJECT["project"]["version"]
+        == rag.__version__
+        == importlib.metadata.version("footnote")
+    )

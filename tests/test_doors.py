@@ -28,9 +28,9 @@ from tiny_models import save_tiny_model
 from rag import Assistant, Library, ModelUnavailable
 from rag.config import config_file, save_setting
 from rag.errors import ModelFailed
-from rag.models import Limits, Message, load_embedder, load_language_model
-from rag.models.nli import load_nli
-from ui.history import History
+from rag.models import GenerationLimits, Message, load_embedder, load_language_model
+from rag.models.nli import load_nli_model
+from ui.services.conversations import History
 
 ROOT = Path(__file__).parent.parent
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ socket.socket.listen = listen  # Python tells no hook of it
 EVERYTHING = """
 import io, json, sys
 from pathlib import Path
-from rag import cli
+from rag.cli import main as cli
 
 papers, questions, folder = map(Path, sys.argv[1:])
 library = ("--library", str(folder / "library"))
@@ -88,17 +88,17 @@ footnote("chat", *library, typed=f"{question}\\nAnd by how much does perplexity 
 footnote("export", "--format", "bibtex", *library)
 footnote("reindex", *library)
 footnote("doctor", *library)
-footnote("config", "language_model", "embedded")
+footnote("config", "language_model", "bundled")
 own = ("--questions", questions, "--split", "all", "--style", "quote", "--only", "never answers")
 footnote("eval", *own, "--output", folder / "run", *library)
 
-from ui import server
+from ui.server import application as server
 server.import_gradio()
 from starlette.testclient import TestClient
 from rag import Assistant
-from ui.history import History
-from ui.page import build, look
-from ui.shelf import Shelf, open_library
+from ui.services.conversations import History
+from ui.app import build, look
+from ui.services.library_registry import Shelf, open_library
 
 shelf = Shelf([folder / "library"], open_library)
 page = build(shelf, History(folder / "conversations.sqlite"), folder / "runs")
@@ -162,8 +162,22 @@ def test_nothing_that_needs_no_server_tries_the_network_or_listens(closed, tmp_p
     questions.write_text(json.dumps(QUESTION), encoding="utf-8")
     run, tried = closed(EVERYTHING, PAPERS, questions, tmp_path)
     assert run.returncode == 0, run.stderr
-    commands = ["add", "ask", "ask", "search", "chat", "export", "reindex", "doctor", "config", "eval"]
-    assert json.loads(run.stdout.splitlines()[-1]) == [*([name, 0] for name in commands), ["ui", 200]], run.stderr
+    commands = [
+        "add",
+        "ask",
+        "ask",
+        "search",
+        "chat",
+        "export",
+        "reindex",
+        "doctor",
+        "config",
+        "eval",
+    ]
+    assert json.loads(run.stdout.splitlines()[-1]) == [
+        *([name, 0] for name in commands),
+        ["ui", 200],
+    ], run.stderr
     assert "71% on average" in " ".join(run.stdout.split())
     assert tried == []
 
@@ -197,14 +211,14 @@ except OSError:
 library = ["--library", os.path.join(folder, "library")]
 
 def footnote(*arguments):
-    return subprocess.run([sys.executable, "-m", "rag", *arguments, *library], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "rag.cli", *arguments, *library], capture_output=True, text=True)
 
 seen = [footnote("add", papers).stdout, footnote("ask", question).stdout]
 with contextlib.suppress(OSError):  # where the loopback interface cannot be switched on, nothing can be served
     up, set_flags = 1, 0x8914
     with socket.socket(type=socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", up))
-    command = [sys.executable, "-m", "rag", "ui", "--port", "7860", *library]
+    command = [sys.executable, "-m", "rag.cli", "ui", "--port", "7860", *library]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
         try:
             seen.append(page.stdout.readline())
@@ -228,7 +242,9 @@ def unshare():
 
 def test_on_a_machine_without_any_network_everything_works(unshare, own_settings, tmp_path):
     command = [*unshare, sys.executable, "-c", ALONE, PAPERS, LEDGERS, tmp_path]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT)
+    run = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert run.returncode == 0, run.stderr
     added, answer, *page = json.loads(run.stdout)
     assert added.startswith("12 records read: 12 added")
@@ -241,7 +257,17 @@ def test_on_a_machine_without_any_network_everything_works(unshare, own_settings
 # --- the sources ------------------------------------------------------------------------------------------------
 
 SOURCES = sorted(path for room in ("rag", "eval", "ui") for path in (ROOT / room).rglob("*.py"))
-UNSAFE_MODULES = {"_pickle", "cloudpickle", "code", "dill", "joblib", "marshal", "pickle", "shelve", "yaml"}
+UNSAFE_MODULES = {
+    "_pickle",
+    "cloudpickle",
+    "code",
+    "dill",
+    "joblib",
+    "marshal",
+    "pickle",
+    "shelve",
+    "yaml",
+}
 UNSAFE_CALLS = {
     "__import__", "compile", "eval", "exec", "np.load", "numpy.load", "os.popen", "os.system", "torch.load",
     "yaml.load",
@@ -255,7 +281,11 @@ def unsafe_in(tree):
     """What of a module could run what strangers wrote."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            names = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
             yield from (name for name in names if name.split(".")[0] in UNSAFE_MODULES)
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
@@ -268,7 +298,9 @@ def unsafe_in(tree):
 
 
 def is_wrong(name, value):
-    return name in SWITCHES and not (isinstance(value, ast.Constant) and value.value is SWITCHES[name])
+    return name in SWITCHES and not (
+        isinstance(value, ast.Constant) and value.value is SWITCHES[name]
+    )
 
 
 @pytest.mark.parametrize(
@@ -304,7 +336,9 @@ def test_every_model_is_loaded_from_this_machine_and_without_its_code():
             if isinstance(node, ast.Call) and ast.unparse(node.func).rsplit(".")[-1] in LOADERS:
                 said = {one.arg for one in node.keywords}
                 # Without a name, it is a dictionary: that is held against the switches above.
-                assert {"local_files_only", "trust_remote_code"} <= said or None in said, ast.unparse(node)
+                assert {"local_files_only", "trust_remote_code"} <= said or None in said, (
+                    ast.unparse(node)
+                )
                 seen += 1
     assert seen >= 6
 
@@ -348,13 +382,29 @@ def tiny_tokenizer(folder):
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]
+    names = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *"abcdefgh",
+        *(f"##{letter}" for letter in "abcdefgh"),
+    ]
     tokenizer = Tokenizer(WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     special = [("[CLS]", 2), ("[SEP]", 3)]
-    tokenizer.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", special)
-    tokens = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **tokens).save_pretrained(folder)
+    tokenizer.post_processor = TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", special
+    )
+    tokens = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+    }
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=64, **tokens
+    ).save_pretrained(folder)
     return {
         "vocab_size": len(names), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 16, "max_position_embeddings": 64,
@@ -384,7 +434,9 @@ def save_embedding(folder, pooling):
 
     BertModel(BertConfig(**tiny_tokenizer(folder / "bert"))).save_pretrained(folder / "bert")
     transformer = Transformer(str(folder / "bert"), max_seq_length=64)
-    SentenceTransformer(modules=[transformer, Pooling(16, pooling)], device="cpu").save(str(folder / "model"))
+    SentenceTransformer(modules=[transformer, Pooling(16, pooling)], device="cpu").save(
+        str(folder / "model")
+    )
     return folder / "model"
 
 
@@ -403,7 +455,7 @@ def models(tmp_path_factory):
 LOAD = {
     "embedding, mean": load_embedder,
     "embedding, cls": load_embedder,
-    "inference": load_nli,
+    "inference": load_nli_model,
     "language": load_language_model,
 }
 
@@ -416,7 +468,9 @@ def stranger(models, tmp_path, monkeypatch):
 
 
 def change(file, **values):
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | values), encoding="utf-8")
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | values), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("kind", LOAD)
@@ -424,7 +478,9 @@ def test_pickled_weights_are_refused_and_not_read(stranger, kind, bomb, canary):
     folder = stranger(kind)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(bomb)
-    with pytest.raises(ModelUnavailable, match=r"only pickled weights in pytorch_model\.bin") as refused:
+    with pytest.raises(
+        ModelUnavailable, match=r"only pickled weights in pytorch_model\.bin"
+    ) as refused:
         LOAD[kind](str(folder))
     assert str(folder) in str(refused.value)
     assert not canary.exists()
@@ -438,10 +494,17 @@ def test_a_pickled_part_of_a_model_is_refused_and_not_read(stranger, bomb, canar
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     (folder / "modules.json").write_text(json.dumps([*modules, part]), encoding="utf-8")
     (folder / "2_Dense").mkdir()
-    settings = {"in_features": 16, "out_features": 8, "bias": True, "activation_function": "torch.nn.Tanh"}
+    settings = {
+        "in_features": 16,
+        "out_features": 8,
+        "bias": True,
+        "activation_function": "torch.nn.Tanh",
+    }
     (folder / "2_Dense" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(bomb)
-    with pytest.raises(ModelUnavailable, match=r"only pickled weights in 2_Dense.pytorch_model\.bin"):
+    with pytest.raises(
+        ModelUnavailable, match=r"only pickled weights in 2_Dense.pytorch_model\.bin"
+    ):
         load_embedder(str(folder))
     assert not canary.exists()
 
@@ -464,9 +527,16 @@ def write_code(folder, canary):
 def test_a_model_that_brings_its_own_code_is_refused_and_the_code_not_run(stranger, kind, canary):
     folder = stranger(kind)
     write_code(folder, canary)
-    classes = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification")
+    classes = (
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForCausalLM",
+        "AutoModelForSequenceClassification",
+    )
     change(folder / "config.json", model_type="evil", auto_map=dict.fromkeys(classes, "evil.Evil"))
-    with pytest.raises(ModelUnavailable, match="brings code of its own, and Footnote runs no code of a model"):
+    with pytest.raises(
+        ModelUnavailable, match="brings code of its own, and Footnote runs no code of a model"
+    ):
         LOAD[kind](str(folder))
     assert not canary.exists()
 
@@ -475,13 +545,21 @@ def test_a_model_that_brings_its_own_code_is_refused_and_the_code_not_run(strang
 def test_the_code_of_a_tokeniser_is_not_run(stranger, kind, canary):
     folder = stranger(kind)
     write_code(folder, canary)
-    change(folder / "tokenizer_config.json", tokenizer_class="Evil", auto_map={"AutoTokenizer": ["evil.Evil"] * 2})
-    with contextlib.suppress(ModelUnavailable):  # it may also be loaded as what it is without that code
+    change(
+        folder / "tokenizer_config.json",
+        tokenizer_class="Evil",
+        auto_map={"AutoTokenizer": ["evil.Evil"] * 2},
+    )
+    with contextlib.suppress(
+        ModelUnavailable
+    ):  # it may also be loaded as what it is without that code
         LOAD[kind](str(folder))
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("kind", ["evil.Evil", "os.system", "sentence_transformers.evil.Evil", "builtins.exec"])
+@pytest.mark.parametrize(
+    "kind", ["evil.Evil", "os.system", "sentence_transformers.evil.Evil", "builtins.exec"]
+)
 def test_a_part_of_a_model_that_is_code_of_others_is_refused(stranger, kind, canary, monkeypatch):
     folder = stranger("embedding, cls")
     write_code(folder, canary)
@@ -495,14 +573,16 @@ def test_a_part_of_a_model_that_is_code_of_others_is_refused(stranger, kind, can
 
 
 def written(model):
-    return "".join(model.stream([Message("user", "a")], Limits(4, 60), threading.Event()))
+    return "".join(model.stream([Message("user", "a")], GenerationLimits(4, 60), threading.Event()))
 
 
 def test_a_model_cannot_bring_its_own_way_of_writing(stranger, canary):
     folder = stranger("language")
     expected = written(load_language_model(str(folder)))
     (folder / "custom_generate").mkdir()
-    (folder / "custom_generate" / "generate.py").write_text(f"open({str(canary)!r}, 'w')\ndef generate(*a, **k): 1/0\n")
+    (folder / "custom_generate" / "generate.py").write_text(
+        f"open({str(canary)!r}, 'w')\ndef generate(*a, **k): 1/0\n"
+    )
     assert written(load_language_model(str(folder))) == expected
     assert not canary.exists()
 
@@ -512,8 +592,11 @@ def test_a_model_cannot_bring_its_own_way_of_writing(stranger, canary):
 def test_an_inference_model_cannot_name_a_function_to_be_called(stranger, place, name):
     folder = stranger("inference")
     now = {"sentence_transformers": {"activation_fn": name}}
-    change(folder / "config.json", **(now if place == "now" else {"sbert_ce_default_activation_function": name}))
-    (relation,) = load_nli(str(folder)).relations([("a", "b")])
+    change(
+        folder / "config.json",
+        **(now if place == "now" else {"sbert_ce_default_activation_function": name}),
+    )
+    (relation,) = load_nli_model(str(folder)).relations([("a", "b")])
     # The softmax of (0, 1, 2).
     assert relation.entailment == pytest.approx(0.0900, abs=1e-3)
     assert relation.contradiction == pytest.approx(0.6652, abs=1e-3)
@@ -524,7 +607,9 @@ FILES += [("embedding, mean", "modules.json"), ("embedding, cls", "modules.json"
 
 
 @pytest.mark.parametrize(("kind", "file"), FILES, ids=str)
-@pytest.mark.parametrize("content", [b"[1]", b'"text"', b"\xff", b"{", b"[" * 100_000], ids=lambda one: str(one[:6]))
+@pytest.mark.parametrize(
+    "content", [b"[1]", b'"text"', b"\xff", b"{", b"[" * 100_000], ids=lambda one: str(one[:6])
+)
 def test_a_model_of_nonsense_is_refused_in_one_way(stranger, kind, file, content):
     folder = stranger(kind)
     (folder / file).write_bytes(content)
@@ -560,10 +645,10 @@ def test_a_template_reaches_nothing_beyond_the_messages(tmp_path, template, cana
 @pytest.fixture(scope="module")
 def in_openvino():
     """The folder of the model that comes along, as OpenVINO has it."""
-    from rag.models.files import packaged_gguf
-    from rag.models.openvino_gguf import openvino_from_gguf
+    from rag.models.files import bundled_gguf
+    from rag.models.runtimes.openvino_gguf import openvino_from_gguf
 
-    return openvino_from_gguf(packaged_gguf())
+    return openvino_from_gguf(bundled_gguf())
 
 
 @pytest.mark.parametrize("template", TEMPLATES[:-1])
@@ -623,10 +708,11 @@ def test_an_embedding_function_that_a_collection_names_is_not_made(own_library):
             return Canary()
 
     named = '"embedding_function":{"type":"known","name":"canary","config":{}}'
-    with contextlib.closing(sqlite3.connect(own_library / "chroma" / "chroma.sqlite3")) as chroma, chroma:
-        change = (
-            'UPDATE collections SET schema_str = replace(schema_str, \'"embedding_function":{"type":"legacy"}\', ?)'
-        )
+    with (
+        contextlib.closing(sqlite3.connect(own_library / "chroma" / "chroma.sqlite3")) as chroma,
+        chroma,
+    ):
+        change = 'UPDATE collections SET schema_str = replace(schema_str, \'"embedding_function":{"type":"legacy"}\', ?)'
         assert chroma.execute(change, (named,)).rowcount == 1
     assistant = Assistant.open(own_library, language_model="none", create=False)
     assert "Sliding Ledgers" in assistant.search(LEDGERS)[0].paper.title
@@ -636,7 +722,9 @@ def test_an_embedding_function_that_a_collection_names_is_not_made(own_library):
     assert "71%" in assistant.ask(LEDGERS).text
     assert made == []
     # Asked in another way, it would have been.
-    client = chromadb.PersistentClient(str(own_library / "chroma"), Settings(anonymized_telemetry=False))
+    client = chromadb.PersistentClient(
+        str(own_library / "chroma"), Settings(anonymized_telemetry=False)
+    )
     assert client.list_collections()[0].configuration["embedding_function"] in made
 
 
@@ -673,7 +761,13 @@ def test_a_library_is_for_its_owner_only(tmp_path, umask, found):
     assistant.add(PAPERS)
     assert mode(folder) == mode(folder.parent) == (found or 0o700)
     there = {path.name for path in folder.iterdir()}
-    assert there >= {"library.sqlite", "library.sqlite-wal", "library.sqlite-shm", "write.lock", "chroma"}
+    assert there >= {
+        "library.sqlite",
+        "library.sqlite-wal",
+        "library.sqlite-shm",
+        "write.lock",
+        "chroma",
+    }
     assert for_others(folder) == []
     assistant.reindex()
     assert any(path.name.startswith("chroma-") for path in folder.iterdir())
@@ -703,7 +797,9 @@ def test_conversations_are_for_their_owner_only(tmp_path, umask):
     path = tmp_path / "data" / "conversations.sqlite"
     History(path)
     with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("SELECT count(*) FROM turn").fetchone()  # while it is open, SQLite has two files beside it
+        database.execute(
+            "SELECT count(*) FROM turn"
+        ).fetchone()  # while it is open, SQLite has two files beside it
         assert len(list(path.parent.iterdir())) == 4
         assert (mode(path.parent), for_others(path.parent)) == (0o700, [])
 
@@ -721,7 +817,11 @@ def tables(heading):
 @functools.cache
 def named_in(path):
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+    return {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
 
 
 def test_every_promise_names_a_test_that_is_there():
@@ -736,7 +836,11 @@ def test_every_promise_names_a_test_that_is_there():
 
 
 def test_the_installed_versions_are_beyond_the_known_advisories():
-    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pinned = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
     pinned = {name.lower(): version.split(";")[0] for name, version in pinned.items()}
     rows = tables("Known advisories of what Footnote is made of")
     floors = {name.strip("`"): floor for name, floor, *_ in rows}
@@ -751,9 +855,16 @@ def test_the_installed_versions_are_beyond_the_known_advisories():
 
 def test_the_page_on_security_leads_somewhere_and_is_led_to():
     links = re.findall(r"\]\(([^)\s]+)\)", SECURITY)
-    assert [link for link in links if not re.match(r"https://|#", link) and not (ROOT / link).exists()] == []
+    assert [
+        link for link in links if not re.match(r"https://|#", link) and not (ROOT / link).exists()
+    ] == []
     named = re.findall(r"`((?:rag|eval|ui|tests|prompts)/[\w./-]*)`", SECURITY)
     assert [name for name in named if not (ROOT / name).exists()] == []
     assert "](SECURITY.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make audit" in SECURITY
-    assert subprocess.run(["make", "-n", "audit"], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            ["make", "-n", "audit"], cwd=ROOT, capture_output=True, check=False
+        ).returncode
+        == 0
+    )

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import ModelUnavailable
-from rag.models import TextToEmbed, fingerprint, load_embedder, model_folder
-from rag.models.openvino_embedding import OpenVinoEmbedder
-from rag.models.torch_embedding import TorchEmbedder
+from rag.models import PassageInput, fingerprint, load_embedder, model_folder
+from rag.models.runtimes.openvino_embedder import OpenVinoEmbedder
+from rag.models.runtimes.sentence_transformers_embedder import SentenceTransformersEmbedder
 
 TEXT = "Eelgrass meadows store carbon. They lose it when the water warms by 2.5 degrees."
-PASSAGE = TextToEmbed("Carbon in eelgrass", TEXT, ((0, 31), (32, len(TEXT))))
+PASSAGE = PassageInput("Carbon in eelgrass", TEXT, ((0, 31), (32, len(TEXT))))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_packaged_model_needs_no_pytorch_and_gives_unit_vectors(packaged):
 
 def test_it_means_what_sentence_transformers_means(packaged):
     folder = model_folder(packaged.name)
-    reference = TorchEmbedder(packaged.name, folder, fingerprint(folder))
+    reference = SentenceTransformersEmbedder(packaged.name, folder, fingerprint(folder))
     question = "How much carbon do eelgrass meadows lose?"
     assert packaged.embed_question(question) @ reference.embed_question(question) > 0.99
     ((ours, _),) = packaged.embed_passages([PASSAGE])
@@ -46,20 +46,22 @@ def test_it_means_what_sentence_transformers_means(packaged):
 
 def test_a_related_sentence_is_nearer_than_an_unrelated_one(packaged):
     texts = ["Seagrass beds hold much carbon.", "The parliament voted on the railway budget."]
-    near, far = (packaged.embed_question(text) @ packaged.embed_passages([PASSAGE])[0][0] for text in texts)
+    near, far = (
+        packaged.embed_question(text) @ packaged.embed_passages([PASSAGE])[0][0] for text in texts
+    )
     assert near > far + 0.3
 
 
 def test_a_vector_does_not_depend_on_its_company(packaged):
     alone = packaged.embed_passages([PASSAGE])[0][0]
-    others = [TextToEmbed(f"Title {n}", "word " * n, ((0, 4),)) for n in range(1, 40)]
+    others = [PassageInput(f"Title {n}", "word " * n, ((0, 4),)) for n in range(1, 40)]
     among = packaged.embed_passages([*others[:20], PASSAGE, *others[20:]])[20][0]
     assert alone @ among > 0.999
 
 
 def test_a_sentence_behind_the_last_token_still_has_a_vector(packaged):
     text = "Kelp grows. " * 200
-    long = TextToEmbed("Kelp", text, ((0, 11), (2388, 2399)))
+    long = PassageInput("Kelp", text, ((0, 11), (2388, 2399)))
     ((passage, sentences),) = packaged.embed_passages([long])
     assert np.allclose(sentences[1], passage, atol=1e-6)
 
@@ -67,7 +69,7 @@ def test_a_sentence_behind_the_last_token_still_has_a_vector(packaged):
 @settings(max_examples=25, deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_has_a_vector(packaged, text):
-    ((passage, sentences),) = packaged.embed_passages([TextToEmbed(text, text, ((0, len(text)),))])
+    ((passage, sentences),) = packaged.embed_passages([PassageInput(text, text, ((0, len(text)),))])
     assert np.isfinite(passage).all()
     assert np.isfinite(sentences).all()
     assert np.isfinite(packaged.embed_question(text)).all()
@@ -87,28 +89,51 @@ def make_model(tmp_path_factory):
 
         folder = tmp_path_factory.mktemp(f"model-{pooling}")
         letters = "abcdefghijklmnopqrstuvwxyz"
-        names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-        tokenizer = Tokenizer(WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
+        names = [
+            "[PAD]",
+            "[UNK]",
+            "[CLS]",
+            "[SEP]",
+            "[MASK]",
+            *letters,
+            *(f"##{letter}" for letter in letters),
+        ]
+        tokenizer = Tokenizer(
+            WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]")
+        )
         tokenizer.pre_tokenizer = Whitespace()
         tokenizer.post_processor = TemplateProcessing(
             single="[CLS] $A [SEP]", pair=None, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
         )
-        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", **special).save_pretrained(
-            folder / "bert"
-        )
+        special = {
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+        }
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, mask_token="[MASK]", **special
+        ).save_pretrained(folder / "bert")
         config = BertConfig(
-            vocab_size=len(names), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+            vocab_size=len(names),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
         )
         BertModel(config).save_pretrained(folder / "bert")
         transformer = models.Transformer(str(folder / "bert"), max_seq_length=64)
-        SentenceTransformer(modules=[transformer, models.Pooling(32, pooling)]).save(str(folder / "model"))
+        SentenceTransformer(modules=[transformer, models.Pooling(32, pooling)]).save(
+            str(folder / "model")
+        )
         return folder / "model"
 
     return make
 
 
-@pytest.mark.parametrize(("pooling", "kind"), [("mean", OpenVinoEmbedder), ("cls", TorchEmbedder)])
+@pytest.mark.parametrize(
+    ("pooling", "kind"), [("mean", OpenVinoEmbedder), ("cls", SentenceTransformersEmbedder)]
+)
 def test_a_model_in_a_folder_runs_where_it_can(make_model, pooling, kind, monkeypatch, tmp_path):
     monkeypatch.setenv("FOOTNOTE_CACHE", str(tmp_path))
     folder = make_model(pooling)
@@ -117,7 +142,7 @@ def test_a_model_in_a_folder_runs_where_it_can(make_model, pooling, kind, monkey
     assert embedder.dimension == 32
     ((passage, sentences),) = embedder.embed_passages([PASSAGE])
     assert (passage.shape, sentences.shape) == ((32,), (2, 32))
-    reference = TorchEmbedder("reference", folder, "x")
+    reference = SentenceTransformersEmbedder("reference", folder, "x")
     assert embedder.embed_question("abc def") @ reference.embed_question("abc def") > 0.999
     assert embedder.count_tokens(["abc"]) == reference.count_tokens(["abc"]) == [3]
 
@@ -128,7 +153,7 @@ def test_where_openvino_fails_pytorch_serves_and_says_so(monkeypatch, caplog):
 
     monkeypatch.setattr(OpenVinoEmbedder, "__init__", fail)
     embedder = load_embedder()
-    assert isinstance(embedder, TorchEmbedder)
+    assert isinstance(embedder, SentenceTransformersEmbedder)
     assert embedder.embed_question("carbon").shape == (384,)
     assert "no such device" in caplog.text
     assert "sentence-transformers" in caplog.text
@@ -150,7 +175,7 @@ def refuse(*args, **kwargs):
 socket.socket.connect = socket.socket.connect_ex = refuse
 socket.getaddrinfo = socket.create_connection = refuse
 from rag import Assistant
-from rag.sample import sample_file
+from rag.ingest.sample import sample_file
 assistant = Assistant.open(sys.argv[1])
 assistant.add(sample_file())
 print(assistant.ask("Does FP8 beat INT8 for inference?").citations[0].paper.title)

@@ -21,16 +21,20 @@ from rag.errors import (
     SourceError,
     UsageError,
 )
-from rag.models import Limits, load_embedder
-from rag.models.streaming import stream_from_thread
-from rag.sources import open_source
+from rag.ingest.sources import open_source
+from rag.models import GenerationLimits, load_embedder
+from rag.models.runtimes.streaming import stream_from_thread
 
 NO_NUMBER = "ValueError: invalid literal for int() with base 10: 'zebra'"
 
 
 def generate(work):
     """A generation by a model called tiny that may take a tenth of a second."""
-    return list(stream_from_thread("tiny", work, Limits(seconds=0.1), threading.Event(), on_end=lambda: None))
+    return list(
+        stream_from_thread(
+            "tiny", work, GenerationLimits(seconds=0.1), threading.Event(), on_end=lambda: None
+        )
+    )
 
 
 @pytest.fixture
@@ -42,17 +46,32 @@ def raise_one(small_library, tmp_path, monkeypatch):
     cases = {
         FootnoteError: (lambda: save_setting("library", "x"), {}),
         UsageError: (lambda: Assistant(Library(small_library)).search(" "), {}),
-        SourceError: (lambda: open_source("no-such.bib"), {"source": "no-such.bib", "why": "no such file"}),
+        SourceError: (
+            lambda: open_source("no-such.bib"),
+            {"source": "no-such.bib", "why": "no such file"},
+        ),
         LibraryError: (lambda: Library(blocked / "library"), {}),
-        LibraryNotFound: (lambda: Library(tmp_path / "nowhere", create=False), {"folder": str(tmp_path / "nowhere")}),
+        LibraryNotFound: (
+            lambda: Library(tmp_path / "nowhere", create=False),
+            {"folder": str(tmp_path / "nowhere")},
+        ),
         EmbedderMismatch: (
             lambda: Assistant.open(small_library, embedder="another"),
             {"made_with": "all-MiniLM-L6-v2", "asked_for": "another"},
         ),
-        PaperNotFound: (lambda: Library(small_library).find("zebra"), {"name": "zebra", "near": ()}),
+        PaperNotFound: (
+            lambda: Library(small_library).find("zebra"),
+            {"name": "zebra", "near": ()},
+        ),
         ModelUnavailable: (lambda: load_embedder("no-such/model"), {}),
-        ModelFailed: (lambda: generate(lambda _: int("zebra")), {"model": "tiny", "why": NO_NUMBER}),
-        ModelTooSlow: (lambda: generate(lambda _: threading.Event().wait(0.3)), {"model": "tiny", "seconds": 0.1}),
+        ModelFailed: (
+            lambda: generate(lambda _: int("zebra")),
+            {"model": "tiny", "why": NO_NUMBER},
+        ),
+        ModelTooSlow: (
+            lambda: generate(lambda _: threading.Event().wait(0.3)),
+            {"model": "tiny", "seconds": 0.1},
+        ),
     }
 
     def raised(kind):
@@ -113,5 +132,8 @@ def test_an_ambiguous_start_of_an_id_names_the_candidates(small_library):
     assert library.find("an-open").paper.title == "An Open Letter on Reading Abstracts Only"
     with pytest.raises(PaperNotFound) as caught:
         library.find("a")
-    assert [near.rsplit("-", 1)[0] for near in caught.value.near] == ["a-switch-made-of", "an-open-letter-on"]
+    assert [near.rsplit("-", 1)[0] for near in caught.value.near] == [
+        "a-switch-made-of",
+        "an-open-letter-on",
+    ]
     assert all(near in str(caught.value) for near in caught.value.near)

@@ -10,9 +10,20 @@ from html.parser import HTMLParser
 import gradio
 import pytest
 
-from eval.comparison import Compared, Scored, save_scores
+from eval.harness.comparison import Compared, Scored, save_scores
 from rag import Assistant, UsageError
-from ui.evals_tab import (
+from ui.services.evaluations import (
+    Evaluations,
+    Job,
+    Pace,
+    State,
+    asks,
+    kept_runs,
+    number,
+    own_questions,
+)
+from ui.services.library_registry import LibraryRegistry
+from ui.tabs.evals import (
     comparison_html,
     evals_tab,
     frame_html,
@@ -22,8 +33,6 @@ from ui.evals_tab import (
     summary_html,
     verdict,
 )
-from ui.evaluations import Evaluations, Job, Pace, State, asks, kept_runs, number, own_questions
-from ui.shelf import Shelf
 
 HOSTILE = (
     "<script>alert(1)</script> ${alert(42)} {{constructor}} </iframe> \"'> <img src=https://evil.example/x "
@@ -39,7 +48,10 @@ FOREIGN = FACT | {
     "id": "cup", "type": "foreign", "answerable": False, "question": f"Who won the football cup? {HOSTILE}",
     "gold": [], "nuggets": [],
 }  # fmt: skip
-MISSED = FACT | {"id": "fast", "nuggets": [{"text": HOSTILE, "any": ["71% on average"], "numbers": ["99"]}]}
+MISSED = FACT | {
+    "id": "fast",
+    "nuggets": [{"text": HOSTILE, "any": ["71% on average"], "numbers": ["99"]}],
+}
 JOB = Job(library="here", library_name="physics", split="dev", style="quote")
 
 
@@ -122,19 +134,31 @@ def test_a_run_of_own_questions_is_kept_with_its_report(one_run, questions):
 
 
 def test_what_is_wanted_becomes_the_plan_of_the_run(tmp_path):
-    plan = Job(questions="mine.jsonl", split="all", style="write", every=3, rivals=True).plan(tmp_path)
-    assert (plan.questions, plan.split, plan.style) == (tmp_path / "questions" / "mine.jsonl", "all", "write")
+    plan = Job(questions="mine.jsonl", split="all", style="write", every=3, rivals=True).plan(
+        tmp_path
+    )
+    assert (plan.questions, plan.split, plan.style) == (
+        tmp_path / "questions" / "mine.jsonl",
+        "all",
+        "write",
+    )
     assert (plan.every, plan.only) == (3, ())
     assert Job().plan(tmp_path).only == ("as used",)
     assert Job().plan(tmp_path).questions.name == "sample.jsonl"
 
 
-def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(held, quoting, questions, one_run, tmp_path):
+def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(
+    held, quoting, questions, one_run, tmp_path
+):
     folder = tmp_path / "runs"
     evaluations = Evaluations(folder, lambda job: held)
     evaluations.start(JOB, questions)
     assert held.reached.wait(30)
-    assert (evaluations.state.working, evaluations.state.done, evaluations.state.total) == (True, 1, 3)
+    assert (evaluations.state.working, evaluations.state.done, evaluations.state.total) == (
+        True,
+        1,
+        3,
+    )
     evaluations.stop()
     assert evaluations.state.stopping
     held.may_go.set()
@@ -147,7 +171,9 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(held, quot
     after_a_restart.go_on(kept.name)
     assert not ended(after_a_restart)[-1].failed
     for name in ("replies.jsonl", "scores.json", "run.json"):
-        assert (folder / kept.name / name).read_bytes() == (one_run / only(one_run).name / name).read_bytes()
+        assert (folder / kept.name / name).read_bytes() == (
+            one_run / only(one_run).name / name
+        ).read_bytes()
 
 
 def test_one_run_is_at_work_at_a_time_over_all_processes(held, questions, tmp_path):
@@ -178,7 +204,10 @@ def test_one_run_is_at_work_at_a_time_over_all_processes(held, questions, tmp_pa
         ("\n".join([json.dumps(FACT)] * 2), "mine.jsonl: two questions are called kv"),
         ("", "mine.jsonl holds no questions"),
         ("[" * 100_000, "mine.jsonl is nested too deeply"),
-        (json.dumps(FACT | {"question": "What is \ud800?"}), "mine.jsonl holds bytes that are no text"),
+        (
+            json.dumps(FACT | {"question": "What is \ud800?"}),
+            "mine.jsonl holds bytes that are no text",
+        ),
         (json.dumps(FACT | {"split": "test"}), "no questions of the split “dev”"),
     ],
 )
@@ -203,12 +232,16 @@ def test_a_file_that_is_too_large_or_gone_is_refused(tmp_path):
             own_questions(path)
 
 
-def test_questions_that_do_not_fit_the_library_end_the_run_in_words_and_leave_nothing(quoting, tmp_path):
+def test_questions_that_do_not_fit_the_library_end_the_run_in_words_and_leave_nothing(
+    quoting, tmp_path
+):
     evaluations = Evaluations(tmp_path / "runs", lambda job: quoting)
     evaluations.start(JOB, file_of(tmp_path, [FACT | {"gold": [["nobody"]]}]))
     state = ended(evaluations)[-1]
     assert state.failed
-    assert state.message.endswith("was not begun: mine.jsonl: question kv: no paper 'nobody' in the library.")
+    assert state.message.endswith(
+        "was not begun: mine.jsonl: question kv: no paper 'nobody' in the library."
+    )
     assert kept_runs(tmp_path / "runs") == []
 
 
@@ -222,7 +255,9 @@ def test_a_bug_is_told_and_the_next_run_can_begin(quoting, questions, tmp_path, 
 
     evaluations = Evaluations(tmp_path / "runs", assistant_of)
     evaluations.start(JOB, questions)
-    assert "Footnote itself failed (RuntimeError: the roof fell in)" in ended(evaluations)[-1].message
+    assert (
+        "Footnote itself failed (RuntimeError: the roof fell in)" in ended(evaluations)[-1].message
+    )
     assert "an evaluation in the page" in caplog.text
     evaluations.start(JOB, questions)
     assert not ended(evaluations)[-1].failed
@@ -230,8 +265,13 @@ def test_a_bug_is_told_and_the_next_run_can_begin(quoting, questions, tmp_path, 
 
 def test_what_a_run_would_ask_is_told_before_it_begins(questions):
     # 258 of the curated questions are of the split "test".
-    assert asks(Job(every=10), None).startswith("26 curated questions for the assistant. They are about the sample")
-    told = asks(Job(library="here", library_name="physics", questions="mine.jsonl", split="all", every=2), questions)
+    assert asks(Job(every=10), None).startswith(
+        "26 curated questions for the assistant. They are about the sample"
+    )
+    told = asks(
+        Job(library="here", library_name="physics", questions="mine.jsonl", split="all", every=2),
+        questions,
+    )
     assert told == "2 questions of mine.jsonl for the assistant, put to the library “physics”."
     assert "its rivals" in asks(Job(rivals=True), None)
     with pytest.raises(UsageError, match="choose a file"):
@@ -240,7 +280,7 @@ def test_what_a_run_would_ask_is_told_before_it_begins(questions):
 
 # --- how long it takes -------------------------------------------------------------------------------------------
 
-ABOUT = {"count": 10, "language_model": "embedded", "systems": {"as used": "used"}}
+ABOUT = {"count": 10, "language_model": "bundled", "systems": {"as used": "used"}}
 
 
 def test_the_time_left_follows_from_the_pace_after_the_first_row_which_loads_the_models():
@@ -284,10 +324,19 @@ def test_the_pace_is_that_of_the_last_seconds():
             State("r", working=True, done=1, total=9, system="dense only", left=41.0),
             "asked, about 40 s left. At work: “d",
         ),
-        (State("r", working=True, done=1, total=9, system="dense only", left=1.0), "about 5 s left"),
-        (State("r", working=True, done=1, total=9, system="dense only", left=200.0), "about 3 min left"),
+        (
+            State("r", working=True, done=1, total=9, system="dense only", left=1.0),
+            "about 5 s left",
+        ),
+        (
+            State("r", working=True, done=1, total=9, system="dense only", left=200.0),
+            "about 3 min left",
+        ),
         (State("r", working=True, done=9, total=9), "making the report"),
-        (State("r", working=True, stopping=True, done=1, total=9, system="as used"), "Stopping after the question"),
+        (
+            State("r", working=True, stopping=True, done=1, total=9, system="as used"),
+            "Stopping after the question",
+        ),
         (State("r", message="The <run> is done."), "The &lt;run&gt; is done."),
         (State("r", message="It broke off.", failed=True), 'class="problem"'),
     ],
@@ -337,8 +386,14 @@ def test_a_run_that_was_not_begun_here_can_be_looked_at_but_not_go_on(runs):
         ("run.json", b"\xff"),
         ("run.json", b"[" * 100_000),
         ("scores.json", b"{}"),
-        ("scores.json", b'{"about": {}, "rows": [{"id": "a", "cluster": "a", "scores": 5, "failed": false}]}'),
-        ("scores.json", b'{"about": {}, "rows": [{"id": "a", "cluster": "a", "scores": {"worth": "x"}, "failed": 0}]}'),
+        (
+            "scores.json",
+            b'{"about": {}, "rows": [{"id": "a", "cluster": "a", "scores": 5, "failed": false}]}',
+        ),
+        (
+            "scores.json",
+            b'{"about": {}, "rows": [{"id": "a", "cluster": "a", "scores": {"worth": "x"}, "failed": 0}]}',
+        ),
     ],
 )
 def test_a_damaged_run_is_in_the_list_as_damaged_beside_the_others(runs, file, content):
@@ -409,8 +464,16 @@ class Tags(HTMLParser):
 def test_the_headline_metrics_stand_above_the_report(one_run):
     summary, _ = look_html(one_run / only(one_run).name)
     told = Tags(summary).text
-    assert "3 questions (split dev of mine.jsonl); 12 papers, language model none, style quote." in told
-    for line in ("right paperOf the", "1.001.00 to 1.002", "worthWhat a reply", "0.33−1.00 to 1.003"):
+    assert (
+        "3 questions (split dev of mine.jsonl); 12 papers, language model none, style quote."
+        in told
+    )
+    for line in (
+        "right paperOf the",
+        "1.001.00 to 1.002",
+        "worthWhat a reply",
+        "0.33−1.00 to 1.003",
+    ):
         assert line in told
 
 
@@ -427,7 +490,9 @@ def test_an_unanswered_question_is_told_as_such(one_run):
     report = json.loads((one_run / only(one_run).name / "report.json").read_text(encoding="utf-8"))
     missed = report["worst"][0] | {"abstained": True, "history": ["What is it?"]}
     false = missed | {"answerable": False, "facts": [{"text": "71%", "vital": True, "said": False}]}
-    told = Tags(summary_html(report | {"worst": [missed, false], "failed": [{"error": "no <memory>"}]})).text
+    told = Tags(
+        summary_html(report | {"worst": [missed, false], "failed": [{"error": "no <memory>"}]})
+    ).text
     assert "After: What is it?" in told
     assert "SaidYour library does not say." in told
     assert "ExpectedYour library does not say; or a correction: 71%" in told
@@ -468,13 +533,20 @@ def test_numbers_have_two_digits_and_a_true_minus(value, signed, said):
 
 def scored(folder, name, worth, start=0, **about):
     (folder / name).mkdir()
-    rows = [Scored(f"q{n}", f"q{n}", {"worth": value, "facts": 0.5}, False) for n, value in enumerate(worth, start)]
-    save_scores(folder / name / "scores.json", {"questions_digest": "d", "style": "auto"} | about, rows)
+    rows = [
+        Scored(f"q{n}", f"q{n}", {"worth": value, "facts": 0.5}, False)
+        for n, value in enumerate(worth, start)
+    ]
+    save_scores(
+        folder / name / "scores.json", {"questions_digest": "d", "style": "auto"} | about, rows
+    )
     return folder / name
 
 
 def test_two_runs_are_compared_in_words(tmp_path):
-    html = comparison_html(scored(tmp_path, "one", [0.0] * 20), scored(tmp_path, "two", [0.5] * 20, style="quote"))
+    html = comparison_html(
+        scored(tmp_path, "one", [0.0] * 20), scored(tmp_path, "two", [0.5] * 20, style="quote")
+    )
     told = Tags(html).text
     assert "Both runs asked the same 20 questions." in told
     assert "What changed: style: auto, then quote." in told
@@ -484,8 +556,13 @@ def test_two_runs_are_compared_in_words(tmp_path):
 
 def test_runs_on_different_questions_are_compared_on_those_they_share(tmp_path):
     one = scored(tmp_path, "one", [0.0] * 5)
-    told = Tags(comparison_html(one, scored(tmp_path, "two", [0.0] * 9, start=3, questions_digest="other"))).text
-    assert "The runs asked different questions: 5 and 9. They share 2; only those are compared." in told
+    told = Tags(
+        comparison_html(one, scored(tmp_path, "two", [0.0] * 9, start=3, questions_digest="other"))
+    ).text
+    assert (
+        "The runs asked different questions: 5 and 9. They share 2; only those are compared."
+        in told
+    )
     assert "neither library nor settings" in told
     other = scored(tmp_path, "three", [0.0], start=50, questions_digest="other")
     assert "no question in common" in comparison_html(one, other)
@@ -496,7 +573,9 @@ def test_runs_of_which_one_is_damaged_cannot_be_compared(tmp_path):
     (other / "scores.json").write_text("{}")
     with pytest.raises(UsageError) as error:
         comparison_html(one, other)
-    assert str(error.value).startswith("These runs cannot be compared: two/scores.json cannot be read as a run")
+    assert str(error.value).startswith(
+        "These runs cannot be compared: two/scores.json cannot be read as a run"
+    )
 
 
 @pytest.mark.parametrize(
@@ -520,7 +599,9 @@ def test_what_a_difference_means_depends_on_the_metric(metric, difference, p, sa
 
 
 def test_the_tab_is_built_with_private_events_and_labels(small_library, one_run):
-    shelf = Shelf([small_library], lambda folder, model: Assistant.open(folder, language_model="none"))
+    shelf = LibraryRegistry(
+        [small_library], lambda folder, model: Assistant.open(folder, language_model="none")
+    )
     with gradio.Blocks(analytics_enabled=False) as page:
         library = gradio.Dropdown(shelf.libraries, label="Library")
         with gradio.Tab("Evals"):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace, UsageError
-from rag.export import ANSWER_FORMATS, FORMATS, citekeys, export_answer, export_papers
-from rag.sources import open_source
-from rag.text.clean import clean
+from rag.ingest.sources import open_source
+from rag.output.export import ANSWER_FORMATS, FORMATS, citekeys, export_answer, export_papers
+from rag.text.cleaning import clean
 
 # Each format that can be added again, and as what it is read; one line of JSON Lines is JSON as well.
 READ_BACK = {"bibtex": {"bibtex"}, "ris": {"ris"}, "csl-json": {"json"}, "jsonl": {"jsonl", "json"}}
@@ -69,7 +69,9 @@ def essence(papers):
         replace(BARE, retracted=True),
         replace(BARE, abstract="Owls hunt at dusk."),
         replace(BARE, year=1851, venue="Notes & Queries"),
-        replace(FULL, doi="10.1002/(sici)1097-0258(19980815)17:15<1661::aid-sim968>3.0.co;2-2", url=""),
+        replace(
+            FULL, doi="10.1002/(sici)1097-0258(19980815)17:15<1661::aid-sim968>3.0.co;2-2", url=""
+        ),
         replace(FULL, doi="10.5555/odd{brace", url=""),
         replace(FULL, url="https://shores.example/a_b?x=1&y={2}#top"),
     ],
@@ -99,7 +101,12 @@ def test_a_paper_is_read_back_as_it_was(paper, form, there_and_back):
     ],
 )
 def test_special_characters_survive(text, form, there_and_back):
-    paper = replace(FULL, title=f"On {text}", abstract=f"We read: {text} – and it survives.", venue=f"Annals of {text}")
+    paper = replace(
+        FULL,
+        title=f"On {text}",
+        abstract=f"We read: {text} – and it survives.",
+        venue=f"Annals of {text}",
+    )
     assert essence(there_and_back([paper], form)) == essence([paper])
 
 
@@ -132,7 +139,10 @@ def test_a_name_with_a_comma_stays_one_name_where_the_format_can_say_so(there_an
 @pytest.mark.parametrize("form", READ_BACK)
 def test_many_papers_keep_their_order_and_none_costs_another(form, there_and_back):
     hostile = replace(
-        FULL, title="Unbalanced }{ braces } and \\", abstract="Ends in a backslash \\", authors=("A } B",)
+        FULL,
+        title="Unbalanced }{ braces } and \\",
+        abstract="Ends in a backslash \\",
+        authors=("A } B",),
     )
     papers = [FULL, hostile, BARE, replace(BARE, title="Reed Beds")]
     found = there_and_back(papers, form)
@@ -151,15 +161,19 @@ def test_no_papers_are_no_papers(form):
 
 def test_an_unknown_format_is_refused_with_those_there_are():
     with pytest.raises(
-        UsageError, match="no format is called 'word'; there are: markdown, bibtex, ris, csl-json, json"
+        UsageError,
+        match="no format is called 'word'; there are: markdown, bibtex, ris, csl-json, json",
     ):
         export_papers([BARE], "word")
 
 
 # What comes out of `clean`, with a beginning that no reader takes for a label or for "no abstract".
-some_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).map(lambda text: clean(f"On {text} tides"))
+some_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).map(
+    lambda text: clean(f"On {text} tides")
+)
 names = st.lists(
-    st.from_regex(r"[A-Z][a-zäöüéñ]{1,8} [A-Z][a-zäöüéñ]{2,8}(-[A-Z][a-z]{2,8})?", fullmatch=True), max_size=5
+    st.from_regex(r"[A-Z][a-zäöüéñ]{1,8} [A-Z][a-zäöüéñ]{2,8}(-[A-Z][a-z]{2,8})?", fullmatch=True),
+    max_size=5,
 ).map(tuple)
 
 
@@ -172,7 +186,8 @@ names = st.lists(
             authors=names,
             year=st.none() | st.integers(1900, 2100),
             venue=some_text | st.just(""),
-            doi=st.just("") | st.from_regex(r"10\.5555/[a-z0-9._()-]{0,12}[a-z0-9]", fullmatch=True),
+            doi=st.just("")
+            | st.from_regex(r"10\.5555/[a-z0-9._()-]{0,12}[a-z0-9]", fullmatch=True),
             arxiv_id=st.just("") | st.from_regex(r"2[0-4]0[1-9]\.[0-9]{5}", fullmatch=True),
             pmid=st.just("") | st.from_regex(r"[1-9][0-9]{3,7}", fullmatch=True),
         ),
@@ -191,7 +206,9 @@ def test_json_lines_give_back_any_paper(tmp_path_factory, papers):
 
 
 def test_bibtex_as_it_is_written():
-    assert export_papers([replace(FULL, title="R&D of $x_1$ at 5%", authors=("Ada Brandt", "Plato"))], "bibtex") == (
+    assert export_papers(
+        [replace(FULL, title="R&D of $x_1$ at 5%", authors=("Ada Brandt", "Plato"))], "bibtex"
+    ) == (
         "@article{brandt2021rd,\n"
         "\tauthor = {Brandt, Ada and {Plato}},\n"
         "\ttitle = {R\\&D of $x_1$ at 5\\%},\n"
@@ -228,13 +245,20 @@ def test_ris_as_it_is_written():
     lines = export_papers([replace(FULL, retracted=True)], "ris").strip().splitlines()
     assert lines[0] == "TY  - JOUR"
     assert lines[-1].strip() == "ER  -"
-    assert {"AU  - Brandt, Ada", "PY  - 2021", "JO  - Journal of Shores", "DO  - 10.5555/shores.2021.7"} < set(lines)
+    assert {
+        "AU  - Brandt, Ada",
+        "PY  - 2021",
+        "JO  - Journal of Shores",
+        "DO  - 10.5555/shores.2021.7",
+    } < set(lines)
     assert {"N1  - arXiv:2103.99001", "N1  - This paper has been retracted."} < set(lines)
     assert all(re.match(r"[A-Z][A-Z0-9]  -", line) for line in lines)
 
 
 def test_csl_json_as_it_is_written():
-    (item,) = json.loads(export_papers([replace(FULL, authors=("Ludwig van Beethoven", "Plato"))], "csl-json"))
+    (item,) = json.loads(
+        export_papers([replace(FULL, authors=("Ludwig van Beethoven", "Plato"))], "csl-json")
+    )
     assert item == {
         "id": "beethoven2021tidal",
         "type": "article-journal",
@@ -310,7 +334,11 @@ def parts(markdown):
         for token in block.children or [block]:
             kinds.append(token.type)
             addresses += [str(token.attrs[name]) for name in ("href", "src") if name in token.attrs]
-            text += token.content if token.type in ("text", "code_inline", "html_inline", "html_block") else ""
+            text += (
+                token.content
+                if token.type in ("text", "code_inline", "html_inline", "html_block")
+                else ""
+            )
     return text, set(kinds), addresses
 
 
@@ -364,17 +392,21 @@ def answer_of(*claims, question="When do gates open?", citations=CITED):
 
 
 def quoted(text, *numbers):
-    return Claim(text, "quote", numbers, True, 0.5)
+    return Claim(text, "quoted", numbers, True, 0.5)
 
 
 def written(text, *numbers):
-    return Claim(text, "written", numbers, True, 0.5)
+    return Claim(text, "generated", numbers, True, 0.5)
 
 
 ANSWERED = answer_of(quoted("Gates open twice a day.", 1), written("Both rest at noon.", 1, 2, 3))
 HITS = tuple(Hit(paper, 0.5, 1, Passage("p", "", 0, 9)) for paper in (FULL, OWLS))
 SILENT = replace(
-    answer_of(citations=()), text="Your library does not say. It is empty.", abstained=True, reason="x", hits=HITS
+    answer_of(citations=()),
+    text="Your library does not say. It is empty.",
+    abstained=True,
+    reason="x",
+    hits=HITS,
 )
 
 
@@ -423,7 +455,9 @@ def test_a_claim_cites_for_pandoc(claim, shown):
 )
 def test_text_of_strangers_stays_text_for_pandoc(text, shown):
     answer = answer_of(
-        quoted("Owls.", 1), question=text, citations=(Citation(1, Paper(text, authors=(text,)), "", 0, 0),)
+        quoted("Owls.", 1),
+        question=text,
+        citations=(Citation(1, Paper(text, authors=(text,)), "", 0, 0),),
     )
     head, _, tail = export_answer(answer, "pandoc").partition("\n")
     assert head == f"**{shown}**"
@@ -434,7 +468,11 @@ def test_text_of_strangers_stays_text_for_pandoc(text, shown):
 @given(st.text(st.sampled_from([*string.punctuation, "a", "é", "1", " ", "\n"]), min_size=1))
 def test_for_pandoc_nothing_is_lost_and_nothing_active_is_bare(text):
     answer = replace(SILENT, text=text, hits=())
-    shown = export_answer(answer, "pandoc").removeprefix("**When do gates open?**\n\n").removesuffix("\n")
+    shown = (
+        export_answer(answer, "pandoc")
+        .removeprefix("**When do gates open?**\n\n")
+        .removesuffix("\n")
+    )
     assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", shown) == " ".join(text.split())
     bare = re.sub(r"\\[!-/:-@[-`{-~]", "", shown)
     assert not set(bare) & set("\\`*_{}[]<>#|!@$^~&'\"")
@@ -447,11 +485,19 @@ def test_the_papers_cited_are_exported_once_in_the_order_of_their_footnotes(form
 
 
 def test_the_keys_are_those_that_pandoc_cites_with():
-    twins = tuple(Citation(n, replace(OWLS, id=f"owls-{n}"), "Owls hunt at dusk.", 0, 18) for n in (1, 2))
+    twins = tuple(
+        Citation(n, replace(OWLS, id=f"owls-{n}"), "Owls hunt at dusk.", 0, 18) for n in (1, 2)
+    )
     answer = answer_of(written("They hunt.", 2, 1), citations=twins)
     assert "They hunt [@nightb; @night]." in export_answer(answer, "pandoc")
-    assert [item["id"] for item in json.loads(export_answer(answer, "csl-json"))] == ["night", "nightb"]
-    assert re.findall(r"^@misc{(\w+),", export_answer(answer, "bibtex"), re.MULTILINE) == ["night", "nightb"]
+    assert [item["id"] for item in json.loads(export_answer(answer, "csl-json"))] == [
+        "night",
+        "nightb",
+    ]
+    assert re.findall(r"^@misc{(\w+),", export_answer(answer, "bibtex"), re.MULTILINE) == [
+        "night",
+        "nightb",
+    ]
 
 
 def test_an_answer_as_markdown_and_as_json_is_what_it_says_of_itself():
@@ -464,12 +510,19 @@ def test_what_the_library_does_not_say_is_exported_too():
         "**When do gates open?**\n\nYour library does not say. It is empty.\n\n"
         "- *Tidal Gates of the North*\n- *Night Owls*\n"
     )
-    assert [export_answer(SILENT, form) for form in ("bibtex", "ris", "csl-json")] == ["", "", "[]\n"]
+    assert [export_answer(SILENT, form) for form in ("bibtex", "ris", "csl-json")] == [
+        "",
+        "",
+        "[]\n",
+    ]
 
 
 def test_an_unknown_format_of_an_answer_is_refused_with_those_there_are():
     assert list(ANSWER_FORMATS) == ["markdown", "pandoc", "bibtex", "ris", "csl-json", "json"]
-    with pytest.raises(UsageError, match="no format is called 'jsonl'; there are: markdown, pandoc, bibtex, ris, csl-"):
+    with pytest.raises(
+        UsageError,
+        match="no format is called 'jsonl'; there are: markdown, pandoc, bibtex, ris, csl-",
+    ):
         export_answer(ANSWERED, "jsonl")
 
 
@@ -482,7 +535,14 @@ def test_an_entity_and_an_empty_line_stay_text_in_markdown():
 
 # --- footnote ask --format --------------------------------------------------------------------------------------
 
-ASK = ("ask", "Which papers shrink the KV cache, and by how much?", "--model", "none", "--style", "quote")
+ASK = (
+    "ask",
+    "Which papers shrink the KV cache, and by how much?",
+    "--model",
+    "none",
+    "--style",
+    "quote",
+)
 
 
 def test_the_command_gives_an_answer_in_each_format(footnote, small_library):
@@ -496,7 +556,9 @@ def test_the_command_gives_an_answer_in_each_format(footnote, small_library):
     assert cites[0] == "okafor2024sliding"
     papers = json.loads(ask("-f", "csl-json"))
     assert [paper["id"] for paper in papers] == list(dict.fromkeys(cites))
-    assert re.findall(r"^@\w+{(\w+),", ask("-f", "bibtex"), re.MULTILINE) == [paper["id"] for paper in papers]
+    assert re.findall(r"^@\w+{(\w+),", ask("-f", "bibtex"), re.MULTILINE) == [
+        paper["id"] for paper in papers
+    ]
     assert ask("-f", "ris").count("TY  - JOUR") == len(papers)
     assert ask("-f", "markdown").count("[^1]: ") == 1
     answer, other = json.loads(ask("--json")), json.loads(ask("-f", "json"))
@@ -516,7 +578,10 @@ def test_the_command_says_why_no_paper_is_cited(footnote, small_library):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["-f", "word"], "no format is called 'word'; there are: text, markdown, pandoc, bibtex, ris, csl-json, json"),
+        (
+            ["-f", "word"],
+            "no format is called 'word'; there are: text, markdown, pandoc, bibtex, ris, csl-json, json",
+        ),
         (["-f", "ris", "--json"], "say --json or --format, not both"),
         (["--style", "poem"], "no style is called 'poem'; there are: auto, quote, write"),
         (["--markdown"], "No such option: --markdown"),

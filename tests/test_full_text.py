@@ -17,8 +17,11 @@ texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
 
 def library_of(folder, *abstracts):
     library = Library(folder)
-    with library.writing() as writer:
-        keys = [writer.insert(Paper(f"Title {n}", text), "2026-01-01").key for n, text in enumerate(abstracts)]
+    with library.transaction() as writer:
+        keys = [
+            writer.insert(Paper(f"Title {n}", text), "2026-01-01").key
+            for n, text in enumerate(abstracts)
+        ]
     return library, keys
 
 
@@ -26,12 +29,16 @@ def by_sqlite(library, terms):
     match = " OR ".join(f'"{term}"' for term in terms)
     with closing(sqlite3.connect(library.folder / "library.sqlite")) as connection:
         return dict(
-            connection.execute("SELECT rowid, -rank FROM full_text WHERE full_text MATCH ? ORDER BY rank", (match,))
+            connection.execute(
+                "SELECT rowid, -rank FROM full_text WHERE full_text MATCH ? ORDER BY rank", (match,)
+            )
         )
 
 
 @given(st.lists(texts, min_size=1, max_size=8), texts)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_the_scores_are_those_of_sqlite(tmp_path_factory, abstracts, question):
     library, keys = library_of(tmp_path_factory.mktemp("library"), *abstracts)
     terms = query_terms(question)
@@ -72,10 +79,16 @@ def test_a_word_that_all_papers_hold_still_finds_them(tmp_path, monkeypatch):
 
 def test_counts_follow_every_change(tmp_path):
     library, keys = library_of(tmp_path, "eel", "eel sand")
-    assert (len(library), library.document_frequencies(["eel", "sand", "reed"])) == (2, {"eel": 2, "sand": 1})
-    with library.writing() as writer:
+    assert (len(library), library.document_frequencies(["eel", "sand", "reed"])) == (
+        2,
+        {"eel": 2, "sand": 1},
+    )
+    with library.transaction() as writer:
         writer.remove(keys[:1])
-    assert (len(library), library.document_frequencies(["eel", "sand"])) == (1, {"eel": 1, "sand": 1})
-    with Library(tmp_path).writing() as writer:
+    assert (len(library), library.document_frequencies(["eel", "sand"])) == (
+        1,
+        {"eel": 1, "sand": 1},
+    )
+    with Library(tmp_path).transaction() as writer:
         writer.insert(Paper("Reed", "reed"), "2026-01-01")
     assert (len(library), library.document_frequencies(["reed"])) == (2, {"reed": 1})

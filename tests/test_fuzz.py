@@ -21,7 +21,9 @@ OPTIONS = ["-seed=1", "-max_len=4096", "-timeout=10", "-rss_limit_mb=2048"]
 
 @pytest.fixture
 def fuzz(tmp_path):
-    pytest.importorskip("atheris", reason="atheris is not installed; it is built for Linux on x86-64")
+    pytest.importorskip(
+        "atheris", reason="atheris is not installed; it is built for Linux on x86-64"
+    )
 
     def run(target, runs):
         """What became of a target: the end of the fuzzer's report, and of a finding how it is repeated."""
@@ -34,7 +36,11 @@ def fuzz(tmp_path):
         options = [*OPTIONS, f"-runs={runs}", f"-dict={words}", f"-artifact_prefix={found}/"]
         ended = subprocess.run(
             [*OF_ITS_OWN, sys.executable, FUZZ, target, seeds, *options],
-            env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(map(str, [FUZZ.parent.parent]))},
+            env=os.environ
+            | {
+                "PYTHONHASHSEED": "0",
+                "PYTHONPATH": os.pathsep.join(map(str, [FUZZ.parent.parent])),
+            },
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -12,7 +12,7 @@ import pytest
 from conftest import PAPERS
 
 from rag import Library
-from rag.health import check_all, check_library, check_machine, fix_library
+from rag.library.doctor import check_all, check_library, check_machine, fix_library
 
 
 def change(folder, statement):
@@ -40,7 +40,9 @@ def test_a_sound_library_passes_every_check_and_is_not_changed(own_library):
     assert Library(own_library).digest == digest
 
 
-def test_a_lost_index_is_counted_and_mended_by_a_command_that_can_be_pasted(own_library, tmp_path, footnote):
+def test_a_lost_index_is_counted_and_mended_by_a_command_that_can_be_pasted(
+    own_library, tmp_path, footnote
+):
     folder = own_library.rename(tmp_path / "my papers; really")
     shutil.rmtree(folder / "chroma")
     chroma = check("chroma", folder)
@@ -62,7 +64,10 @@ def test_a_surplus_in_the_index_is_seen(own_library):
 
 
 def test_other_vectors_in_the_index_are_seen(own_library):
-    change(own_library, "UPDATE passage SET vector = (SELECT vector FROM passage WHERE key = 2) WHERE key = 1")
+    change(
+        own_library,
+        "UPDATE passage SET vector = (SELECT vector FROM passage WHERE key = 2) WHERE key = 1",
+    )
     chroma = check("chroma", own_library)
     assert (chroma.ok, chroma.seen) == (False, "1 passage with other vectors")
 
@@ -89,28 +94,60 @@ def test_an_index_that_is_no_index_is_told_with_its_reason(own_library):
 @pytest.mark.parametrize(
     ("statement", "name", "seen"),
     [
-        ("DELETE FROM full_text WHERE rowid = 1", "full text", "1 papers are not in it as they are"),
-        ("UPDATE full_text SET title = 'other' WHERE rowid < 3", "full text", "2 papers are not in it as they are"),
-        ("UPDATE full_text_content SET c1 = 'other' WHERE id = 1", "full text", "1 papers are not in it as they are"),
+        (
+            "DELETE FROM full_text WHERE rowid = 1",
+            "full text",
+            "1 papers are not in it as they are",
+        ),
+        (
+            "UPDATE full_text SET title = 'other' WHERE rowid < 3",
+            "full text",
+            "2 papers are not in it as they are",
+        ),
+        (
+            "UPDATE full_text_content SET c1 = 'other' WHERE id = 1",
+            "full text",
+            "1 papers are not in it as they are",
+        ),
         ("DELETE FROM full_text_data WHERE id > 10", "full text", "malformed"),
         ("DELETE FROM sentences WHERE paper = 2", "vectors", "1 papers lack theirs"),
         ("UPDATE sentences SET vectors = x'00' WHERE paper = 2", "vectors", "1 papers lack theirs"),
         ("UPDATE sentences SET spans = '[[0' WHERE paper = 2", "vectors", "1 papers lack theirs"),
-        ("UPDATE sentences SET spans = replace(spans, '[0,', '[9999,')", "vectors", "11 papers lack theirs"),
-        ("UPDATE passage SET vector = zeroblob(768) WHERE paper = 3", "vectors", "1 papers lack theirs"),
+        (
+            "UPDATE sentences SET spans = replace(spans, '[0,', '[9999,')",
+            "vectors",
+            "11 papers lack theirs",
+        ),
+        (
+            "UPDATE passage SET vector = zeroblob(768) WHERE paper = 3",
+            "vectors",
+            "1 papers lack theirs",
+        ),
         ("DELETE FROM passage WHERE paper IN (3, 4)", "vectors", "2 papers lack theirs"),
-        ("DELETE FROM identifier", "notes", "the digest or an identifier is not that of the papers"),
-        ("UPDATE meta SET value = '7' WHERE name = 'digest'", "notes", "the digest or an identifier"),
+        (
+            "DELETE FROM identifier",
+            "notes",
+            "the digest or an identifier is not that of the papers",
+        ),
+        (
+            "UPDATE meta SET value = '7' WHERE name = 'digest'",
+            "notes",
+            "the digest or an identifier",
+        ),
     ],
 )
-def test_what_does_not_agree_with_the_papers_is_seen_and_made_anew(footnote, own_library, statement, name, seen):
+def test_what_does_not_agree_with_the_papers_is_seen_and_made_anew(
+    footnote, own_library, statement, name, seen
+):
     before = Library(own_library).digest
     change(own_library, statement)
     fault = check(name, own_library)
     assert not fault.ok
     assert seen in fault.seen
     assert footnote(*shlex.split(fault.mend)[1:]).code == 0
-    assert [check for check in check_library(Library(own_library, create=False)) if not check.ok] == []
+    assert [
+        check for check in check_library(Library(own_library, create=False)) if not check.ok
+    ] == []
     assert Library(own_library).digest == before
 
 
@@ -122,7 +159,9 @@ def test_what_does_not_agree_with_the_papers_is_seen_and_made_anew(footnote, own
         "UPDATE paper SET year = year + 1 WHERE key = 1",
     ],
 )
-def test_papers_that_are_not_what_was_written_are_named_and_left_to_the_user(footnote, own_library, statement):
+def test_papers_that_are_not_what_was_written_are_named_and_left_to_the_user(
+    footnote, own_library, statement
+):
     change(own_library, statement)
     run = footnote("doctor", "--fix", "--library", own_library)
     assert run.code == 1
@@ -140,7 +179,9 @@ def test_a_damaged_database_is_told(own_library):
     page = int.from_bytes(content[16:18], "big")
     # The root page of a table: its number is in the schema.
     with closing(sqlite3.connect(path)) as connection:
-        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sentences'").fetchone()
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sentences'"
+        ).fetchone()
     content[(root - 1) * page : (root - 1) * page + 64] = b"\xff" * 64
     path.write_bytes(content)
     truth = check("truth", own_library)
@@ -158,7 +199,9 @@ def test_without_a_library_the_machine_is_checked_all_the_same(tmp_path):
 
 
 def test_a_model_that_is_not_there_is_named_with_the_way_out():
-    model = find("embedding model", check_machine("no-such/model", "footnote reindex --embedder other"))
+    model = find(
+        "embedding model", check_machine("no-such/model", "footnote reindex --embedder other")
+    )
     assert (model.ok, model.mend) == (False, "footnote reindex --embedder other")
     assert "hf download no-such/model" in model.seen
 
@@ -167,7 +210,10 @@ def test_the_model_of_the_library_is_looked_for(own_library):
     change(own_library, "UPDATE meta SET value = 'no-such/model' WHERE name = 'embedder'")
     model = find("embedding model", check_all(own_library))
     assert not model.ok
-    assert model.mend == f"footnote reindex --embedder all-MiniLM-L6-v2 --library {shlex.quote(str(own_library))}"
+    assert (
+        model.mend
+        == f"footnote reindex --embedder all-MiniLM-L6-v2 --library {shlex.quote(str(own_library))}"
+    )
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
@@ -224,14 +270,16 @@ DAMAGE = {
 def many_files(own_library, tmp_path):
     """A library as a kill leaves it: with the last changes still in SQLite's log."""
     library = Library(own_library)
-    with library.writing() as writer:
+    with library.transaction() as writer:
         writer.set_meta("note", "the last change")
     return Path(shutil.copytree(own_library, tmp_path / "killed"))
 
 
 @pytest.mark.soak
 def test_damage_in_each_file_is_found_and_mended_or_refused(footnote, many_files, tmp_path, times):
-    whole = Path(shutil.copytree(many_files, tmp_path / "whole"))  # opening it would write the log into the file
+    whole = Path(
+        shutil.copytree(many_files, tmp_path / "whole")
+    )  # opening it would write the log into the file
     before, answer = Library(whole).digest, footnote("ask", QUESTION, "--library", whole).out
     chance = random.Random(5)
     files = sorted(file.relative_to(many_files) for file in many_files.rglob("*") if file.is_file())
@@ -249,5 +297,9 @@ def test_damage_in_each_file_is_found_and_mended_or_refused(footnote, many_files
         else:
             assert found.code == 1
             faults = [check for check in fixed.json if not check["ok"]]
-            assert [check["name"] for check in faults if check["name"] not in {"library", "truth", "texts"}] == []
+            assert [
+                check["name"]
+                for check in faults
+                if check["name"] not in {"library", "truth", "texts"}
+            ] == []
             assert all(check["mend"] or "footnote" in check["seen"] for check in faults), faults

@@ -17,10 +17,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rag import Answer, Citation, Claim, FootnoteError, Hit, Paper, Passage, Trace, UsageError
-from ui.history import ConversationNotFound, History, Kept, new_id
+from ui.services.conversations import ConversationNotFound, History, Kept, new_id
 
 TRACE = Trace("embedder", "none", "quote", "", "digest")
-PAPER = Paper("Tides of the North", "Gates open twice a day. They save 12 parts in a hundred.", ("Zoë Müller",), 2021)
+PAPER = Paper(
+    "Tides of the North",
+    "Gates open twice a day. They save 12 parts in a hundred.",
+    ("Zoë Müller",),
+    2021,
+)
 
 
 def answer(question, text="Your library does not say.", **changes):
@@ -80,7 +85,7 @@ def test_real_answers_come_back_equal_after_a_restart(assistant, path):
 def test_a_conversation_goes_on_from_what_was_kept(assistant, history):
     history.save("talk", "", "lib", 0, assistant.ask("How much smaller does the KV cache become?"))
     went_on = assistant.chat(history.answers("talk", "")).ask("and what about its accuracy?")
-    assert went_on.trace.read_as
+    assert went_on.trace.rewritten_query
     history.save("talk", "", "lib", 1, went_on)
     assert history.answers("talk", "")[1] == went_on
 
@@ -95,13 +100,15 @@ def mappings(values):
     return plain | plain.map(MappingProxyType)
 
 
-papers = st.builds(Paper, texts, texts, st.lists(texts, max_size=3).map(tuple), st.none() | whole, *[texts] * 6)
+papers = st.builds(
+    Paper, texts, texts, st.lists(texts, max_size=3).map(tuple), st.none() | whole, *[texts] * 6
+)
 traces = st.builds(
     Trace, *[texts] * 8, spelling=mappings(texts), left_out=st.lists(texts, max_size=3).map(tuple),
     settings=mappings(texts | whole), signals=mappings(numbers), seconds=mappings(numbers), tokens=mappings(whole),
 )  # fmt: skip
 claims = st.builds(
-    Claim, texts, st.sampled_from(["quote", "written"]), st.lists(whole, max_size=3).map(tuple), st.booleans(),
+    Claim, texts, st.sampled_from(["quoted", "generated"]), st.lists(whole, max_size=3).map(tuple), st.booleans(),
     numbers, texts,
 )  # fmt: skip
 citations = st.builds(Citation, whole, papers, texts, whole, whole)
@@ -112,7 +119,9 @@ answers = st.builds(
     st.booleans(), texts, numbers, traces,
 )  # fmt: skip
 # What belongs to all examples is the folder, which each of them writes anew.
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def types(value):
@@ -126,7 +135,16 @@ def types(value):
 
 @quick
 @given(st.lists(answers, min_size=1, max_size=3))
-@example([answer("\x00", "’\u2028\x85", confidence=float("inf"), hits=(Hit(PAPER, -0.0, 1, Passage("", "", 0, 0)),))])
+@example(
+    [
+        answer(
+            "\x00",
+            "’\u2028\x85",
+            confidence=float("inf"),
+            hits=(Hit(PAPER, -0.0, 1, Passage("", "", 0, 0)),),
+        )
+    ]
+)
 def test_any_answer_comes_back_equal_and_of_the_same_types(history, made_up):
     for position, one in enumerate(made_up):
         history.save("talk", "", "lib", position, one)
@@ -137,7 +155,9 @@ def test_any_answer_comes_back_equal_and_of_the_same_types(history, made_up):
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark(history):
-    history.save("talk\ud800", "ada\udfff", "lib\ud800", 0, answer("odd \ud83d\ude00 name", "text \udc00"))
+    history.save(
+        "talk\ud800", "ada\udfff", "lib\ud800", 0, answer("odd \ud83d\ude00 name", "text \udc00")
+    )
     (kept,) = history.listed("ada\udfff", "odd \ud83d")
     assert (kept.title, kept.library) == ("odd ?? name", "lib?")
     assert [one.text for one in history.answers("talk\ud800", "ada\udfff")] == ["text ?"]
@@ -325,7 +345,9 @@ def test_words_are_found_whatever_the_case_and_the_accents(history, text, words)
     assert {kept.id for kept in history.listed("", words)} == {"title", "text"}
 
 
-@pytest.mark.parametrize("words", ["%", "_", "'", '"', "\\", "*", "tid_s", "t%s", "' OR 1=1 --", "tides\ud800"])
+@pytest.mark.parametrize(
+    "words", ["%", "_", "'", '"', "\\", "*", "tid_s", "t%s", "' OR 1=1 --", "tides\ud800"]
+)
 def test_no_character_of_the_words_has_a_meaning_of_its_own(history, words):
     history.save("talk", "", "lib", 0, answer("tides", "tides"))
     assert history.listed("", words) == []
@@ -351,7 +373,13 @@ def test_very_many_words_can_be_looked_for(history):
 def test_nothing_of_a_deleted_conversation_is_left(history, path):
     for name in ("kept", "gone"):
         for position in range(3):
-            history.save(name, name, f"{name} library", position, answer(f"{name} question", f"{name} text " * 999))
+            history.save(
+                name,
+                name,
+                f"{name} library",
+                position,
+                answer(f"{name} question", f"{name} text " * 999),
+            )
     assert b"gone" in bytes_in(path)
     history.delete("gone", "gone")
     assert b"gone" not in bytes_in(path)
@@ -396,7 +424,12 @@ def test_an_answer_that_cannot_be_read_is_told_and_spares_the_others(history, pa
         history.save(name, "", "lib", 0, answer(name))
     broken = '{"question": "half an ans'
     change(path, ("UPDATE turn SET answer = ? WHERE conversation = 'first'", (broken,)))
-    change(path, ("UPDATE turn SET answer = json_remove(answer, '$.trace.style') WHERE conversation = 'second'",))
+    change(
+        path,
+        (
+            "UPDATE turn SET answer = json_remove(answer, '$.trace.style') WHERE conversation = 'second'",
+        ),
+    )
     with pytest.raises(FootnoteError, match="answer 1 of the conversation “first” cannot be read"):
         history.answers("first", "")
     with pytest.raises(FootnoteError, match=r"“second” .* \(trace\.style: Field required\)"):
@@ -417,7 +450,9 @@ def test_a_field_of_another_type_is_not_guessed_at(history, path, value):
 def test_a_damaged_file_is_named_and_left_as_it_is(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(FootnoteError, match=r"conversations\.sqlite cannot be read: .*move it away"):
+    with pytest.raises(
+        FootnoteError, match=r"conversations\.sqlite cannot be read: .*move it away"
+    ):
         History(path)
     assert path.read_bytes() == content
 
@@ -462,7 +497,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 def test_the_file_is_for_its_user_only(history, path):
     history.save("talk", "", "lib", 0, answer("first"))
     assert path.stat().st_mode & 0o777 == 0o600
-    assert {file.name for file in path.parent.iterdir()} <= {"conversations.sqlite", "conversations.sqlite.lock"}
+    assert {file.name for file in path.parent.iterdir()} <= {
+        "conversations.sqlite",
+        "conversations.sqlite.lock",
+    }
 
 
 # --- at the same time ---------------------------------------------------------------------------------------------
@@ -485,7 +523,7 @@ def test_threads_keep_their_conversations_side_by_side(history):
 
 def test_processes_make_one_file_and_share_it(path):
     code = (
-        "import sys; from pathlib import Path; from rag import Answer, Trace; from ui.history import History\n"
+        "import sys; from pathlib import Path; from rag import Answer, Trace; from ui.services.conversations import History\n"
         "history = History(Path(sys.argv[1]))\n"
         "for position in range(15):\n"
         "    trace = Trace('', '', '', '', '')\n"
@@ -493,7 +531,10 @@ def test_processes_make_one_file_and_share_it(path):
         "    history.save(sys.argv[2], '', 'lib', position, answer)\n"
     )
     root = Path(__file__).parent.parent
-    running = [subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=root) for name in ("one", "two")]
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=root)
+        for name in ("one", "two")
+    ]
     assert [process.wait() for process in running] == [0, 0]
     asked = [f"question {position}" for position in range(15)]
     assert questions(History(path), "one") == questions(History(path), "two") == asked

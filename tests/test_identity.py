@@ -5,14 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag import Paper
-from rag.library.identity import fill_gaps, identifiers, may_be_one, new_id, overwrite, record_hash
+from rag.library.dedup import (
+    could_be_same_paper,
+    identifiers,
+    merge_missing_fields,
+    new_id,
+    overwrite,
+    record_hash,
+)
 
 PREPRINT = Paper("Tidal Gates", "Early text.", ("Ada Brandt",), 2020, arxiv_id="2003.01234")
-PUBLISHED = Paper("Tidal gates", "Final text.", ("A. Brandt",), 2021, "J. Gates", doi="10.1000/gates.7")
+PUBLISHED = Paper(
+    "Tidal gates", "Final text.", ("A. Brandt",), 2021, "J. Gates", doi="10.1000/gates.7"
+)
 
 
 def test_preprint_and_published_version_are_one_paper():
-    assert may_be_one(PREPRINT, PUBLISHED)
+    assert could_be_same_paper(PREPRINT, PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +36,8 @@ def test_preprint_and_published_version_are_one_paper():
     ],
 )
 def test_a_contradiction_keeps_two_papers_with_one_title_apart(one, other):
-    assert not may_be_one(one, other)
-    assert not may_be_one(other, one)
+    assert not could_be_same_paper(one, other)
+    assert not could_be_same_paper(other, one)
 
 
 @pytest.mark.parametrize(
@@ -43,32 +52,39 @@ def test_a_contradiction_keeps_two_papers_with_one_title_apart(one, other):
     ],
 )
 def test_what_does_not_contradict_is_one_paper(one, other):
-    assert may_be_one(one, other)
-    assert may_be_one(other, one)
+    assert could_be_same_paper(one, other)
+    assert could_be_same_paper(other, one)
 
 
 def test_gaps_are_filled_and_what_is_known_stays():
-    joined = fill_gaps(PREPRINT, PUBLISHED)
+    joined = merge_missing_fields(PREPRINT, PUBLISHED)
     assert joined.abstract == "Early text."
     assert (joined.doi, joined.arxiv_id) == ("10.1000/gates.7", "2003.01234")
     assert (joined.venue, joined.year, joined.authors) == ("J. Gates", 2020, ("Ada Brandt",))
 
 
 def test_the_doi_of_the_publication_replaces_that_of_the_preprint():
-    assert fill_gaps(Paper("T", doi="10.1101/1"), Paper("T", doi="10.1038/2")).doi == "10.1038/2"
-    assert fill_gaps(Paper("T", doi="10.1038/2"), Paper("T", doi="10.1101/1")).doi == "10.1038/2"
+    assert (
+        merge_missing_fields(Paper("T", doi="10.1101/1"), Paper("T", doi="10.1038/2")).doi
+        == "10.1038/2"
+    )
+    assert (
+        merge_missing_fields(Paper("T", doi="10.1038/2"), Paper("T", doi="10.1101/1")).doi
+        == "10.1038/2"
+    )
 
 
 def test_an_edited_record_replaces_text_and_keeps_what_it_does_not_mention():
     edited = overwrite(
-        Paper("T", "Old.", ("Ada Brandt",), 2020, source="a.bib", id="t-1"), Paper("T", "New.", source="b.bib")
+        Paper("T", "Old.", ("Ada Brandt",), 2020, source="a.bib", id="t-1"),
+        Paper("T", "New.", source="b.bib"),
     )
     assert (edited.abstract, edited.authors, edited.year) == ("New.", ("Ada Brandt",), 2020)
     assert (edited.id, edited.source) == ("t-1", "a.bib")
 
 
 def test_a_retraction_said_once_stays():
-    assert fill_gaps(Paper("T"), Paper("T", retracted=True)).retracted
+    assert merge_missing_fields(Paper("T"), Paper("T", retracted=True)).retracted
     assert overwrite(Paper("T", retracted=True), Paper("T", "New.")).retracted
 
 
@@ -99,12 +115,12 @@ papers = st.builds(
 
 @given(papers, papers)
 def test_joining_loses_no_identifier_kind_and_is_stable(known, new):
-    joined = fill_gaps(known, new)
+    joined = merge_missing_fields(known, new)
     assert set(identifiers(joined)) == set(identifiers(known)) | set(identifiers(new))
-    assert fill_gaps(joined, new) == joined
+    assert merge_missing_fields(joined, new) == joined
     assert overwrite(known, new) == overwrite(overwrite(known, new), new)
 
 
 @given(papers, papers)
 def test_sameness_does_not_depend_on_the_order(one, other):
-    assert may_be_one(one, other) == may_be_one(other, one)
+    assert could_be_same_paper(one, other) == could_be_same_paper(other, one)

@@ -14,13 +14,29 @@ from fakes import HashEmbedder, OtherEmbedder
 from filelock import FileLock
 
 from rag import Assistant, EmbedderMismatch, Library, LibraryError
-from rag.index import PassageIndex
+from rag.library.vector_index import VectorIndex
 
 
 def records(first, last):
-    words = ["tide", "owl", "reed", "gate", "moor", "lark", "dune", "heron", "salt", "marsh", "crab", "kelp"]
+    words = [
+        "tide",
+        "owl",
+        "reed",
+        "gate",
+        "moor",
+        "lark",
+        "dune",
+        "heron",
+        "salt",
+        "marsh",
+        "crab",
+        "kelp",
+    ]
     return [
-        {"title": f"Paper {n}", "abstract": f"A {words[n % 12]} by the {words[n % 7]} and {words[n % 5]} no. {n}."}
+        {
+            "title": f"Paper {n}",
+            "abstract": f"A {words[n % 12]} by the {words[n % 7]} and {words[n % 5]} no. {n}.",
+        }
         for n in range(first, last)
     ]
 
@@ -52,10 +68,16 @@ def test_the_index_finds_what_an_exact_search_finds(library_of):
 
 
 @pytest.mark.parametrize("most", [20_000, 10])
-def test_a_filtered_search_finds_the_nearest_allowed_however_many_are(library_of, monkeypatch, most):
-    monkeypatch.setattr("rag.retrieve._MOST_COMPARED", most)
+def test_a_filtered_search_finds_the_nearest_allowed_however_many_are(
+    library_of, monkeypatch, most
+):
+    monkeypatch.setattr("rag.retrieval.retriever._MOST_COMPARED", most)
     one, two = library_of(0, 60), library_of(60, 90)
-    expected = [hit.paper.id for hit in two.search("owl by the reed", k=90) if hit.paper.source == "60-90.jsonl"]
+    expected = [
+        hit.paper.id
+        for hit in two.search("owl by the reed", k=90)
+        if hit.paper.source == "60-90.jsonl"
+    ]
     found = two.search("owl by the reed", k=90, source="60-90")
     assert [hit.paper.id for hit in found] == expected
     assert len(found) == 30
@@ -109,14 +131,16 @@ def test_a_search_waits_for_its_turn_while_another_process_is_at_chroma(library_
 def test_inside_one_moment_of_the_papers_a_search_knows_of_every_change(library_of):
     """The process that searches opens Chroma again after another changed it, though it reads the papers of before."""
     assistant = library_of(0, 30)
-    with assistant.library.reading():
+    with assistant.library.snapshot():
         assistant.search("owl")
         code = (
             "import sys; from pathlib import Path; from fakes import HashEmbedder; from rag import Assistant, Library;"
             "a = Assistant(Library(Path(sys.argv[1])), HashEmbedder()); a.reindex()"
         )
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-        subprocess.run([sys.executable, "-c", code, assistant.library.folder], check=True, env=environment)
+        subprocess.run(
+            [sys.executable, "-c", code, assistant.library.folder], check=True, env=environment
+        )
         assert assistant.search("owl")[0].dense > 0.3
     assert not (assistant.library.folder / "chroma").exists()
 
@@ -146,8 +170,8 @@ def test_until_an_index_is_made_anew_readers_have_the_old_one(library_of, monkey
         asking.join()
         return bring(index, *arguments)
 
-    bring = PassageIndex._bring
-    monkeypatch.setattr(PassageIndex, "_bring", meanwhile)
+    bring = VectorIndex._bring
+    monkeypatch.setattr(VectorIndex, "_bring", meanwhile)
     assert assistant.reindex() == 30
     assert found == [before]
     assert [hit.paper.id for hit in assistant.search("owl by the reed")] == before
@@ -161,8 +185,8 @@ def test_making_it_anew_leaves_alone_what_another_process_begins_meanwhile(libra
         close(index)
         anothers.mkdir(exist_ok=True)
 
-    close = PassageIndex.close
-    monkeypatch.setattr(PassageIndex, "close", meanwhile)
+    close = VectorIndex.close
+    monkeypatch.setattr(VectorIndex, "close", meanwhile)
     assistant.reindex()
     assert anothers.exists()
     assert not (assistant.library.folder / "chroma").exists()
@@ -174,7 +198,7 @@ def test_a_damaged_index_is_refused_with_the_way_out_and_mended(library_of):
     assistant._index.close()
     (folder / "chroma" / "chroma.sqlite3").write_bytes(b"not a database" * 100)
     again = Assistant(Library(folder), HashEmbedder())
-    with again.library.writing() as writer:
+    with again.library.transaction() as writer:
         writer.mark_all_pending()
     with pytest.raises(LibraryError, match="footnote reindex"):
         again.search("owl")
@@ -199,9 +223,14 @@ def test_a_reader_sees_what_another_process_adds(library_of, tmp_path, request):
     assistant = library_of(0, 20)
     assert assistant.search("zeppelin")[0].full_text == 0
     more = tmp_path / "more.jsonl"
-    more.write_text(json.dumps({"title": "Zeppelin moorings", "abstract": "A zeppelin over the moor."}))
+    more.write_text(
+        json.dumps({"title": "Zeppelin moorings", "abstract": "A zeppelin over the moor."})
+    )
     tests = str(request.path.parent)
-    subprocess.run([sys.executable, "-c", ADD_MORE, str(assistant.library.folder), str(more), tests], check=True)
+    subprocess.run(
+        [sys.executable, "-c", ADD_MORE, str(assistant.library.folder), str(more), tests],
+        check=True,
+    )
     (best, *_) = assistant.search("zeppelin")
     assert best.paper.title == "Zeppelin moorings"
     assert best.dense > 0.5
@@ -221,7 +250,7 @@ def test_a_library_asked_while_it_was_empty_is_found_by_the_next_process(library
 def test_what_a_kill_left_unindexed_is_made_up_before_the_next_search(library_of):
     assistant = library_of(0, 20)
     folder = assistant.library.folder
-    with assistant.library.writing() as writer:
+    with assistant.library.transaction() as writer:
         writer.mark_all_pending()
     assert not assistant.library.is_indexed()
     Assistant(Library(folder), HashEmbedder()).search("owl")
@@ -247,9 +276,14 @@ def test_quotations_are_literal_while_their_papers_are_being_edited(library_of, 
         turn = 0
         while not stop.is_set():
             turn += 1
-            rows = [row | {"abstract": f"{'Now ' * (turn % 3)}{row['abstract']}"} for row in records(0, 60)]
+            rows = [
+                row | {"abstract": f"{'Now ' * (turn % 3)}{row['abstract']}"}
+                for row in records(0, 60)
+            ]
             (tmp_path / "0-60.jsonl").write_text("\n".join(map(json.dumps, rows)))
-            Assistant(Library(assistant.library.folder), HashEmbedder()).add(tmp_path / "0-60.jsonl")
+            Assistant(Library(assistant.library.folder), HashEmbedder()).add(
+                tmp_path / "0-60.jsonl"
+            )
 
     editor = threading.Thread(target=edit)
     editor.start()
@@ -264,7 +298,9 @@ def test_quotations_are_literal_while_their_papers_are_being_edited(library_of, 
 
 def test_a_model_changed_by_another_process_is_noticed(library_of):
     assistant = library_of(0, 20)
-    Assistant(Library(assistant.library.folder), OtherEmbedder())._embed_again(OtherEmbedder(), None)
+    Assistant(Library(assistant.library.folder), OtherEmbedder())._embed_again(
+        OtherEmbedder(), None
+    )
     with pytest.raises(EmbedderMismatch):
         assistant.search("owl")
 

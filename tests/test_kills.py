@@ -19,13 +19,28 @@ import pytest
 from fakes import HashEmbedder, OtherEmbedder, ScriptedModel
 
 from rag import Assistant, Library, LibraryError
-from rag.health import check_library
+from rag.library.doctor import check_library
 
-resource = pytest.importorskip("resource", reason="Windows has neither SIGKILL nor limits of this kind")
+resource = pytest.importorskip(
+    "resource", reason="Windows has neither SIGKILL nor limits of this kind"
+)
 TESTS = Path(__file__).parent
 PAPERS = 1_500
 BEFORE = 500
-WORDS = ["tide", "owl", "reed", "gate", "moor", "lark", "dune", "heron", "salt", "marsh", "crab", "kelp"]
+WORDS = [
+    "tide",
+    "owl",
+    "reed",
+    "gate",
+    "moor",
+    "lark",
+    "dune",
+    "heron",
+    "salt",
+    "marsh",
+    "crab",
+    "kelp",
+]
 # A process of its own that runs a function of this file.
 RUN = "import sys; sys.path.insert(0, sys.argv[1]); import test_kills; getattr(test_kills, sys.argv[2])(*sys.argv[3:])"
 
@@ -77,13 +92,15 @@ def serve(folder, file):
 
 def visit(shelf, history):
     """What a visitor's click does: ask a question in a conversation, whose id it gives, and drop a copy of a file."""
-    from ui.adding import Addings
-    from ui.talk import Talks, Wishes
+    from ui.services.chat_service import AskOptions, ChatService
+    from ui.services.import_queue import ImportQueue
 
-    talks = Talks(shelf, history)
+    talks = ChatService(shelf, history)
 
     def ask(question, conversation):
-        *_, last = talks.ask(question, conversation, "", "session", Wishes(shelf.first, style="write"))
+        *_, last = talks.ask(
+            question, conversation, "", "session", AskOptions(shelf.first, style="write")
+        )
         assert not last.failure
         return last.conversation
 
@@ -91,7 +108,7 @@ def visit(shelf, history):
         copy = Path(file).with_name("dropped") / Path(file).name
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(file, copy)
-        return Addings().start(shelf.assistant(shelf.first), shelf.first, [str(copy)])
+        return ImportQueue().start(shelf.assistant(shelf.first), shelf.first, [str(copy)])
 
     return ask, drop
 
@@ -154,7 +171,9 @@ def duration(process):
 
 def reopened(folder):
     library = Library(folder, create=False)
-    return Assistant(library, OtherEmbedder() if library.meta("embedder") == "other" else HashEmbedder())
+    return Assistant(
+        library, OtherEmbedder() if library.meta("embedder") == "other" else HashEmbedder()
+    )
 
 
 def check_is_sound(assistant):
@@ -168,7 +187,9 @@ def check_is_sound(assistant):
 @pytest.mark.parametrize("name", ["add", "remove", "reindex", "embed"])
 def test_a_kill_at_any_moment_is_made_up_by_the_next_run(begun, tmp_path, name, times):
     beginning, file = begun / ("part" if name == "add" else "whole"), begun / "papers.jsonl"
-    took = duration(start("work", name, shutil.copytree(beginning, tmp_path / "uninterrupted"), file))
+    took = duration(
+        start("work", name, shutil.copytree(beginning, tmp_path / "uninterrupted"), file)
+    )
     expected = Library(tmp_path / "uninterrupted", create=False).digest
     chance = random.Random(name)
     for number in range(times(1, 25)):
@@ -220,7 +241,7 @@ def test_a_kill_of_the_page_loses_no_answer_that_was_kept_and_no_paper(begun, tm
 
 
 def check_kept(path, conversation, count):
-    from ui.history import History
+    from ui.services.conversations import History
 
     history = History(path)
     assert len(history.answers(conversation, "")) in {int(count), int(count) + 1}
@@ -243,7 +264,9 @@ def lock_up(folder, file):
     """In files that take no more byte after some batches, as when a disk fails and is made read-only."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     assistant, before = added_until_refused(
-        folder, file, lambda records: records > 300 and resource.setrlimit(resource.RLIMIT_FSIZE, (1, limit[1]))
+        folder,
+        file,
+        lambda records: records > 300 and resource.setrlimit(resource.RLIMIT_FSIZE, (1, limit[1])),
     )
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     tell_and_complete(assistant, file, before)
@@ -275,18 +298,26 @@ def tell_and_complete(assistant, file, before):
 
 def faults(assistant):
     """What is wrong with a library, but for the room on the disk."""
-    return [check.seen for check in check_library(assistant.library) if not check.ok and check.name != "disk"]
+    return [
+        check.seen
+        for check in check_library(assistant.library)
+        if not check.ok and check.name != "disk"
+    ]
 
 
 MAY_MOUNT = (
     shutil.which("unshare")
     and not subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True, check=False
+        ["unshare", "--user", "--map-root-user", "--mount", "true"],
+        capture_output=True,
+        check=False,
     ).returncode
 )
 
 
-@pytest.mark.skipif(not MAY_MOUNT, reason="a small disk can only be made where user namespaces are allowed")
+@pytest.mark.skipif(
+    not MAY_MOUNT, reason="a small disk can only be made where user namespaces are allowed"
+)
 def test_a_full_disk_is_told_and_nothing_is_half_written(begun, tmp_path):
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
     assert "full" in refused_and_completed("fill", begun, tmp_path, alone)
@@ -298,7 +329,16 @@ def test_a_disk_that_fails_is_told_and_nothing_is_half_written(begun, tmp_path):
 
 def refused_and_completed(function, begun, folder, wrapper=()):
     """The message of a refused adding, once what it left was sound and the rest could be added."""
-    command = [*wrapper, sys.executable, "-c", RUN, str(TESTS), function, str(folder), str(begun / "papers.jsonl")]
+    command = [
+        *wrapper,
+        sys.executable,
+        "-c",
+        RUN,
+        str(TESTS),
+        function,
+        str(folder),
+        str(begun / "papers.jsonl"),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     message, state, after = run.stdout.splitlines()
     said, papers, *wrong = state.split()

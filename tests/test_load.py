@@ -13,7 +13,7 @@ from gradio.blocks import Block
 from gradio_client import Client
 from pages import Site
 
-from eval.load import (
+from eval.benchmarks.load import (
     Load,
     Outcome,
     Turn,
@@ -46,12 +46,16 @@ def assert_nothing_is_left(load, askers, megabytes):
     assert load.other_answers == []
     assert len(load.outcomes) >= askers
     assert load.after.threads - load.before.threads <= STRAY
-    assert load.after.files - load.before.files <= 2 * STRAY  # a thread has the library and its log open
+    assert (
+        load.after.files - load.before.files <= 2 * STRAY
+    )  # a thread has the library and its log open
     assert load.after.megabytes - load.before.megabytes < megabytes
 
 
 @pytest.mark.soak
-def test_threads_that_share_an_assistant_get_the_answers_of_one_and_leave_nothing_behind(small_library, times):
+def test_threads_that_share_an_assistant_get_the_answers_of_one_and_leave_nothing_behind(
+    small_library, times
+):
     asker = from_python(Assistant.open(small_library, create=False))
     turns = alone(asker, TALKS)
     assert len({turn.answer for turn in turns}) == len(turns)
@@ -119,7 +123,9 @@ input()
 
 
 def test_what_a_process_holds_is_what_it_opened():
-    with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=PIPE, stdout=PIPE, text=True, bufsize=1
+    ) as process:
         process.stdout.readline()
         before = usage(process.pid)
         process.stdin.write("go on\n")
@@ -160,9 +166,25 @@ def test_errors_and_other_answers_are_counted_and_nothing_leans_on_an_error():
 
 def test_the_table_tells_how_many_how_fast_and_what_was_held():
     outcomes = tuple(Outcome("?", seconds) for seconds in (1.0, 2.0, 3.0, 4.0, 5.0))
-    load = Load((*outcomes, Outcome("?", 60.0, error="no")), 10.0, Usage(1000.4, 30, 20), Usage(1200, 31, 20))
+    load = Load(
+        (*outcomes, Outcome("?", 60.0, error="no")),
+        10.0,
+        Usage(1000.4, 30, 20),
+        Usage(1200, 31, 20),
+    )
     # The 95th percentile of five lies four fifths of the way from the fourth to the fifth.
-    assert load.cells() == ["5", "0.50", "3.00", "4.80", "5.00", "1", "0", "1,000 → 1,200", "30 → 31", "20 → 20"]
+    assert load.cells() == [
+        "5",
+        "0.50",
+        "3.00",
+        "4.80",
+        "5.00",
+        "1",
+        "0",
+        "1,000 → 1,200",
+        "30 → 31",
+        "20 → 20",
+    ]
 
 
 def test_without_a_single_answer_there_is_no_latency():

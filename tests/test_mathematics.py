@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ui.mathematics import escaped, plain_text, prose_html, visible
+from ui.render.mathematics import escaped, plain_text, prose_html, visible
 
 MATHML = set(
     "math mrow mstyle mi mn mo mtext mspace msub msup msubsup mfrac msqrt mroot mover munder munderover "
@@ -27,7 +27,9 @@ PIECES = (
     "$\\def\\a{\\a\\a}\\a$ $\\unicode{x3c}$ $\\begin{matrix}a&b\\end{matrix}$ \\% \\& \\$ tides rise and fall"
 ).split()
 HOSTILE = st.lists(
-    st.sampled_from(PIECES) | st.text(st.characters(), max_size=6) | st.sampled_from(list(" \n\r\t\u2028\u202e\u200b")),
+    st.sampled_from(PIECES)
+    | st.text(st.characters(), max_size=6)
+    | st.sampled_from(list(" \n\r\t\u2028\u202e\u200b")),
     max_size=24,
 ).map("".join)
 
@@ -120,7 +122,10 @@ def test_structure_is_told_by_elements():
 
 
 def test_attributes_that_browsers_do_not_know_are_left_out():
-    assert all(attributes == {} for _, attributes in Parsed(prose_html(r"$\begin{array}{l}a\end{array}$")).elements)
+    assert all(
+        attributes == {}
+        for _, attributes in Parsed(prose_html(r"$\begin{array}{l}a\end{array}$")).elements
+    )
     assert prose_html(r"$\mathsf{N}_\mathbb{PR}$").count("mathvariant") == 0
 
 
@@ -223,7 +228,10 @@ def test_emphasis_and_escapes_outside_formulas():
         "<em>a</em> <strong>b</strong> <em>c</em> <code>d</code>"
     )
     assert prose_html(r"50\% of R\&D \$5 a\_b \textsc{Name}") == "50% of R&amp;D $5 a_b Name"
-    assert prose_html("2019--2021 --- so ``they'' say, Fig.~3") == "2019–2021 — so “they” say, Fig.\u00a03"
+    assert (
+        prose_html("2019--2021 --- so ``they'' say, Fig.~3")
+        == "2019–2021 — so “they” say, Fig.\u00a03"
+    )
     assert prose_html("run --help at ~5% of ~/home") == "run --help at ~5% of ~/home"
     assert prose_html(r"as in \cite{key} \foo{x}") == r"as in \cite{key} \foo{x}"
     assert tokens(prose_html(r"\emph{$k$-means}")) == ["k"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics import area_under_roc, ndcg, recall, reciprocal_rank, success
-from eval.statistics import bootstrap, sign_flip
+from eval.harness.measures import area_under_roc, ndcg, recall, reciprocal_rank, success
+from eval.harness.statistics import bootstrap, sign_flip
 
 GRADES = {"a": 3.0, "b": 1.0, "c": 0.0}
 

@@ -12,8 +12,8 @@ from gradio_client import Client
 from pages import Site
 
 from rag import Assistant, UsageError
-from ui.examples import questions_for
-from ui.shelf import Shelf, open_library
+from ui.services.examples import questions_for
+from ui.services.library_registry import LibraryRegistry, open_library
 
 README = Path(__file__).parent.parent / "README.md"
 KV = "How do Sliding Ledgers shrink the KV cache?"
@@ -35,7 +35,9 @@ def test_ten_people_at_once_get_their_own_answers(site):
         "How many fewer parameters has the shared U-Net?": "46%",
         "How much faster is decoding with a scout head?": "2.7 times",
     }
-    askers = [(Client(site.address, verbose=False), question) for question in [*expected, *expected]]
+    askers = [
+        (Client(site.address, verbose=False), question) for question in [*expected, *expected]
+    ]
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda one: one[0].predict(one[1], api_name="/ask"), askers))
     for (_, question), answer in zip(askers, answers, strict=True):
@@ -49,14 +51,20 @@ def test_asking_is_the_only_endpoint_and_says_what_is_wrong(site):
     answer = client.predict(KV, sentences=1, style="quote", year="2024", api_name="/ask")
     assert len(answer["claims"]) == 1
     assert answer["trace"]["settings"] == {"style": "quote", "sentences": 1, "year": "2024"}
-    for question, options, why in ((" ", {}, "empty"), ("x" * 2_001, {}, "2,001"), (KV, {"year": "soon"}, "soon")):
+    for question, options, why in (
+        (" ", {}, "empty"),
+        ("x" * 2_001, {}, "2,001"),
+        (KV, {"year": "soon"}, "soon"),
+    ):
         with pytest.raises(Exception, match=why):
             client.predict(question, **options, api_name="/ask")
 
 
 def test_the_client_of_the_readme_works(site, capsys):
     (program,) = [
-        code for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "Client(" in code
+        code
+        for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        if "Client(" in code
     ]
     assert "http://127.0.0.1:7860" in program
     names = {}
@@ -82,7 +90,7 @@ def test_an_empty_library_has_no_questions_to_begin_with(tmp_path):
 @pytest.fixture
 def shelf(own_library, tmp_path):
     """A library that is not made yet, and the sample papers."""
-    return Shelf([tmp_path / "mine" / "library"], open_library, sample=own_library)
+    return LibraryRegistry([tmp_path / "mine" / "library"], open_library, sample=own_library)
 
 
 def test_the_page_begins_with_the_sample_papers_until_there_are_others(shelf, tmp_path):
@@ -100,13 +108,13 @@ def test_the_page_begins_with_the_sample_papers_until_there_are_others(shelf, tm
 
 def test_two_libraries_of_one_name_are_told_apart(tmp_path):
     folders = [tmp_path / "a" / "physics", tmp_path / "b" / "physics", tmp_path / "tides"]
-    names = [name for name, _ in Shelf(folders, open_library).libraries]
+    names = [name for name, _ in LibraryRegistry(folders, open_library).libraries]
     assert names == [str(folders[0]), str(folders[1]), "tides"]
 
 
 def test_without_a_library_of_ones_own_nothing_can_be_added(own_library):
     with pytest.raises(UsageError, match="no library to add to"):
-        Shelf([], open_library, sample=own_library).for_adding(str(own_library))
+        LibraryRegistry([], open_library, sample=own_library).for_adding(str(own_library))
 
 
 # --- what is not for everybody ------------------------------------------------------------------------------------
@@ -116,7 +124,9 @@ def events_of(site, *, waiting_only=False):
     """Each event that the page has, or each that waits its turn, with its inputs' kinds."""
     config = httpx2.get(f"{site.address}/config").json()
     kinds = {component["id"]: component["type"] for component in config["components"]}
-    events = [one for one in config["dependencies"] if one["queue"] is not False or not waiting_only]
+    events = [
+        one for one in config["dependencies"] if one["queue"] is not False or not waiting_only
+    ]
     return {one["id"]: [kinds[i] for i in one["inputs"]] for one in events if one["backend_fn"]}
 
 
@@ -124,8 +134,12 @@ def told(site, event, data):
     """Everything that an event answers."""
     session = f"made-up-{event}"
     body = {"fn_index": event, "session_hash": session, "data": data}
-    joined = httpx2.post(f"{site.address}/gradio_api/queue/join", json=body, headers={"Origin": site.address})
-    with httpx2.stream("GET", f"{site.address}/gradio_api/queue/data?session_hash={session}", timeout=20) as stream:
+    joined = httpx2.post(
+        f"{site.address}/gradio_api/queue/join", json=body, headers={"Origin": site.address}
+    )
+    with httpx2.stream(
+        "GET", f"{site.address}/gradio_api/queue/data?session_hash={session}", timeout=20
+    ) as stream:
         said = [joined.text]
         for line in stream.iter_lines():
             said.append(line)
@@ -154,5 +168,7 @@ def test_what_waits_its_turn_can_be_asked_for_in_no_other_way(site):
     assert events_of(site, waiting_only=True)
     for event in events_of(site, waiting_only=True):
         body = {"fn_index": event, "session_hash": "x", "data": []}
-        answer = httpx2.post(f"{site.address}/gradio_api/run/predict", json=body, headers={"Origin": site.address})
+        answer = httpx2.post(
+            f"{site.address}/gradio_api/run/predict", json=body, headers={"Origin": site.address}
+        )
         assert answer.status_code >= 400

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.question import tells_where, understand
+from rag.retrieval.query_analysis import analyze_query, tells_where
 from rag.text.terms import index_text
 
 # question, what it wants (s: several papers, f: a figure, w: where something is), head of the thing asked for, names
@@ -65,9 +65,11 @@ QUESTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("question", "wants", "head", "names"), QUESTIONS, ids=[q for q, *_ in QUESTIONS])
+@pytest.mark.parametrize(
+    ("question", "wants", "head", "names"), QUESTIONS, ids=[q for q, *_ in QUESTIONS]
+)
 def test_a_question_is_understood(question, wants, head, names):
-    asked = understand(question)
+    asked = analyze_query(question)
     assert (asked.several, asked.figure, asked.where) == ("s" in wants, "f" in wants, "w" in wants)
     if head is not None:
         assert "".join(asked.thing[-1:]) == head
@@ -95,7 +97,7 @@ def test_a_question_is_understood(question, wants, head, names):
     ],
 )
 def test_a_name_is_missing_unless_it_stands_or_is_spelled_out(question, text, missing):
-    found = understand(question).names_missing(set(index_text(text).split()), text)
+    found = analyze_query(question).names_missing(set(index_text(text).split()), text)
     assert missing is None or found == missing
 
 
@@ -131,11 +133,11 @@ def test_a_name_is_missing_unless_it_stands_or_is_spelled_out(question, text, mi
     ],
 )
 def test_a_figure_is_missing_unless_a_sentence_holds_one_of_its_kind(question, sentence, missing):
-    assert understand(question).figure_missing([sentence]) is missing
+    assert analyze_query(question).figure_missing([sentence]) is missing
 
 
 def test_a_figure_may_stand_in_any_of_the_sentences():
-    asked = understand("How many cranes were seen?")
+    asked = analyze_query("How many cranes were seen?")
     assert asked.figure_missing([])
     assert not asked.figure_missing(["Cranes migrate.", "We saw 112 cranes."])
     # A sentence with the thing and another with some number are no figure of the thing.
@@ -143,14 +145,14 @@ def test_a_figure_may_stand_in_any_of_the_sentences():
 
 
 def test_the_thing_asked_for_is_looked_for_by_its_head():
-    asked = understand("Which depth camera does it need?")
+    asked = analyze_query("Which depth camera does it need?")
     assert lacks(asked, "Depth is estimated.")
     assert not lacks(asked, "Two cameras suffice.")
-    assert not lacks(understand("Does it work?"), "")
+    assert not lacks(analyze_query("Does it work?"), "")
 
 
 def test_who_asks_where_the_code_is_misses_it_unless_a_sentence_tells():
-    asked = understand("Where is the code of Heron?")
+    asked = analyze_query("Where is the code of Heron?")
     assert lacks(asked, "Heron counts boats, says its code book.")
     assert not lacks(asked, "The code is available at https://example.org.")
 
@@ -175,7 +177,7 @@ def test_sentences_that_only_tell_where_code_is_are_told_from_others(sentence, t
 
 @given(st.text(max_size=300), st.lists(st.text(max_size=60), max_size=4))
 def test_any_text_is_understood(question, sentences):
-    asked = understand(question)
+    asked = analyze_query(question)
     terms = set(index_text(" ".join(sentences)).split())
     assert set(asked.names_missing(terms, " ".join(sentences))) <= set(asked.names)
     assert asked.figure_missing(sentences) <= asked.figure
@@ -189,7 +191,7 @@ WORDS = "how many which papers the GPT-4 hours is of - α 5% ' _ K2 GRAPH- A-sty
 
 @given(st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_any_mixture_of_words_is_understood(question):
-    asked = understand(question)
+    asked = analyze_query(question)
     assert len(asked.thing) <= 6
     assert all(name in question for name in asked.names)
     assert len(set(asked.names)) == len(asked.names)

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from eval import questions as module
-from eval.metrics import fact_found
-from eval.questions import check_against, load_questions, sample_questions
+from eval.harness import questions as module
+from eval.harness.measures import fact_found
+from eval.harness.questions import check_against, load_questions, sample_questions
 from rag import FootnoteError, UsageError
-from rag.sample import sample_file
+from rag.ingest.sample import sample_file
 
 ROW = {
     "id": "q1", "split": "dev", "kind": "base", "type": "fact", "question": "How salty?", "answerable": True,
@@ -23,7 +23,10 @@ ABSTRACTS = {"salt-1": "Barley tolerates 8 grams of salt.", "salt-2": "Wheat doe
 def save(tmp_path):
     def saved(*rows):
         file = tmp_path / "questions.jsonl"
-        file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+        file.write_text(
+            "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows),
+            encoding="utf-8",
+        )
         return file
 
     return saved
@@ -39,12 +42,23 @@ def fault(file):
 
 
 def test_a_file_becomes_questions(save):
-    variant = ROW | {"id": "q1-b", "kind": "typo", "variant_of": "q1", "must_not": ["wheat"], "note": "slip"}
+    variant = ROW | {
+        "id": "q1-b",
+        "kind": "typo",
+        "variant_of": "q1",
+        "must_not": ["wheat"],
+        "note": "slip",
+    }
     follow = ROW | {"id": "q2", "kind": "followup", "history": ["Does barley tolerate salt?"]}
     first, second, third = load_questions(save(ROW, "", variant, follow))
     assert (first.id, first.gold, first.cluster) == ("q1", (("salt-1", "salt-2"),), "q1")
     [nugget] = first.nuggets
-    assert (nugget.text, nugget.alternatives, nugget.numbers, nugget.vital) == ("8 grams", ("8 grams",), ("8",), True)
+    assert (nugget.text, nugget.alternatives, nugget.numbers, nugget.vital) == (
+        "8 grams",
+        ("8 grams",),
+        ("8",),
+        True,
+    )
     assert (second.cluster, second.must_not) == ("q1", ("wheat",))
     assert third.history == ("Does barley tolerate salt?",)
 
@@ -99,8 +113,14 @@ def test_a_fault_is_told_with_its_line(save, row, said):
     ("row", "said"),
     [
         (ROW, "two questions are called q1"),
-        (ROW | {"id": "q2", "kind": "typo", "variant_of": "q9"}, "question q2: there is no question q9"),
-        (ROW | {"id": "q2", "kind": "typo", "variant_of": "q1", "split": "test"}, "different splits"),
+        (
+            ROW | {"id": "q2", "kind": "typo", "variant_of": "q9"},
+            "question q2: there is no question q9",
+        ),
+        (
+            ROW | {"id": "q2", "kind": "typo", "variant_of": "q1", "split": "test"},
+            "different splits",
+        ),
     ],
 )
 def test_a_fault_between_questions_is_told(save, row, said):
@@ -133,7 +153,9 @@ def test_a_paper_that_is_not_there_is_told(save):
 
 def test_a_fact_that_no_paper_holds_is_told(save):
     asked = load_questions(save(ROW | {"gold": [["salt-2"]]}))
-    assert list(check_against(asked, ABSTRACTS)) == ["question q1: '8 grams' stands in none of its papers"]
+    assert list(check_against(asked, ABSTRACTS)) == [
+        "question q1: '8 grams' stands in none of its papers"
+    ]
 
 
 def shipped():
@@ -181,14 +203,18 @@ def test_the_shipped_facts_are_found_where_they_stand():
 def test_the_command_counts_questions_and_faults(save, tmp_path, monkeypatch, capsys):
     from rag import Assistant
 
-    (tmp_path / "papers.jsonl").write_text(json.dumps({"title": "Salt", "abstract": ABSTRACTS["salt-1"]}))
+    (tmp_path / "papers.jsonl").write_text(
+        json.dumps({"title": "Salt", "abstract": ABSTRACTS["salt-1"]})
+    )
     assistant = Assistant.open(tmp_path / "library", language_model="none")
     assistant.add(tmp_path / "papers.jsonl")
     [paper] = assistant.papers()
     assistant.library.close()
 
     def run(row):
-        monkeypatch.setattr(sys, "argv", ["questions", str(save(row)), "--library", str(tmp_path / "library")])
+        monkeypatch.setattr(
+            sys, "argv", ["questions", str(save(row)), "--library", str(tmp_path / "library")]
+        )
         with pytest.raises(SystemExit) as stop:
             module.main()
         return stop.value.code, capsys.readouterr().out.splitlines()

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import Assistant, ModelFailed
-from rag.index import PassageIndex
+from rag.answering.evidence import EvidenceWeights, select_evidence
+from rag.library.vector_index import VectorIndex
 from rag.models import load_embedder
-from rag.read import SentenceWeights, read
-from rag.retrieve import Retriever
+from rag.retrieval.retriever import Retriever
 
 
-class Desk:
+class RetrievalCache:
     """A library at which questions are read."""
 
     def __init__(self, folder, papers):
@@ -24,16 +24,16 @@ class Desk:
         assistant.add(papers)
         self.library = assistant.library
         self.model = load_embedder()
-        self.retriever = Retriever(self.library, PassageIndex(self.library), lambda: self.model)
+        self.retriever = Retriever(self.library, VectorIndex(self.library), lambda: self.model)
 
-    def read(self, question, **options):
-        with self.library.reading():
-            return read(self.retriever.retrieve(question), self.library, **options)
+    def select_evidence(self, question, **options):
+        with self.library.snapshot():
+            return select_evidence(self.retriever.retrieve(question), self.library, **options)
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    return Desk(tmp_path_factory.mktemp("desk") / "library", PAPERS)
+    return RetrievalCache(tmp_path_factory.mktemp("desk") / "library", PAPERS)
 
 
 @pytest.fixture(scope="module")
@@ -44,33 +44,48 @@ def twins(tmp_path_factory):
     rows = [
         {"title": "Kelp and carbon", "abstract": f"{same} {same}"},
         {"title": "Tidal flats", "abstract": "Tidal flats are home to lugworms. Lugworms dig."},
-        {"title": "Robots that fold", "abstract": "Robots are bulky. We fold robots from paper sheets."},
-        {"title": "Origami robots", "abstract": "Folding is old. These robots fold from flat paper sheets."},
+        {
+            "title": "Robots that fold",
+            "abstract": "Robots are bulky. We fold robots from paper sheets.",
+        },
+        {
+            "title": "Origami robots",
+            "abstract": "Folding is old. These robots fold from flat paper sheets.",
+        },
         {
             "title": "Heron: boats on canals",
             "abstract": "Boats are counted by hand and by many a tired boat clerk. Heron counts boats on canals. "
             "Counting of boats by Heron costs little. Code for Heron is available at https://example.org/heron.",
         },
-        {"title": "Paper sheets as robots", "abstract": "Sheets are cheap. Robots of paper fold in minutes."},
+        {
+            "title": "Paper sheets as robots",
+            "abstract": "Sheets are cheap. Robots of paper fold in minutes.",
+        },
     ]
     (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return Desk(folder / "library", folder / "a.jsonl")
+    return RetrievalCache(folder / "library", folder / "a.jsonl")
 
 
 def test_the_sentence_that_opens_an_abstract_loses_against_its_equal(twins):
     first, second = twins.read("Do kelp forests store carbon?").considered[:2]
     assert first.sentence.text == second.sentence.text
-    assert (first.opening, second.opening) == (False, True)
+    assert (first.is_first_sentence, second.is_first_sentence) == (False, True)
     assert first.score > second.score
 
 
 def test_without_its_weight_the_opening_is_as_good_as_others(twins):
-    first, second = twins.read("Do kelp forests store carbon?", weights=SentenceWeights(opening=0.0)).considered[:2]
-    assert first.score == pytest.approx(second.score, abs=0.01)  # the vectors of a sentence depend on its batch
+    first, second = twins.read(
+        "Do kelp forests store carbon?", weights=EvidenceWeights(is_first_sentence=0.0)
+    ).considered[:2]
+    assert first.score == pytest.approx(
+        second.score, abs=0.01
+    )  # the vectors of a sentence depend on its batch
 
 
 def test_who_asks_for_several_papers_gets_sentences_of_several(twins):
-    papers = [one.paper.id for one in twins.read("Which studies fold robots from paper sheets?").evidence]
+    papers = [
+        one.paper.id for one in twins.read("Which studies fold robots from paper sheets?").evidence
+    ]
     assert len(set(papers)) == 3
     assert len(papers) <= 5
     assert max(papers.count(paper) for paper in papers) <= 2
@@ -88,7 +103,7 @@ def test_a_language_model_tells_which_of_the_sentences_chosen_comes_first(desk, 
     question = "How does the KV cache shrink?"
     plain = desk.read(question)
     favourite = plain.evidence[place]
-    helped = desk.read(question, reader=PickyReader(favourite.sentence.text))
+    helped = desk.read(question, reranker=PickyReader(favourite.sentence.text))
     assert helped.evidence[0] == favourite
     assert set(helped.evidence) == set(plain.evidence)
     assert (helped.considered, helped.confidence) == (plain.considered, plain.confidence)
@@ -97,26 +112,33 @@ def test_a_language_model_tells_which_of_the_sentences_chosen_comes_first(desk, 
 def test_what_is_far_behind_the_best_is_not_chosen(desk):
     reading = desk.read("How does the KV cache shrink?", most=30)
     assert len(reading.evidence) < len(reading.considered)
-    assert {one.paper.title[:4] for one in reading.evidence} < {one.paper.title[:4] for one in reading.considered}
+    assert {one.paper.title[:4] for one in reading.evidence} < {
+        one.paper.title[:4] for one in reading.considered
+    }
 
 
 def test_a_model_reads_a_title_a_sentence_and_then_the_question(desk):
-    reader = PickyReader("")
-    reading = desk.read("How does the KV cache shrink?", reader=reader)
+    reranker = PickyReader("")
+    reading = desk.read("How does the KV cache shrink?", reranker=reranker)
     best = reading.considered[0]
-    assert any(text.startswith(f"{best.paper.title}. {best.sentence.text}") for text in reader.read)
-    assert len(reader.read) == len(reading.evidence)
+    assert any(
+        text.startswith(f"{best.paper.title}. {best.sentence.text}") for text in reranker.read
+    )
+    assert len(reranker.read) == len(reading.evidence)
 
 
 def test_a_model_reads_nothing_where_there_is_no_order_to_find(desk):
-    reader = PickyReader("")
-    assert desk.read("How does the KV cache shrink?", most=1, reader=reader).evidence
-    assert desk.read("Which papers shrink the KV cache?", reader=reader).evidence
-    assert reader.read == []
+    reranker = PickyReader("")
+    assert desk.read("How does the KV cache shrink?", most=1, reranker=reranker).evidence
+    assert desk.read("Which papers shrink the KV cache?", reranker=reranker).evidence
+    assert reranker.read == []
 
 
 def test_why_something_is_so_may_stand_in_the_opening(twins):
-    how, why = twins.read("How is the folding of robots?"), twins.read("Why do robots need folding?")
+    how, why = (
+        twins.read("How is the folding of robots?"),
+        twins.read("Why do robots need folding?"),
+    )
     opening = "Robots are bulky."
     assert opening not in [one.sentence.text for one in how.considered[:3]]
     assert opening in [one.sentence.text for one in why.considered[:3]]
@@ -129,10 +151,10 @@ def test_of_several_papers_the_sentence_that_brings_in_their_name_is_taken(twins
     ]
 
 
-def test_the_embedded_model_reads_and_the_shape_stays_the_same(desk, embedded):
+def test_the_embedded_model_reads_and_the_shape_stays_the_same(desk, bundled):
     question = "How much does merging keys shrink the KV cache?"
-    plain, helped = desk.read(question), desk.read(question, reader=embedded)
-    assert helped == desk.read(question, reader=embedded), "the same each time"
+    plain, helped = desk.read(question), desk.read(question, reranker=bundled)
+    assert helped == desk.read(question, reranker=bundled), "the same each time"
     assert helped.considered == plain.considered
     assert helped.evidence[0].sentence.text.startswith("The KV cache shrinks by 71%")
 
@@ -166,7 +188,8 @@ def test_lacking_what_was_asked_for_makes_an_answer_less_likely(desk):
 
 
 questions = st.text(min_size=1, max_size=80) | st.lists(
-    st.sampled_from("How many which papers KV cache cranes GPT-4 shrink fever does ? % 71".split()), min_size=1
+    st.sampled_from("How many which papers KV cache cranes GPT-4 shrink fever does ? % 71".split()),
+    min_size=1,
 ).map(" ".join)
 
 
@@ -180,7 +203,10 @@ def test_any_question_is_read_within_bounds_and_the_same_each_time(desk, questio
     assert set(reading.evidence) <= set(reading.considered)
     for one in reading.considered:
         assert one.paper.abstract[one.sentence.start : one.sentence.end] == one.sentence.text
-        assert all(0 <= share <= 1 + 1e-6 for share in (one.score, one.similarity, one.words, one.found))
+        assert all(
+            0 <= share <= 1 + 1e-6
+            for share in (one.score, one.similarity, one.term_overlap, one.paper_score)
+        )
     scores = [one.score for one in reading.considered]
     assert scores == sorted(scores, reverse=True)
     assert desk.read(question, most=most) == reading
@@ -192,12 +218,14 @@ def test_a_model_that_breaks_off_raises(desk):
             raise RuntimeError("out of memory")
 
     with pytest.raises(ModelFailed, match="out of memory"):
-        desk.read("How does the KV cache shrink?", reader=Broken(""))
+        desk.read("How does the KV cache shrink?", reranker=Broken(""))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-60, 0), st.floats(-60, 0))
 def test_any_likelihood_leaves_scores_within_bounds(desk, likely, unlikely):
-    reading = desk.read("How does the KV cache shrink?", reader=PickyReader("KV cache", likely, unlikely))
+    reading = desk.read(
+        "How does the KV cache shrink?", reranker=PickyReader("KV cache", likely, unlikely)
+    )
     assert reading.evidence
     assert all(0 <= one.score <= 1 for one in reading.considered)

@@ -9,9 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_mathematics import ATTRIBUTES, HOSTILE, MATHML, Parsed
 
-from rag import AddReport, Answer, Assistant, Check, Citation, Claim, Hit, Paper, Passage, Rejection, Trace
+from rag import (
+    AddReport,
+    Answer,
+    Assistant,
+    Check,
+    Citation,
+    Claim,
+    Hit,
+    Paper,
+    Passage,
+    Rejection,
+    Trace,
+)
 from rag.records import Merge
-from ui.render import (
+from ui.render.html import (
     added_html,
     answer_html,
     failure_html,
@@ -37,7 +49,9 @@ STARS = Paper("Stars", id="stars-7a8b9c", retracted=True)
 
 
 def trace(**changes):
-    return replace(Trace("e", "none", "quote", "", "", seconds={"read": 0.5, "write": 0.75}), **changes)
+    return replace(
+        Trace("e", "none", "quote", "", "", seconds={"read": 0.5, "write": 0.75}), **changes
+    )
 
 
 def cite(number, paper, quote):
@@ -46,11 +60,11 @@ def cite(number, paper, quote):
 
 
 def quoted(text, *numbers):
-    return Claim(text, "quote", numbers, supported=True, score=1.0)
+    return Claim(text, "quoted", numbers, supported=True, score=1.0)
 
 
 def written(text, *numbers, supported=True):
-    return Claim(text, "written", numbers, supported=supported, score=1.0)
+    return Claim(text, "generated", numbers, supported=supported, score=1.0)
 
 
 def answered(claims, citations, **changes):
@@ -58,11 +72,19 @@ def answered(claims, citations, **changes):
 
 
 def abstained(*papers, **changes):
-    hits = tuple(Hit(paper, 0.5, rank, Passage("", paper.id, 0, 0)) for rank, paper in enumerate(papers, 1))
-    return Answer("?", "", (), (), hits, True, "None of its 9 papers bears on it.", 0.214, trace(**changes))
+    hits = tuple(
+        Hit(paper, 0.5, rank, Passage("", paper.id, 0, 0)) for rank, paper in enumerate(papers, 1)
+    )
+    return Answer(
+        "?", "", (), (), hits, True, "None of its 9 papers bears on it.", 0.214, trace(**changes)
+    )
 
 
-RISE, FALL, AGAIN = cite(1, TIDES, "Tides rise."), cite(2, TIDES, "Tides fall."), cite(3, TIDES, "They rise again.")
+RISE, FALL, AGAIN = (
+    cite(1, TIDES, "Tides rise."),
+    cite(2, TIDES, "Tides fall."),
+    cite(3, TIDES, "They rise again."),
+)
 PULL = cite(4, MOONS, "Moons pull.")
 
 
@@ -71,7 +93,9 @@ PULL = cite(4, MOONS, "Moons pull.")
 
 def test_pieces_of_an_answer_show_formulas():
     html = pieces_html("“Costs <b>\n $n$ and $m")
-    assert html == ('<div class="answer pending">“Costs &lt;b&gt; <math><mrow><mi>n</mi></mrow></math> and $m</div>')
+    assert html == (
+        '<div class="answer pending">“Costs &lt;b&gt; <math><mrow><mi>n</mi></mrow></math> and $m</div>'
+    )
 
 
 def test_a_failure_says_what_failed_and_that_it_can_be_asked_again():
@@ -85,7 +109,9 @@ def test_a_failure_says_what_failed_and_that_it_can_be_asked_again():
 
 
 def test_only_what_is_literal_stands_in_quotation_marks():
-    html = answer_html(answered([quoted("Tides rise.", 1), written("They <i>fall</i>.", 2)], [RISE, FALL]))
+    html = answer_html(
+        answered([quoted("Tides rise.", 1), written("They <i>fall</i>.", 2)], [RISE, FALL])
+    )
     assert "“Tides rise.”" in html
     assert "They &lt;i&gt;fall&lt;/i&gt;." in html
     assert html.count("“") == 1
@@ -104,7 +130,11 @@ def test_several_numbers_of_one_sentence_stand_together():
 
 
 def test_what_was_written_says_whether_it_was_checked():
-    claims = [written("Tides move.", 1), written("Tides sing.", 1, supported=False), quoted("Tides rise.", 1)]
+    claims = [
+        written("Tides move.", 1),
+        written("Tides sing.", 1, supported=False),
+        quoted("Tides rise.", 1),
+    ]
     html = answer_html(answered(claims, [RISE]))
     assert re.findall(r'<span class="badge (\w+)">([^<]*)</span>', html) == [
         ("checked", "checked"),
@@ -114,17 +144,28 @@ def test_what_was_written_says_whether_it_was_checked():
 
 def test_the_small_print_tells_confidence_time_and_models():
     def small_print(**changes):
-        return re.search(r'<p class="about">([^<]*)</p>', answer_html(answered([], [], **changes)))[1]
+        return re.search(r'<p class="about">([^<]*)</p>', answer_html(answered([], [], **changes)))[
+            1
+        ]
 
     assert small_print() == "Confidence: high (0.96) · 1.2 s · quoted"
-    assert small_print(reader="Reader") == "Confidence: high (0.96) · 1.2 s · quoted · read with Reader"
+    assert (
+        small_print(reranker="QueryLikelihoodModel")
+        == "Confidence: high (0.96) · 1.2 s · quoted · read with Reader"
+    )
     assert small_print(style="write", language_model="Tiny <3", seconds={}) == (
         "Confidence: high (0.96) · written by Tiny &lt;3"
     )
 
 
 def test_remarks_say_how_a_question_was_read_and_what_did_not_work():
-    answer = answered([], [], read_as="tides (on <moons>)", spelling={"tdies": "tides"}, fallback="the model broke off")
+    answer = answered(
+        [],
+        [],
+        rewritten_query="tides (on <moons>)",
+        spelling={"tdies": "tides"},
+        fallback="the model broke off",
+    )
     assert re.findall(r'<p class="remark">([^<]*)</p>', answer_html(answer)) == [
         "Read as: tides (on &lt;moons&gt;)",
         "Read “tdies” as “tides”",
@@ -133,8 +174,11 @@ def test_remarks_say_how_a_question_was_read_and_what_did_not_work():
 
 
 def test_an_abstention_tells_its_reason_and_links_the_nearest_papers():
-    page = Parsed(answer_html(abstained(TIDES, STARS, reader="Reader")))
-    assert page.elements[:2] == [("div", {"class": "answer abstained"}), ("p", {"class": "verdict"})]
+    page = Parsed(answer_html(abstained(TIDES, STARS, reranker="QueryLikelihoodModel")))
+    assert page.elements[:2] == [
+        ("div", {"class": "answer abstained"}),
+        ("p", {"class": "verdict"}),
+    ]
     assert page.attributes("href") == ["#p-tides-1a2b3c", "#p-stars-7a8b9c"]
     assert "Your library does not say." in page.text
     assert "None of its 9 papers bears on it." in page.text
@@ -153,7 +197,11 @@ def test_an_abstention_of_an_empty_library_lists_nothing():
 
 def cards(html):
     """The ids of the cards, in order, and whether each is open."""
-    return [(attributes["id"], "open" in attributes) for tag, attributes in Parsed(html).elements if tag == "details"]
+    return [
+        (attributes["id"], "open" in attributes)
+        for tag, attributes in Parsed(html).elements
+        if tag == "details"
+    ]
 
 
 def test_without_answers_the_panel_says_what_will_stand_there():
@@ -162,7 +210,9 @@ def test_without_answers_the_panel_says_what_will_stand_there():
 
 def test_papers_stand_in_the_order_of_their_first_number_and_the_first_is_open():
     moon = cite(1, MOONS, "Moons pull.")
-    answer = answered([quoted("Tides rise.", 2), quoted("Moons pull.", 1)], [replace(RISE, number=2), moon])
+    answer = answered(
+        [quoted("Tides rise.", 2), quoted("Moons pull.", 1)], [replace(RISE, number=2), moon]
+    )
     html = sources_html([answer])
     assert html.startswith('<section class="sources"><h2>Sources</h2>')
     assert cards(html) == [("p-moons-4d5e6f", True), ("p-tides-1a2b3c", False)]
@@ -170,7 +220,9 @@ def test_papers_stand_in_the_order_of_their_first_number_and_the_first_is_open()
 
 
 def test_a_card_tells_numbers_title_byline_and_how_it_was_used():
-    html = sources_html([answered([quoted("Tides rise.", 1), written("They fall.", 2)], [RISE, FALL])])
+    html = sources_html(
+        [answered([quoted("Tides rise.", 1), written("They fall.", 2)], [RISE, FALL])]
+    )
     summary = re.search("<summary>(.*)</summary>", html)[1]
     assert summary == (
         '<span class="numbers">[1] [2]</span> '
@@ -182,9 +234,18 @@ def test_a_card_tells_numbers_title_byline_and_how_it_was_used():
 
 def test_a_card_tells_everything_about_the_paper_and_links_it():
     html = sources_html([answered([quoted("Tides rise.", 1)], [RISE])])
-    assert '<p class="authors">Ada Byron, Kurt Okafor, Li Na</p><p class="facts">2021 · Journal of Tides · ' in html
+    assert (
+        '<p class="authors">Ada Byron, Kurt Okafor, Li Na</p><p class="facts">2021 · Journal of Tides · '
+        in html
+    )
     link = '<a href="https://{0}" target="_blank" rel="noopener noreferrer">{0}</a>'
-    assert link.format("doi.org/10.1000/tides") + " · " + link.format("arxiv.org/abs/2101.00001") + "</p>" in html
+    assert (
+        link.format("doi.org/10.1000/tides")
+        + " · "
+        + link.format("arxiv.org/abs/2101.00001")
+        + "</p>"
+        in html
+    )
 
 
 def test_the_quotation_is_marked_in_the_abstract_and_leads_back():
@@ -196,7 +257,10 @@ def test_the_quotation_is_marked_in_the_abstract_and_leads_back():
 
 
 def test_a_paper_of_several_turns_has_one_card_with_all_its_quotations():
-    first, second = answered([quoted("Tides rise.", 1)], [RISE]), answered([quoted("Tides fall.", 2)], [FALL])
+    first, second = (
+        answered([quoted("Tides rise.", 1)], [RISE]),
+        answered([quoted("Tides fall.", 2)], [FALL]),
+    )
     html = sources_html([first, second])
     assert cards(html) == [("p-tides-1a2b3c", True)]
     assert "[1] [2]" in html
@@ -205,15 +269,25 @@ def test_a_paper_of_several_turns_has_one_card_with_all_its_quotations():
 
 
 def test_papers_cited_before_stand_below_and_closed():
-    html = sources_html([answered([quoted("Tides rise.", 1)], [RISE]), answered([quoted("Moons pull.", 4)], [PULL])])
+    html = sources_html(
+        [answered([quoted("Tides rise.", 1)], [RISE]), answered([quoted("Moons pull.", 4)], [PULL])]
+    )
     assert cards(html) == [("p-moons-4d5e6f", True), ("p-tides-1a2b3c", False)]
-    assert html.index("p-moons") < html.index("<h3>Earlier in this conversation</h3>") < html.index("p-tides")
+    assert (
+        html.index("p-moons")
+        < html.index("<h3>Earlier in this conversation</h3>")
+        < html.index("p-tides")
+    )
 
 
 def test_an_abstention_shows_the_nearest_papers_as_cards():
     html = sources_html([answered([quoted("Tides rise.", 1)], [RISE]), abstained(STARS, MOONS)])
     assert "<h2>Nearest papers</h2>" in html
-    assert cards(html) == [("p-stars-7a8b9c", True), ("p-moons-4d5e6f", False), ("p-tides-1a2b3c", False)]
+    assert cards(html) == [
+        ("p-stars-7a8b9c", True),
+        ("p-moons-4d5e6f", False),
+        ("p-tides-1a2b3c", False),
+    ]
     assert '<strong class="retracted">Retracted</strong>' in html
     assert "No abstract: found by its title, never quoted." in html
 
@@ -239,12 +313,20 @@ def test_overlapping_spans_are_marked_as_one_and_touching_ones_apart():
     page = Parsed(sources_html([answered([], [whole, part])]))
     assert page.texts["s-1"] == "Tides rise. Tides fall."
     assert {"p-tides-1a2b3c", "s-1", "s-2"} == set(page.attributes("id"))
-    page = Parsed(sources_html([answered([], [cite(1, TIDES, "Tides rise. "), cite(2, TIDES, "Tides fall.")])]))
+    page = Parsed(
+        sources_html(
+            [answered([], [cite(1, TIDES, "Tides rise. "), cite(2, TIDES, "Tides fall.")])]
+        )
+    )
     assert (page.texts["s-1"], page.texts["s-2"]) == ("Tides rise. ", "Tides fall.")
 
 
 def test_quotations_are_marked_in_the_order_of_the_abstract():
-    page = Parsed(sources_html([answered([], [cite(1, TIDES, "They rise again."), cite(2, TIDES, "Tides rise.")])]))
+    page = Parsed(
+        sources_html(
+            [answered([], [cite(1, TIDES, "They rise again."), cite(2, TIDES, "Tides rise.")])]
+        )
+    )
     assert (page.texts["s-1"], page.texts["s-2"]) == ("They rise again.", "Tides rise.")
     assert page.text.endswith("Tides rise. ↩ 2 Tides fall. They rise again. ↩ 1")
 
@@ -252,10 +334,16 @@ def test_quotations_are_marked_in_the_order_of_the_abstract():
 def test_an_abstract_that_changed_is_shown_as_it_was_quoted_too():
     updated = replace(TIDES, abstract="Tides stand still.")
     still = cite(2, updated, "Tides stand still.")
-    html = sources_html([answered([quoted("Tides rise.", 1)], [RISE]), answered([quoted("…", 2)], [still])])
+    html = sources_html(
+        [answered([quoted("Tides rise.", 1)], [RISE]), answered([quoted("…", 2)], [still])]
+    )
     page = Parsed(html)
     assert (page.texts["s-1"], page.texts["s-2"]) == ("Tides rise.", "Tides stand still.")
-    assert html.index('id="s-2"') < html.index("Its abstract has changed since.") < html.index('id="s-1"')
+    assert (
+        html.index('id="s-2"')
+        < html.index("Its abstract has changed since.")
+        < html.index('id="s-1"')
+    )
 
 
 @pytest.mark.parametrize(
@@ -275,7 +363,9 @@ def test_a_link_leads_only_where_it_seems_to_lead(url):
 
 
 def test_an_address_of_ones_own_is_linked_beside_identifiers_and_shortened():
-    page = Parsed(paper_html(replace(STARS, url="http://www.stars.example/" + "a" * 100, pmid="123")))
+    page = Parsed(
+        paper_html(replace(STARS, url="http://www.stars.example/" + "a" * 100, pmid="123"))
+    )
     assert page.attributes("href") == [
         "https://pubmed.ncbi.nlm.nih.gov/123/",
         "http://www.stars.example/" + "a" * 100,
@@ -289,7 +379,9 @@ def test_an_address_keeps_its_parameters():
 
 
 def test_the_same_address_is_linked_once():
-    page = Parsed(paper_html(replace(STARS, arxiv_id="2101.00001", url="http://arxiv.org/abs/2101.00001")))
+    page = Parsed(
+        paper_html(replace(STARS, arxiv_id="2101.00001", url="http://arxiv.org/abs/2101.00001"))
+    )
     assert page.attributes("href") == ["https://arxiv.org/abs/2101.00001"]
 
 
@@ -299,7 +391,14 @@ def test_the_same_address_is_linked_once():
 def test_a_paper_in_full_names_its_file_and_not_the_folder():
     page = Parsed(paper_html(TIDES))
     assert page.elements[:2] == [("article", {"class": "paper"}), ("h3", {})]
-    for fact in ("Ada Byron, Kurt Okafor, Li Na", "2021", "10.1000/tides", "2101.00001", "tides-1a2b3c", "tides.bib"):
+    for fact in (
+        "Ada Byron, Kurt Okafor, Li Na",
+        "2021",
+        "10.1000/tides",
+        "2101.00001",
+        "tides-1a2b3c",
+        "tides.bib",
+    ):
         assert fact in page.text
     assert "/home" not in page.text
     assert "papers\\" not in paper_html(replace(TIDES, source="C:\\papers\\tides.bib"))
@@ -323,15 +422,25 @@ def test_an_addition_is_counted():
 
 
 def test_an_addition_names_what_was_merged_and_what_was_rejected():
-    merges = (Merge("a", "<Tides>", "/in/one.bib", 7, "doi"), Merge("b", "Moons", "/in/two.bib", 8, "record"))
+    merges = (
+        Merge("a", "<Tides>", "/in/one.bib", 7, "doi"),
+        Merge("b", "Moons", "/in/two.bib", 8, "record"),
+    )
     absorbed = (Merge("c", "Stars", "/in/one.bib", 9, "title"),)
-    rejected = (Rejection("/in/one.bib", 12, "no title"), Rejection("/in/three.txt", 0, "it is empty"))
+    rejected = (
+        Rejection("/in/one.bib", 12, "no title"),
+        Rejection("/in/three.txt", 0, "it is empty"),
+    )
     html = added_html(AddReport(5, merges=merges, absorbed=absorbed, rejected=rejected))
-    assert '<tr><th scope="row">&lt;Tides&gt;</th><td>one.bib</td><td>7</td><td>DOI</td></tr>' in html
+    assert (
+        '<tr><th scope="row">&lt;Tides&gt;</th><td>one.bib</td><td>7</td><td>DOI</td></tr>' in html
+    )
     assert "<td>one.bib</td><td>9</td><td>title; two papers became one</td>" in html
     assert "Moons" not in html
     assert '<tr><th scope="row">one.bib</th><td>12</td><td>no title</td></tr>' in html
-    assert '<tr><th scope="row">three.txt</th><td>the whole file</td><td>it is empty</td></tr>' in html
+    assert (
+        '<tr><th scope="row">three.txt</th><td>the whole file</td><td>it is empty</td></tr>' in html
+    )
     assert '<th scope="col">Why</th>' in html
     assert "/in/" not in html
 
@@ -346,10 +455,16 @@ def test_long_lists_of_an_addition_are_cut_and_say_so():
 
 
 def test_health_tells_the_size_and_every_check_in_words():
-    checks = [Check("truth", True, "intact"), Check("chroma", False, "5 missing", "footnote reindex --library 'a <b>'")]
+    checks = [
+        Check("truth", True, "intact"),
+        Check("chroma", False, "5 missing", "footnote reindex --library 'a <b>'"),
+    ]
     html = health_html(checks, 676, 11_200_000)
     assert "<p>676 papers, 11 MB</p>" in html
-    assert '<th scope="row">truth</th><td><span class="ok">ok</span></td><td>intact</td><td></td>' in html
+    assert (
+        '<th scope="row">truth</th><td><span class="ok">ok</span></td><td>intact</td><td></td>'
+        in html
+    )
     mend = "<code>footnote reindex --library &#x27;a &lt;b&gt;&#x27;</code>"
     assert f'<td><span class="bad">bad</span></td><td>5 missing</td><td>{mend}</td>' in html
 
@@ -368,7 +483,10 @@ def test_a_hostile_abstract_is_quoted_and_never_active(tmp_path):
     path.write_text("\n".join(json.dumps(row) for row in rows))
     assistant = Assistant.open(tmp_path / "library")
     assistant.add(path)
-    answer, refusal = assistant.ask("What saves tides?"), assistant.ask("What is the capital of France?")
+    answer, refusal = (
+        assistant.ask("What saves tides?"),
+        assistant.ask("What is the capital of France?"),
+    )
     assert (answer.abstained, refusal.abstained) == (False, True)
     for html in (answer_html(answer), answer_html(refusal)):
         check_safe(html)
@@ -383,7 +501,18 @@ TAGS = MATHML | set(
     "div p br a sup span strong em code ul li section h2 h3 details summary mark article dl dt dd table caption thead "
     "tbody tr th td".split()
 )
-OURS = ATTRIBUTES | {"class", "id", "href", "title", "open", "tabindex", "target", "rel", "scope", "dir"}
+OURS = ATTRIBUTES | {
+    "class",
+    "id",
+    "href",
+    "title",
+    "open",
+    "tabindex",
+    "target",
+    "rel",
+    "scope",
+    "dir",
+}
 PLAIN = st.text(st.characters(exclude_characters="$\\{}~-`'"), max_size=40)
 
 
@@ -407,7 +536,11 @@ def papers_of(texts):
 @st.composite
 def conversations(draw, texts):
     """Answers of a conversation: every number is one footnote, whatever answer cites it."""
-    papers = list({paper.id: paper for paper in draw(st.lists(papers_of(texts), min_size=1, max_size=3))}.values())
+    papers = list(
+        {
+            paper.id: paper for paper in draw(st.lists(papers_of(texts), min_size=1, max_size=3))
+        }.values()
+    )
     notes = []
     for number in range(1, draw(st.integers(1, 6)) + 1):
         paper = draw(st.sampled_from(papers))
@@ -417,9 +550,10 @@ def conversations(draw, texts):
     for _ in range(draw(st.integers(1, 3))):
         cited = draw(st.lists(st.sampled_from(notes), unique=True, min_size=1))
         claims = [
-            draw(st.sampled_from([quoted(one.quote, one.number), written(draw(texts), one.number)])) for one in cited
+            draw(st.sampled_from([quoted(one.quote, one.number), written(draw(texts), one.number)]))
+            for one in cited
         ]
-        answer = answered(claims, cited, read_as=draw(texts), fallback=draw(texts))
+        answer = answered(claims, cited, rewritten_query=draw(texts), fallback=draw(texts))
         answers.append(draw(st.sampled_from([answer, abstained(*papers)])))
     return answers
 
@@ -429,7 +563,9 @@ def check_safe(html):
     assert page.is_balanced
     assert page.tags <= TAGS
     assert {name for _, attributes in page.elements for name in attributes} <= OURS
-    assert all(re.match(r"#[snp]-|https?://[^/@]+(?:/|$)", href) for href in page.attributes("href"))
+    assert all(
+        re.match(r"#[snp]-|https?://[^/@]+(?:/|$)", href) for href in page.attributes("href")
+    )
     assert len(html.splitlines()) == 1
     html.encode()
     return page

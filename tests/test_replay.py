@@ -10,8 +10,19 @@ from fakes import HashEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag import Answer, Assistant, Citation, Claim, FootnoteError, Hit, Library, Paper, Passage, Trace
-from rag.replay import Replay, compare, lost_quotations, read_answer, replay
+from rag import (
+    Answer,
+    Assistant,
+    Citation,
+    Claim,
+    FootnoteError,
+    Hit,
+    Library,
+    Paper,
+    Passage,
+    Trace,
+)
+from rag.output.replay import Replay, compare, lost_quotations, read_answer, replay
 
 QUESTION = "Which papers shrink the KV cache, and by how much?"
 FOREIGN = "Who won the football world cup?"
@@ -19,8 +30,14 @@ SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.0
 
 GATES = Paper("Tidal Gates", "Gates open twice a day. They save power.", id="tidal-gates-1")
 OWLS = Paper("Night Owls", "Owls hunt at dusk.", id="night-owls-2")
-TRACE = Trace("tiny", "none", "quote", "abc", "0123", settings={"style": "auto"}, seconds={"read": 0.5})
-NUMBERED = {1: (GATES, "Gates open twice a day."), 2: (GATES, "They save power."), 3: (OWLS, "Owls hunt at dusk.")}
+TRACE = Trace(
+    "tiny", "none", "quote", "abc", "0123", settings={"style": "auto"}, seconds={"read": 0.5}
+)
+NUMBERED = {
+    1: (GATES, "Gates open twice a day."),
+    2: (GATES, "They save power."),
+    3: (OWLS, "Owls hunt at dusk."),
+}
 
 
 def footnote_of(number):
@@ -30,15 +47,18 @@ def footnote_of(number):
 
 
 def said(text, *numbers):
-    return Claim(text, "written", numbers, True, 0.5)
+    return Claim(text, "generated", numbers, True, 0.5)
 
 
 def answer_of(*claims, **fields):
     """An answer of these claims; the text is put together as the assistant does it."""
     numbers = sorted({number for claim in claims for number in claim.citations})
-    text = " ".join(claim.text + "".join(f" [{number}]" for number in claim.citations) for claim in claims)
+    text = " ".join(
+        claim.text + "".join(f" [{number}]" for number in claim.citations) for claim in claims
+    )
     hits = tuple(
-        Hit(paper, 0.9, rank, Passage("p", paper.id, 0, 9)) for rank, paper in enumerate([GATES, OWLS], start=1)
+        Hit(paper, 0.9, rank, Passage("p", paper.id, 0, 9))
+        for rank, paper in enumerate([GATES, OWLS], start=1)
     )
     citations = tuple(footnote_of(number) for number in numbers)
     answer = Answer("When do gates open?", text, claims, citations, hits, False, "", 0.87654, TRACE)
@@ -74,7 +94,10 @@ def test_claims_come_and_go():
         ("claim removed", "They save power.", None),
         ("claim added", None, "At dusk."),
     ]
-    assert lines(answer_of(TWICE, DUSK)) == ["no longer said: “They save power.”", "said only now: “At dusk.”"]
+    assert lines(answer_of(TWICE, DUSK)) == [
+        "no longer said: “They save power.”",
+        "said only now: “At dusk.”",
+    ]
 
 
 def test_another_sentence_on_the_same_footnote_is_reworded():
@@ -91,7 +114,9 @@ def test_the_same_sentence_on_another_footnote_is_told_with_both():
 
 
 def test_a_footnote_more_under_the_same_sentence_is_a_change():
-    assert [what for what, *_ in changes(answer_of(said("Twice a day.", 1, 3), POWER))] == ["claim cites otherwise"]
+    assert [what for what, *_ in changes(answer_of(said("Twice a day.", 1, 3), POWER))] == [
+        "claim cites otherwise"
+    ]
 
 
 def test_the_order_of_the_claims_is_a_change_of_the_text_alone():
@@ -106,7 +131,7 @@ def test_a_written_sentence_that_is_quoted_now_is_a_change_of_the_text():
 
 
 def test_numbers_are_compared_but_in_a_conversation():
-    conversation = replace(TRACE, read_as="When do tidal gates open?")
+    conversation = replace(TRACE, rewritten_query="When do tidal gates open?")
     then = answer_of(said("At dusk.", 3), said("Twice a day.", 1), trace=conversation)
     renumbered = replace(
         answer_of(text="At dusk. [1] Twice a day. [2]"),
@@ -120,7 +145,9 @@ def test_numbers_are_compared_but_in_a_conversation():
 
 def test_an_answer_that_is_no_longer_given_and_one_that_is_now():
     silent = answer_of(
-        text="Your library does not say. It is about tides.", abstained=True, reason="It is about tides."
+        text="Your library does not say. It is about tides.",
+        abstained=True,
+        reason="It is about tides.",
     )
     assert lines(silent) == [
         "answered then, the library does not say now",
@@ -153,7 +180,7 @@ def test_papers_found_are_compared_as_far_as_both_have_them():
         ("style", "style: quote then, other now"),
         ("fallback", "fall-back: none then, other now"),
         ("embedder", "embedding model: tiny then, other now"),
-        ("reader", "model that ranked the sentences: none then, other now"),
+        ("reranker", "model that ranked the sentences: none then, other now"),
         ("language_model", "model that wrote: none then, other now"),
         ("prompt_digest", "prompts: abc then, other now"),
         ("library_digest", "the library is another, or has changed: 0123 then, other now"),
@@ -170,7 +197,9 @@ def test_what_the_answer_says_is_told_before_how_it_came_about():
 
 def test_a_footnote_is_lost_with_its_paper_or_its_sentence(tmp_path):
     library = tmp_path / "one.jsonl"
-    library.write_text('{"title": "Tidal Gates", "abstract": "Gates open twice a day. They save nothing."}')
+    library.write_text(
+        '{"title": "Tidal Gates", "abstract": "Gates open twice a day. They save nothing."}'
+    )
     assistant = Assistant(Library(tmp_path / "library"), HashEmbedder(), "none")
     assistant.add(library)
     (paper,) = assistant.papers()
@@ -187,7 +216,9 @@ def test_a_line_cannot_steer_the_terminal():
 
 
 claims = st.lists(
-    st.builds(said, st.sampled_from(["A.", "B.", "C."]), st.sampled_from([1, 2, 3])), max_size=4, unique=True
+    st.builds(said, st.sampled_from(["A.", "B.", "C."]), st.sampled_from([1, 2, 3])),
+    max_size=4,
+    unique=True,
 )
 
 
@@ -234,14 +265,18 @@ def test_a_library_that_has_grown_and_lost_is_told(assistant, tmp_path):
     other.remove(answer.citations[0].paper.id)
     told = {change.what: str(change) for change in replay(other, saved(answer)).changes}
     title = answer.citations[0].paper.title
-    assert told["quotation gone"] == f"[1] {title}, “{SHRINKS}”: the paper is no longer in the library"
+    assert (
+        told["quotation gone"] == f"[1] {title}, “{SHRINKS}”: the paper is no longer in the library"
+    )
     assert told["claim removed"] == f"no longer said: “{SHRINKS}”"
     assert "library_digest" in told
 
 
 def test_a_question_of_a_conversation_is_asked_in_its_stand_alone_form(assistant):
     answer = assistant.ask(QUESTION)
-    leaned = replace(answer, question="And by how much?", trace=replace(answer.trace, read_as=QUESTION))
+    leaned = replace(
+        answer, question="And by how much?", trace=replace(answer.trace, rewritten_query=QUESTION)
+    )
     result = replay(assistant, saved(leaned))
     assert (result.same, result.answer.question) == (True, QUESTION)
 
@@ -250,7 +285,10 @@ def test_a_question_of_a_conversation_is_asked_in_its_stand_alone_form(assistant
     ("settings", "why"),
     [
         ({"style": "poem"}, "no style is called 'poem'; there are: auto, quote, write"),
-        ({"year": "soon"}, "year 'soon' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022"),
+        (
+            {"year": "soon"},
+            "year 'soon' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022",
+        ),
     ],
 )
 def test_settings_that_mean_nothing_are_the_files_fault(assistant, settings, why):
@@ -300,7 +338,10 @@ def damaged(path, value):
         ('"yes"', "the whole is not an object"),
         ("{}", "question is missing; perhaps another version saved it"),
         (damaged("claims", None), "claims is missing; perhaps another version saved it"),
-        (damaged("trace.settings", None), "trace.settings is missing; perhaps another version saved it"),
+        (
+            damaged("trace.settings", None),
+            "trace.settings is missing; perhaps another version saved it",
+        ),
         (damaged("claims", {}), "claims is not a list"),
         (damaged("claims.1.text", 5), "claims[1].text is not a text"),
         (damaged("claims.0.citations.0", "1"), "claims[0].citations[0] is not a whole number"),
@@ -308,17 +349,28 @@ def damaged(path, value):
         (damaged("abstained", 0), "abstained is not true or false"),
         (damaged("confidence", True), "confidence is not a number"),
         (damaged("confidence", "high"), "confidence is not a number"),
-        ('{"question": "?", "text": "", "abstained": false, "reason": "", "confidence": 1e999}', "confidence is not a"),
+        (
+            '{"question": "?", "text": "", "abstained": false, "reason": "", "confidence": 1e999}',
+            "confidence is not a",
+        ),
         (damaged("question", "half \ud83d"), "question is not a text"),
-        (damaged("trace.settings.sentences", "3"), "trace.settings.sentences is not a whole number"),
+        (
+            damaged("trace.settings.sentences", "3"),
+            "trace.settings.sentences is not a whole number",
+        ),
         (damaged("trace.settings.year", 2023), "trace.settings.year is not a text"),
-        (damaged("trace.settings.colour", "red"), "the setting 'colour' is not known to this version"),
+        (
+            damaged("trace.settings.colour", "red"),
+            "the setting 'colour' is not known to this version",
+        ),
     ],
 )
 def test_a_file_that_is_no_answer_is_refused_with_its_first_fault(text, why):
     with pytest.raises(FootnoteError) as error:
         read_answer(text, "answer.json")
-    assert str(error.value).startswith(f"answer.json is no answer that footnote ask --json printed: {why}")
+    assert str(error.value).startswith(
+        f"answer.json is no answer that footnote ask --json printed: {why}"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -338,7 +390,10 @@ def test_a_whole_number_is_a_confidence():
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(sorted(THEN.to_dict())), inner),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(sorted(THEN.to_dict())), inner)
+    ),
     max_leaves=6,
 )
 
@@ -356,7 +411,9 @@ def test_whatever_is_in_a_field_is_read_or_refused(name, value):
 # --- the command ------------------------------------------------------------------------------------------------
 
 
-def test_the_command_tells_by_its_exit_whether_anything_changed(footnote, own_library, tmp_path, monkeypatch):
+def test_the_command_tells_by_its_exit_whether_anything_changed(
+    footnote, own_library, tmp_path, monkeypatch
+):
     monkeypatch.setenv("FOOTNOTE_LANGUAGE_MODEL", "none")
     monkeypatch.setenv("FOOTNOTE_LIBRARY", str(own_library))
     kept = tmp_path / "answer.json"
@@ -368,8 +425,14 @@ def test_the_command_tells_by_its_exit_whether_anything_changed(footnote, own_li
     assert (run.code, run.err) == (1, "")
     assert run.lines[0].endswith("the paper is no longer in the library")
     plain = footnote("replay", kept, "--json")
-    assert (plain.code, set(plain.json), plain.json["same"]) == (1, {"same", "changes", "answer"}, False)
-    assert [set(change) for change in plain.json["changes"]] == [{"what", "then", "now"}] * len(run.lines)
+    assert (plain.code, set(plain.json), plain.json["same"]) == (
+        1,
+        {"same", "changes", "answer"},
+        False,
+    )
+    assert [set(change) for change in plain.json["changes"]] == [{"what", "then", "now"}] * len(
+        run.lines
+    )
     assert plain.json["answer"]["question"] == QUESTION
 
 

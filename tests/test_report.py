@@ -5,13 +5,17 @@ from itertools import pairwise
 
 import pytest
 
-from eval.questions import Nugget, Question
-from eval.replies import Footnote, Reply, Said
-from eval.report import figures, page, write_report
-from eval.runs import Row, Run
-from eval.scores import score
+from eval.harness.metrics import score
+from eval.harness.questions import Nugget, Question
+from eval.harness.replies import Footnote, Reply, Statement
+from eval.harness.report import figures, page, write_report
+from eval.harness.runs import Row, Run
 
-CORPUS = {"p1": "It runs 58 times faster. It is small.", "p2": "Cats sleep. Nothing else is known.", "p3": "Dogs bark."}
+CORPUS = {
+    "p1": "It runs 58 times faster. It is small.",
+    "p2": "Cats sleep. Nothing else is known.",
+    "p3": "Dogs bark.",
+}
 HOSTILE = '<script>alert(1)</script> {{ 7 * 7 }} {% raw %} </details><img src="https://bad.example/x.png"> "\' &amp;'
 
 
@@ -27,7 +31,7 @@ def asked(name="a", answerable=True, **changed):
 
 def quoting(text="It runs 58 times faster.", paper="p1", found=("p1", "p2"), confidence=0.9):
     footnotes = (Footnote(1, paper, text),)
-    return Reply((Said(text, "quote", (1,)),), footnotes, tuple(found), confidence=confidence)
+    return Reply((Statement(text, "quoted", (1,)),), footnotes, tuple(found), confidence=confidence)
 
 
 def silent(found=("p2", "p1"), confidence=0.1):
@@ -42,7 +46,13 @@ def run_of(about=None, groups=None, **systems):
     names = {name.replace("_", " "): rows for name, rows in systems.items()}
     known = {"as used": "used", "no language model": "ablation"}
     groups = groups or {name: known.get(name, "baseline") for name in names}
-    about = {"questions": "my.jsonl", "split": "test", "papers": 3, "language_model": "none", "systems": groups}
+    about = {
+        "questions": "my.jsonl",
+        "split": "test",
+        "papers": 3,
+        "language_model": "none",
+        "systems": groups,
+    }
     return Run(about, CORPUS, {name: tuple(rows) for name, rows in names.items()}, groups)
 
 
@@ -51,7 +61,14 @@ def small():
     """Four answerable questions (two right, one wrong, one not answered) and two that the library does not answer."""
     questions = [*map(asked, "abcd"), asked("x", answerable=False), asked("y", answerable=False)]
     wrong = quoting("Dogs bark.", "p3", found=("p3", "p2", "p1"), confidence=0.8)
-    replies = [quoting(), quoting(), wrong, silent(), silent(), quoting("Cats sleep.", "p2", ("p2",), 0.7)]
+    replies = [
+        quoting(),
+        quoting(),
+        wrong,
+        silent(),
+        silent(),
+        quoting("Cats sleep.", "p2", ("p2",), 0.7),
+    ]
     always = [quoting("Dogs bark.", "p3", found=("p2",)) for _ in questions]
     return run_of(
         as_used=map(row, questions, replies),
@@ -69,9 +86,15 @@ def shown(small):
 def test_the_headline_tells_what_can_be_worked_out_by_hand(shown):
     told = {one["name"]: one for one in shown["headline"]}
     assert {name: one["mean"] for name, one in told.items() if "mean" in one} == pytest.approx(
-        {"facts": 2 / 4, "right paper": 2 / 3, "refused": 1 / 2, "answered": 3 / 4, "balance": 0.6}, abs=1e-6
+        {"facts": 2 / 4, "right paper": 2 / 3, "refused": 1 / 2, "answered": 3 / 4, "balance": 0.6},
+        abs=1e-6,
     )
-    assert (told["facts"]["n"], told["right paper"]["n"], told["refused"]["n"], told["balance"]["n"]) == (4, 3, 2, 6)
+    assert (
+        told["facts"]["n"],
+        told["right paper"]["n"],
+        told["refused"]["n"],
+        told["balance"]["n"],
+    ) == (4, 3, 2, 6)
     assert told["facts"]["low"] < 0.5 < told["facts"]["high"]
     # Four citations and no fault: with 95 % confidence at most 3 of 4 are.
     assert (told["invalid citations"]["count"], told["invalid citations"]["n"]) == (0, 4)
@@ -115,7 +138,9 @@ def test_a_trivial_rival_that_wins_a_gated_metric_is_told_of(small, shown):
 
 def test_who_is_told_the_right_papers_is_no_trivial_rival():
     wrong, right = [row(asked(), silent())], [row(asked(), quoting())]
-    gates = figures(run_of(as_used=wrong, given_the_right_papers=right, never_answers=wrong))["gates"]
+    gates = figures(run_of(as_used=wrong, given_the_right_papers=right, never_answers=wrong))[
+        "gates"
+    ]
     assert [(gate["best"], gate["wins"]) for gate in gates] == [("never answers", [])]
 
 
@@ -149,14 +174,21 @@ def test_differences_per_question_are_sorted_and_counted(shown):
 
 
 def test_types_have_the_means_of_their_own_questions(shown):
-    means = {one["name"]: (one["n"], one["means"]["facts"], one["means"]["refused"]) for one in shown["types"]}
+    means = {
+        one["name"]: (one["n"], one["means"]["facts"], one["means"]["refused"])
+        for one in shown["types"]
+    }
     assert means == {"fact": (4, 0.5, None), "near_miss": (2, None, 0.5)}
 
 
 def test_variants_are_compared_with_their_base_question():
     base = asked("a")
     typo, keyword = (asked(f"a-{kind}", kind=kind, variant_of="a") for kind in ("typo", "keyword"))
-    rows = [row(base, quoting(found=("p1", "p2"))), row(typo, silent(("p2", "p3"))), row(keyword, quoting())]
+    rows = [
+        row(base, quoting(found=("p1", "p2"))),
+        row(typo, silent(("p2", "p3"))),
+        row(keyword, quoting()),
+    ]
     told = {one["kind"]: one for one in figures(run_of(as_used=rows))["robustness"]}
     assert list(told) == ["typo", "keyword"]
     assert told["typo"]["drop"]["mean"] == 1.0
@@ -168,7 +200,9 @@ def test_variants_are_compared_with_their_base_question():
 
 def test_follow_ups_tell_who_got_them_alone():
     question = asked(kind="followup", history=("What about before?",))
-    told = figures(run_of(as_used=[row(question, quoting())], dense_only=[row(question, silent())]))["followups"]
+    told = figures(
+        run_of(as_used=[row(question, quoting())], dense_only=[row(question, silent())])
+    )["followups"]
     assert [(one["system"], one["alone"], one["cells"]["facts"]["mean"]) for one in told] == [
         ("as used", False, 1.0),
         ("dense only", True, 0.0),
@@ -186,11 +220,18 @@ def test_the_worst_come_first_and_of_them_the_surest(shown):
     worst = shown["worst"][0]
     assert worst["facts"] == [{"text": "58 times", "vital": True, "said": False}]
     assert [(paper["id"], paper["rank"]) for paper in worst["papers"][0]] == [("p1", 3)]
-    assert [(paper["id"], paper["wanted"]) for paper in worst["found"]] == [("p3", False), ("p2", False), ("p1", True)]
+    assert [(paper["id"], paper["wanted"]) for paper in worst["found"]] == [
+        ("p3", False),
+        ("p2", False),
+        ("p1", True),
+    ]
 
 
 def test_what_must_be_0_is_counted_and_called_a_broken_promise():
-    stray = Reply((Said("It runs 58 times faster.", "quote", (1, 2)),), (Footnote(1, "p9", "It", literal=False),))
+    stray = Reply(
+        (Statement("It runs 58 times faster.", "quoted", (1, 2)),),
+        (Footnote(1, "p9", "It", literal=False),),
+    )
     shown = figures(run_of(as_used=[row(asked(), stray)]))
     assert shown["zeros"]["as used"] == {
         "invalid citations": 2.0,
@@ -217,11 +258,27 @@ def hostile_run(name=HOSTILE):
         HOSTILE, question=HOSTILE, history=(HOSTILE,), kind="followup", gold=((HOSTILE,),),
         nuggets=(Nugget(HOSTILE, ("58",), (), True),),
     )  # fmt: skip
-    said = Reply((Said(HOSTILE, "quote", (1,)),), (Footnote(1, HOSTILE, HOSTILE),), (HOSTILE,), read_as=HOSTILE)
+    said = Reply(
+        (Statement(HOSTILE, "quoted", (1,)),),
+        (Footnote(1, HOSTILE, HOSTILE),),
+        (HOSTILE,),
+        rewritten_query=HOSTILE,
+    )
     rows = [Row(one, reply, score(one, reply, corpus), 0.1)
             for one, reply in ((question, said), (question, Reply(error=HOSTILE)))]  # fmt: skip
-    about = {"questions": HOSTILE, "split": HOSTILE, "papers": 1, "language_model": HOSTILE, "style": HOSTILE}
-    return Run(about, corpus, {"as used": tuple(rows), name: tuple(rows)}, {"as used": "used", name: "baseline"})
+    about = {
+        "questions": HOSTILE,
+        "split": HOSTILE,
+        "papers": 1,
+        "language_model": HOSTILE,
+        "style": HOSTILE,
+    }
+    return Run(
+        about,
+        corpus,
+        {"as used": tuple(rows), name: tuple(rows)},
+        {"as used": "used", name: "baseline"},
+    )
 
 
 def test_the_text_of_strangers_stays_text():
@@ -235,8 +292,15 @@ def test_the_text_of_strangers_stays_text():
 def test_the_page_runs_nothing_and_refers_to_nobody():
     text = page(figures(hostile_run()))
     tags = re.findall(r"<[a-z][^>]*>", text)
-    references = [link for tag in tags for link in re.findall(r'\s(?:href|src|srcset|action|data)="([^"]*)"', tag)]
-    assert {link for link in references if not link.startswith("#")} == {"report.json", "report.csv"}
+    references = [
+        link
+        for tag in tags
+        for link in re.findall(r'\s(?:href|src|srcset|action|data)="([^"]*)"', tag)
+    ]
+    assert {link for link in references if not link.startswith("#")} == {
+        "report.json",
+        "report.csv",
+    }
     assert not [tag for tag in tags if re.search(r"\s(on[a-z]+|style)=", tag)]
     assert "url(" not in text.partition("</style>")[0]
     assert "default-src 'none'; style-src 'sha256-" in text
@@ -249,7 +313,9 @@ def test_headings_are_in_order_and_every_table_and_plot_has_words(shown):
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
     assert text.count("<table") == text.count("<caption") > 5
-    assert len(re.findall(r'<svg class="plot"[^>]*role="img" aria-label="[^"]+"', text)) == text.count('class="plot"')
+    assert len(
+        re.findall(r'<svg class="plot"[^>]*role="img" aria-label="[^"]+"', text)
+    ) == text.count('class="plot"')
 
 
 def test_twice_written_it_is_the_same_but_for_the_seconds(small, tmp_path):
@@ -288,7 +354,11 @@ def test_the_csv_has_a_row_for_each_question_and_system(small, tmp_path):
         "as used", "a", "test", "base", "fact",
     )  # fmt: skip
     assert (float(first["facts"]), first["refused"], first["blame"]) == (1.0, "", "")
-    assert (third["blame"], third["abstained"], float(third["confidence"])) == ("not read", "0", 0.8)
+    assert (third["blame"], third["abstained"], float(third["confidence"])) == (
+        "not read",
+        "0",
+        0.8,
+    )
 
 
 def test_seconds_have_median_and_95th_percentile():
@@ -307,7 +377,9 @@ def test_a_metric_of_a_user_is_in_the_table():
     assert "politeness" in page(shown)
 
 
-@pytest.mark.parametrize("rows", [[], [row(asked(), quoting())], [row(asked(answerable=False), silent())]])
+@pytest.mark.parametrize(
+    "rows", [[], [row(asked(), quoting())], [row(asked(answerable=False), silent())]]
+)
 def test_a_run_of_the_assistant_alone_has_a_page(rows):
     text = plain(page(figures(run_of(as_used=rows))))
     assert "Only the assistant itself was asked" in text

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from eval import METRICS, Plan, evaluate
-from eval.comparison import Scored, compare, gate, load_scores, save_scores
-from eval.runs import load_run
-from eval.systems import systems
+from eval.harness.comparison import Scored, compare, gate, load_scores, save_scores
+from eval.harness.runs import load_run
+from eval.harness.systems import systems
 from rag import Assistant, UsageError
 
 LEDGERS = "sliding-ledgers-shrinking-the-ef3e7d"
@@ -41,7 +41,9 @@ def plan(tmp_path):
 
 
 def bytes_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "seconds.jsonl"}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name != "seconds.jsonl"
+    }
 
 
 def test_a_run_has_a_row_for_each_question_and_system(quoting, plan, tmp_path):
@@ -49,11 +51,13 @@ def test_a_run_has_a_row_for_each_question_and_system(quoting, plan, tmp_path):
     assert [row.question.id for row in run.used] == ["kv", "cup", "then"]
     assert [row.scores["facts"] for row in run.used] == [1, None, 1]
     assert run.used[1].scores["refused"] == 1
-    assert run.used[2].reply.read_as.startswith("And by how much")
+    assert run.used[2].reply.rewritten_query.startswith("And by how much")
     assert run.interval("facts").mean == 1
     assert run.interval("worth", "never answers").mean == pytest.approx(1 / 3)
     assert set(run.groups.values()) == {"used", "ablation", "baseline"}
-    assert all(len(rows) == 3 for rows in run.rows.values()), "without a language model none is asked without sources"
+    assert all(len(rows) == 3 for rows in run.rows.values()), (
+        "without a language model none is asked without sources"
+    )
 
 
 def test_the_same_run_twice_is_the_same_bytes(quoting, plan, tmp_path):
@@ -98,7 +102,9 @@ def test_a_folder_with_another_run_is_left_alone(quoting, plan, tmp_path):
         ([FACT | {"split": "test"}], "no questions of the split 'dev'"),
     ],
 )
-def test_questions_that_do_not_fit_are_refused_before_anything_is_asked(quoting, tmp_path, rows, said):
+def test_questions_that_do_not_fit_are_refused_before_anything_is_asked(
+    quoting, tmp_path, rows, said
+):
     path = tmp_path / "questions.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(UsageError, match=said):
@@ -106,7 +112,9 @@ def test_questions_that_do_not_fit_are_refused_before_anything_is_asked(quoting,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("wrong", "said"), [({"split": "nope"}, "dev, test, all"), ({"style": "loud"}, "auto, quote")])
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"split": "nope"}, "dev, test, all"), ({"style": "loud"}, "auto, quote")]
+)
 def test_a_split_or_style_that_is_none_is_refused(wrong, said):
     with pytest.raises(UsageError, match=said):
         Plan(**wrong)
@@ -130,8 +138,14 @@ def test_what_goes_wrong_is_a_row_that_scores_nothing(quoting, plan, tmp_path, m
     monkeypatch.setattr(Assistant, "ask", ask)
     run = evaluate(quoting, tmp_path / "run", Plan(plan.questions, "dev", only=("never answers",)))
     failed = run.used[1]
-    assert (failed.reply.error, failed.scores["refused"], failed.scores["worth"]) == ("out of memory", 0, -1)
-    assert gate([], [Scored("cup", "cup", failed.scores, True)]) == ["1 questions failed, cup first"]
+    assert (failed.reply.error, failed.scores["refused"], failed.scores["worth"]) == (
+        "out of memory",
+        0,
+        -1,
+    )
+    assert gate([], [Scored("cup", "cup", failed.scores, True)]) == [
+        "1 questions failed, cup first"
+    ]
 
 
 def test_a_metric_of_ones_own(quoting, plan, tmp_path):
@@ -170,7 +184,13 @@ def rows_of(worth, zeros=0.0, start=0):
 
 def test_two_runs_are_compared_question_by_question():
     worth, same, _ = compare(rows_of([0.0] * 20), rows_of([0.5] * 20))
-    assert (worth.metric, worth.questions, worth.one, worth.other, worth.difference) == ("worth", 20, 0, 0.5, 0.5)
+    assert (worth.metric, worth.questions, worth.one, worth.other, worth.difference) == (
+        "worth",
+        20,
+        0,
+        0.5,
+        0.5,
+    )
     assert worth.p < worth.p_holm < 0.05
     assert (same.difference, same.p, same.p_holm) == (0, 1, 1)
 
@@ -186,10 +206,14 @@ def test_a_gate_stops_what_is_worse_and_what_must_be_zero():
     baseline = rows_of([0.5] * 40)
     assert gate(baseline, baseline) == gate(baseline, rows_of([0.6] * 40)) == []
     assert gate(baseline, rows_of([0.48] * 40)) == [], "within the margin"
-    assert gate(baseline, rows_of([0.3] * 40)) == ["worth: worse by 0.200 [0.200, 0.200] than the baseline"]
+    assert gate(baseline, rows_of([0.3] * 40)) == [
+        "worth: worse by 0.200 [0.200, 0.200] than the baseline"
+    ]
     (line,) = gate(baseline, rows_of([0.5] * 40, zeros=1.0))
     assert line.startswith("invalid citations: must be 0, and is not in 40 answers")
-    assert gate(baseline, baseline[:-1]) == ["1 questions of the baseline were not asked, q39 first"]
+    assert gate(baseline, baseline[:-1]) == [
+        "1 questions of the baseline were not asked, q39 first"
+    ]
 
 
 def test_scores_are_kept_and_read_again(tmp_path):
@@ -206,7 +230,17 @@ def test_scores_are_kept_and_read_again(tmp_path):
 
 
 def test_the_command_runs_compares_and_gates(footnote, small_library, plan, tmp_path):
-    common = ("eval", "-q", plan.questions, "-L", small_library, "--split", "dev", "--only", "never answers")
+    common = (
+        "eval",
+        "-q",
+        plan.questions,
+        "-L",
+        small_library,
+        "--split",
+        "dev",
+        "--only",
+        "never answers",
+    )
     first = footnote(*common, "-o", tmp_path / "one", "--model", "none")
     assert first.code == 0
     assert first.lines[1].split()[:3] == ["as", "used", "1.000"]
@@ -214,12 +248,19 @@ def test_the_command_runs_compares_and_gates(footnote, small_library, plan, tmp_
     footnote(*common, "-o", tmp_path / "two", "--model", "none", "--style", "quote")
     compared = footnote("eval", "compare", tmp_path / "one", tmp_path / "two")
     assert "+0.000 [+0.000, +0.000]" in compared.out
-    assert footnote("eval", "compare", tmp_path / "one", tmp_path / "two", "--json").json[0]["metric"] == "facts"
+    assert (
+        footnote("eval", "compare", tmp_path / "one", tmp_path / "two", "--json").json[0]["metric"]
+        == "facts"
+    )
     baseline = tmp_path / "baseline.json"
     assert footnote("eval", "gate", tmp_path / "one", "--baseline", baseline).code == 2
-    assert "3 questions" in footnote("eval", "gate", tmp_path / "one", "--baseline", baseline, "--update").out
     assert (
-        footnote("eval", "gate", tmp_path / "two", "--baseline", baseline).out == "nothing is worse than the baseline\n"
+        "3 questions"
+        in footnote("eval", "gate", tmp_path / "one", "--baseline", baseline, "--update").out
+    )
+    assert (
+        footnote("eval", "gate", tmp_path / "two", "--baseline", baseline).out
+        == "nothing is worse than the baseline\n"
     )
 
 
@@ -230,7 +271,10 @@ def test_a_worse_run_makes_the_gate_fail(footnote, small_library, plan, tmp_path
     faulty = [Scored(row.id, row.cluster, dict(row.scores) | {"worth": 1.0}, False) for row in rows]
     save_scores(tmp_path / "baseline.json", about, faulty)
     broken = [
-        Scored(row.id, row.cluster, dict(row.scores) | {"worth": -1.0, "invalid citations": 2.0}, False) for row in rows
+        Scored(
+            row.id, row.cluster, dict(row.scores) | {"worth": -1.0, "invalid citations": 2.0}, False
+        )
+        for row in rows
     ]
     save_scores(tmp_path / "run" / "scores.json", about, broken)
     run = footnote("eval", "gate", tmp_path / "run", "--baseline", tmp_path / "baseline.json")
@@ -243,7 +287,7 @@ def test_the_answers_to_a_slice_of_the_curated_questions_are_no_worse_than_they_
     """A change that makes answers worse stops here; renewed by `footnote eval gate … --update`, on purpose only."""
     plan = Plan(split="dev", style="quote", only=("never answers",), every=12)
     evaluate(Assistant.sample(), tmp_path / "run", plan)
-    baseline = Path(__file__).parent.parent / "eval" / "baseline.json"
+    baseline = Path(__file__).parent.parent / "eval" / "data" / "baseline.json"
     before, old = load_scores(baseline)
     about, new = load_scores(tmp_path / "run")
     assert before["questions_digest"] == about["questions_digest"]

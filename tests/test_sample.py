@@ -9,7 +9,7 @@ import pytest
 from fakes import HashEmbedder
 
 from rag import Assistant
-from rag.sample import sample_file
+from rag.ingest.sample import sample_file
 
 SHARED = Path(os.environ.get("FOOTNOTE_SHARED") or Path(__file__).parent.parent.parent / "shared")
 ROWS = [json.loads(line) for line in sample_file().read_text(encoding="utf-8").splitlines()]
@@ -47,6 +47,8 @@ def test_the_sample_library_holds_the_sample_papers_and_nothing_else(tmp_path, m
     monkeypatch.setenv("FOOTNOTE_CACHE", str(tmp_path))
     monkeypatch.setattr("rag.assistant.load_embedder", lambda name: HashEmbedder())
     stranger = tmp_path / "stranger.jsonl"
-    stranger.write_text(json.dumps({"title": "Otters at Night", "abstract": "Otters hold hands while they sleep."}))
+    stranger.write_text(
+        json.dumps({"title": "Otters at Night", "abstract": "Otters hold hands while they sleep."})
+    )
     Assistant.sample().add(stranger)
     assert {paper.title for paper in Assistant.sample().papers()} == {row["title"] for row in ROWS}

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics import fact_found, group_precision, group_recall, harmonic_mean
-from eval.questions import Nugget, Question
-from eval.replies import Footnote, Reply, Said, reply_from, reply_of
-from eval.scores import GATED, METRICS, ZEROS, beginning, blame, score
+from eval.harness.measures import fact_found, group_precision, group_recall, harmonic_mean
+from eval.harness.metrics import GATED, METRICS, ZEROS, beginning, blame, score
+from eval.harness.questions import Nugget, Question
+from eval.harness.replies import Footnote, Reply, Statement, reply_from, reply_of
 from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace
 
 
@@ -81,14 +81,22 @@ NUGGETS = (
     Nugget("oats", ("oats were",), (), False),
 )
 ASKED = Question(
-    "q1", "dev", "base", "fact", "How salty?", True, (("salt", "sea"),), NUGGETS, must_not=("barley dies",)
+    "q1",
+    "dev",
+    "base",
+    "fact",
+    "How salty?",
+    True,
+    (("salt", "sea"),),
+    NUGGETS,
+    must_not=("barley dies",),
 )
 FALSE = replace(ASKED, answerable=False, must_not=())
 FOREIGN = replace(FALSE, gold=(), nuggets=())
 
 
 def quoting(*quotes, paper="salt", found=("salt", "rye")):
-    said = tuple(Said(quote, "quote", (number,)) for number, quote in enumerate(quotes, 1))
+    said = tuple(Statement(quote, "quoted", (number,)) for number, quote in enumerate(quotes, 1))
     footnotes = tuple(Footnote(number, paper, quote) for number, quote in enumerate(quotes, 1))
     return Reply(said, footnotes, found, confidence=0.9)
 
@@ -114,8 +122,13 @@ def test_facts_are_vital_ones_in_the_first_three_sentences():
 
 
 def test_refusing_and_answering():
-    assert (of("refused", REFUSED, FALSE), of("refused", quoting(BARLEY), FALSE)) == (1, 1), "the premise is corrected"
-    assert (of("refused", quoting("Rye stands the cold."), FALSE), of("refused", quoting(BARLEY), FOREIGN)) == (0, 0)
+    assert (of("refused", REFUSED, FALSE), of("refused", quoting(BARLEY), FALSE)) == (1, 1), (
+        "the premise is corrected"
+    )
+    assert (
+        of("refused", quoting("Rye stands the cold."), FALSE),
+        of("refused", quoting(BARLEY), FOREIGN),
+    ) == (0, 0)
     assert (of("refused", REFUSED), of("answered", REFUSED, FOREIGN)) == (None, None)
     assert (of("answered", REFUSED), of("answered", quoting("Rye."))) == (0, 1)
 
@@ -124,13 +137,15 @@ def test_what_a_reply_is_worth():
     assert [of("worth", reply) for reply in (quoting(BARLEY, WHEAT), quoting(BARLEY), REFUSED, quoting("Rye."))] == [
         1, 0.5, 0, -1,
     ]  # fmt: skip
-    assert of("worth", quoting(BARLEY, WHEAT, paper="rye")) == -1, "the facts, but not where they are from"
+    assert of("worth", quoting(BARLEY, WHEAT, paper="rye")) == -1, (
+        "the facts, but not where they are from"
+    )
     assert [of("worth", reply, FOREIGN) for reply in (REFUSED, quoting(BARLEY))] == [1, -1]
 
 
 def test_citations():
     mixed = Reply(
-        (Said(BARLEY, "quote", (1,)), Said("Rye.", "quote", (2,))),
+        (Statement(BARLEY, "quoted", (1,)), Statement("Rye.", "quoted", (2,))),
         (Footnote(1, "salt", BARLEY), Footnote(2, "rye", "Rye.")),
     )
     assert mixed.cited == ("salt", "rye")
@@ -144,18 +159,26 @@ def test_citations():
 
 
 def test_faults_are_counted():
-    no_footnote = Reply((Said("So.", "written", (7,)), Said("And so.", "written", ())), ())
+    no_footnote = Reply(
+        (Statement("So.", "generated", (7,)), Statement("And so.", "generated", ())), ()
+    )
     assert of("invalid citations", no_footnote) == 1
     assert of("sentences without footnote", no_footnote) == 1
     assert of("invalid citations", quoting(BARLEY, paper="sea")) == 1
-    assert of("quotations not literal", Reply((), (Footnote(1, "salt", "Barley!", literal=False),))) == 1
+    assert (
+        of("quotations not literal", Reply((), (Footnote(1, "salt", "Barley!", literal=False),)))
+        == 1
+    )
     assert all(of(name, quoting(BARLEY, WHEAT)) == 0 for name in ZEROS)
 
 
 def test_support_contradiction_and_copying():
-    written = (Said("Barley tolerates 8 grams.", "written", (1,)), Said("Barley tolerates 9 grams.", "written", (1,)))
+    written = (
+        Statement("Barley tolerates 8 grams.", "generated", (1,)),
+        Statement("Barley tolerates 9 grams.", "generated", (1,)),
+    )
     assert of("supported", Reply(written, (Footnote(1, "salt", BARLEY),))) == 0.5
-    assert of("supported", Reply((Said("Barley tolerates salt.", "written", ()),), ())) == 0
+    assert of("supported", Reply((Statement("Barley tolerates salt.", "generated", ()),), ())) == 0
     assert of("supported", REFUSED) is None
     assert of("contradicted", quoting("Barley dies.")) == 1
     assert of("contradicted", quoting(BARLEY)) == 0
@@ -168,7 +191,9 @@ def test_support_contradiction_and_copying():
 def test_what_was_found():
     second = quoting(BARLEY, found=("rye", "salt"))
     assert of("MRR@10", second) == 0.5
-    assert of("nDCG@10", second) == pytest.approx(0.387, abs=0.001), "two papers would do, one is second"
+    assert of("nDCG@10", second) == pytest.approx(0.387, abs=0.001), (
+        "two papers would do, one is second"
+    )
     assert (of("recall@5", second), of("recall@5", quoting(BARLEY, found=("rye",)))) == (1, 0)
     assert of("MRR@10", second, FOREIGN) is None
 
@@ -182,7 +207,9 @@ def test_each_miss_is_put_down_to_one_place():
     assert blame(ASKED, REFUSED, CORPUS) == "should not have abstained"
     assert blame(FOREIGN, quoting(BARLEY), CORPUS) == "should have abstained"
     assert blame(FOREIGN, REFUSED, CORPUS) == ""
-    unsaid = replace(quoting(BARLEY, WHEAT), said=(Said("Some crops stand salt.", "written", (1, 2)),))
+    unsaid = replace(
+        quoting(BARLEY, WHEAT), said=(Statement("Some crops stand salt.", "generated", (1, 2)),)
+    )
     assert blame(ASKED, unsaid, CORPUS) == "not written"
     assert blame(ASKED, Reply(error="out of memory"), CORPUS) == "failed"
 
@@ -201,14 +228,22 @@ def test_no_gated_metric_is_won_by_silence_copying_or_length():
     trivial = [REFUSED, quoting(CORPUS["salt"]), quoting(*CORPUS["salt"].split(". "))]
     for metric in GATED:
         ours = sum(of(metric, good[question.id], question) for question in questions)
-        assert all(ours > sum(of(metric, reply, question) for question in questions) for reply in trivial), metric
+        assert all(
+            ours > sum(of(metric, reply, question) for question in questions) for reply in trivial
+        ), metric
 
 
 texts = st.text(alphabet="Barley tolerates 8 grams. Wheat dies", max_size=40)
 replies = st.builds(
     Reply,
-    st.lists(st.builds(Said, texts, st.just("quote"), st.lists(st.integers(0, 3), max_size=2).map(tuple))).map(tuple),
-    st.lists(st.builds(Footnote, st.integers(0, 3), st.sampled_from(["salt", "rye", "sea"]), texts)).map(tuple),
+    st.lists(
+        st.builds(
+            Statement, texts, st.just("quote"), st.lists(st.integers(0, 3), max_size=2).map(tuple)
+        )
+    ).map(tuple),
+    st.lists(
+        st.builds(Footnote, st.integers(0, 3), st.sampled_from(["salt", "rye", "sea"]), texts)
+    ).map(tuple),
     st.lists(st.sampled_from(["salt", "rye", "sea"]), unique=True).map(tuple),
     st.booleans(),
 )
@@ -228,13 +263,16 @@ def test_any_reply_is_scored_within_bounds_and_kept_as_it_is(reply, question):
 def test_the_reply_of_an_answer():
     paper = Paper("Salt", CORPUS["salt"], id="salt")
     start = CORPUS["salt"].index(BARLEY)
-    trace = Trace("e", "none", "quote", "", "", read_as="How salty (on barley)?")
-    citations = (Citation(4, paper, BARLEY, start, start + len(BARLEY)), Citation(5, paper, "Barley!", 0, 7))
-    claims = (Claim(BARLEY, "quote", (4,), True, 0.8),)
+    trace = Trace("e", "none", "quote", "", "", rewritten_query="How salty (on barley)?")
+    citations = (
+        Citation(4, paper, BARLEY, start, start + len(BARLEY)),
+        Citation(5, paper, "Barley!", 0, 7),
+    )
+    claims = (Claim(BARLEY, "quoted", (4,), True, 0.8),)
     hits = (Hit(paper, 1.0, 1, Passage("p", "salt", 0, 9)),)
     answer = Answer("How salty?", "…", claims, citations, hits, False, "", 0.5, trace)
     reply = reply_of(answer)
-    assert (reply.text, reply.cited, reply.found, reply.read_as) == (
+    assert (reply.text, reply.cited, reply.found, reply.rewritten_query) == (
         BARLEY,
         ("salt",),
         ("salt",),

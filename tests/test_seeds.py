@@ -28,5 +28,7 @@ def test_all_records_of_all_pages_are_read_and_repeats_merged(added):
 def test_a_known_question_is_answered_from_the_right_paper_and_a_foreign_one_is_not(added):
     assistant, _ = added
     answer = assistant.ask("Does FP8 beat INT8 for inference?")
-    assert answer.citations[0].paper.title == "FP8 versus INT8 for efficient deep learning inference"
+    assert (
+        answer.citations[0].paper.title == "FP8 versus INT8 for efficient deep learning inference"
+    )
     assert assistant.ask("What is the capital of France?").abstained

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag.text.clean import clean
+from rag.text.cleaning import clean
 from rag.text.sentences import split_sentences
 
 SHARED = Path(os.environ.get("FOOTNOTE_SHARED") or Path(__file__).parents[2] / "shared")
@@ -40,7 +40,12 @@ def test_the_sentences_hold_every_visible_character(text):
     assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 
 
-@given(st.lists(st.sampled_from(["We train it.", "Does it help?", "It does!", "Figure 2 shows 3.5%."]), max_size=8))
+@given(
+    st.lists(
+        st.sampled_from(["We train it.", "Does it help?", "It does!", "Figure 2 shows 3.5%."]),
+        max_size=8,
+    )
+)
 def test_plain_sentences_come_back_as_they_were_put_together(parts):
     assert sentences(" ".join(parts)) == parts
 
@@ -104,7 +109,13 @@ def test_one_sentence_stays_whole(text):
         ["It works (as shown).", "(Nobody objects.)", "We do."],
         ["It works **well.**", "**We** agree."],
         ["It fails.", "k-NN does not.", "mT5 does.", "nnU-Net too.", "wav2vec 2.0 is slow."],
-        ["It fails.", "$k$-means does not.", r"\textsc{Foo} does.", "k-means too.", "ε-greedy search is slow."],
+        [
+            "It fails.",
+            "$k$-means does not.",
+            r"\textsc{Foo} does.",
+            "k-means too.",
+            "ε-greedy search is slow.",
+        ],
         ["It fails.", "3D models do not.", "α-helices do.", '"Soup" too.', "[We checked.]"],
         ["We solve $x = 1.$", "Then we stop."],
         ["It lies in (0, 1].", "We compute f(x) next."],
@@ -135,7 +146,10 @@ def test_sentences_part_where_they_end(parts):
     ("text", "expected"),
     [
         ("It gains accuracy.We propose more.", ["It gains accuracy.", "We propose more."]),
-        ("It serves models (LLMs).Our code is out.", ["It serves models (LLMs).", "Our code is out."]),
+        (
+            "It serves models (LLMs).Our code is out.",
+            ["It serves models (LLMs).", "Our code is out."],
+        ),
         ("It gains 5%.However, it is slow.", ["It gains 5%.", "However, it is slow."]),
         ("我们提出模型。效果很好！", ["我们提出模型。", "效果很好！"]),
         ("他说「好。」 然后走了。", ["他说「好。」", "然后走了。"]),
@@ -157,7 +171,15 @@ def test_a_bracket_that_closes_too_late_does_not_swallow_the_abstract():
 # The split of such texts once took minutes: they have to come back at all.
 @pytest.mark.parametrize(
     ("unit", "count"),
-    [("(", 50_000), ("(. ", 16_000), ("$", 50_000), ("$a$. ", 10_000), (".", 50_000), ("A. ", 16_000), ("。", 50_000)],
+    [
+        ("(", 50_000),
+        ("(. ", 16_000),
+        ("$", 50_000),
+        ("$a$. ", 10_000),
+        (".", 50_000),
+        ("A. ", 16_000),
+        ("。", 50_000),
+    ],
 )
 def test_hostile_repetition_is_split_in_passing(unit, count):
     text = unit * count
@@ -184,4 +206,6 @@ def test_real_sentences_seldom_start_small_or_end_without_a_stop(abstracts):
     found = [split for split in map(sentences, abstracts) if len(split) > 1]
     starts = [sentence for split in found for sentence in split[1:] if sentence[0].islower()]
     assert len(starts) < 0.002 * sum(map(len, found))
-    assert all(sentence.rstrip("\"'”’»)]}*$")[-1] in ".!?…" for split in found for sentence in split[:-1])
+    assert all(
+        sentence.rstrip("\"'”’»)]}*$")[-1] in ".!?…" for split in found for sentence in split[:-1]
+    )

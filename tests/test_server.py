@@ -20,7 +20,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from rag import UsageError
-from ui import server
+from ui.server import application as server
 
 ROOT = Path(__file__).parent.parent
 HERE = "http://127.0.0.1:7860"
@@ -104,7 +104,9 @@ def visitor(shared):
     """Make a browser with an address of its own, that has not signed in."""
 
     def at(address="192.168.1.20"):
-        return TestClient(shared, HERE, headers={"Origin": HERE}, follow_redirects=False, client=(address, 50_000))
+        return TestClient(
+            shared, HERE, headers={"Origin": HERE}, follow_redirects=False, client=(address, 50_000)
+        )
 
     return at
 
@@ -169,7 +171,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        self.addresses += [attributes[name] for name in ("src", "href", "action", "data") if attributes.get(name)]
+        self.addresses += [
+            attributes[name] for name in ("src", "href", "action", "data") if attributes.get(name)
+        ]
         if tag == "script" and "src" not in attributes:
             self._script = ""
 
@@ -227,7 +231,9 @@ def test_every_answer_tells_the_browser_what_it_may_do(browser, path, headers, s
 def test_the_page_may_run_its_own_scripts_and_no_other(browser):
     answer = browser.get("/")
     scripts = Page(answer.text).inline
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    digests = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
+    ]
     assert len(scripts) > 3
     assert policy(answer)["script-src"][2:] == [f"'sha256-{digest}'" for digest in digests]
     assert answer.headers["Cache-Control"] == "no-store"
@@ -254,7 +260,11 @@ def test_the_page_wears_the_look_it_is_given(browser):
 def test_gradio_is_told_to_keep_to_itself(browser):
     config = browser.get("/config").json()
     assert config["analytics_enabled"] is False
-    assert (config["run_history"], config["footer_links"], config["show_error"]) == (False, [], False)
+    assert (config["run_history"], config["footer_links"], config["show_error"]) == (
+        False,
+        [],
+        False,
+    )
     assert config["max_file_size"] == 200 * 1024 * 1024
 
 
@@ -280,7 +290,9 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-@pytest.mark.parametrize("path", [f"{API}/upload", f"{API}/queue/join", f"{API}/run/predict", "/login", "/"])
+@pytest.mark.parametrize(
+    "path", [f"{API}/upload", f"{API}/queue/join", f"{API}/run/predict", "/login", "/"]
+)
 def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path, headers):
     upload = piece(form(b"@article{a, title = {Tides}}") + b"\r\n--limit--\r\n", more=False)
     assert exchange(app, path, [upload], headers=FORM | headers) == (
@@ -291,9 +303,13 @@ def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path,
     assert stored(uploads) == []
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}], ids=str)
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
+)
 def test_another_web_site_cannot_ask_what_it_may_do(browser, headers):
-    asked = browser.options(f"{API}/upload", headers={"Access-Control-Request-Method": "POST", **headers})
+    asked = browser.options(
+        f"{API}/upload", headers={"Access-Control-Request-Method": "POST", **headers}
+    )
     assert asked.status_code == 403
     assert "Access-Control-Allow-Origin" not in asked.headers
 
@@ -303,18 +319,38 @@ def test_a_link_from_another_web_site_leads_to_the_page_and_nowhere_else(app):
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert client.get("/", headers=link).status_code == 200
     assert client.get("/logout", headers=link).status_code == 403
-    assert client.get("/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}).status_code == 403
-    assert client.get("/", headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}).status_code == 200
+    assert (
+        client.get(
+            "/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+        ).status_code
+        == 403
+    )
+    assert (
+        client.get(
+            "/", headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}
+        ).status_code
+        == 200
+    )
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:7860", "127.0.0.1", "localhost:1", "LocalHost:65535", "[::1]:7860"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:7860", "127.0.0.1", "localhost:1", "LocalHost:65535", "[::1]:7860"]
+)
 def test_this_machine_goes_by_its_own_names(browser, host):
     assert browser.get("/", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example", "a@localhost", "", "::1"],
+    [
+        "evil.example",
+        "evil.example:7860",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "a@localhost",
+        "",
+        "::1",
+    ],
 )
 def test_another_name_that_leads_here_is_refused(app, host):
     status, body, read = exchange(app, "/", [], "GET", {"host": host})
@@ -328,7 +364,9 @@ def test_in_a_network_the_page_goes_by_any_name(visitor):
 
 
 def test_nobody_speaks_for_a_proxy_that_is_not_there(browser):
-    page = browser.get("/", headers={"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "http://evil.example"})
+    page = browser.get(
+        "/", headers={"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "http://evil.example"}
+    )
     assert "evil.example" not in page.text
 
 
@@ -349,25 +387,45 @@ def test_only_what_the_page_needs_is_open(browser, app):
     assert len(seen) > 60
     closed = {route for route, answer in seen if answer.text == '{"detail":"not found"}'}
     # Of the ways to run a function without the queue, the one that the page itself takes; `x` is not it.
-    assert {route for route, _ in seen} - closed == NEEDED - {f"{API}/run/predict"} - set(STREAMS.values())
-    for name in ("vibe-edit", "vibe-code", "proxy={url_path}", "process_recording", "component_server", "runs"):
+    assert {route for route, _ in seen} - closed == NEEDED - {f"{API}/run/predict"} - set(
+        STREAMS.values()
+    )
+    for name in (
+        "vibe-edit",
+        "vibe-code",
+        "proxy={url_path}",
+        "process_recording",
+        "component_server",
+        "runs",
+    ):
         assert f"{API}/{name}" in closed
-    for route in ("/monitoring/summary", f"{API}/deep_link", f"{API}/dev/reload", f"{API}/startup-events"):
+    for route in (
+        "/monitoring/summary",
+        f"{API}/deep_link",
+        f"{API}/dev/reload",
+        f"{API}/startup-events",
+    ):
         assert route in closed
     assert browser.post(f"{API}/run/predict").status_code == 422
 
 
 def test_without_a_login_nothing_is_shown_but_where_to_sign_in(visitor, shared):
     seen = list(answers(visitor(), shared))
-    assert {route for route, answer in seen if answer.status_code not in (401, 404)} - SHOWS_LOGIN == set()
+    assert {
+        route for route, answer in seen if answer.status_code not in (401, 404)
+    } - SHOWS_LOGIN == set()
     for path in (*(NEEDED - SHOWS_LOGIN), *STREAMS):
         assert visitor().get(path).json() == {"detail": "sign in first"}, path
 
 
-@pytest.mark.parametrize("address", ["https://evil.example/a.pdf", "HTTP://evil.example", "ftp://evil.example/a"])
+@pytest.mark.parametrize(
+    "address", ["https://evil.example/a.pdf", "HTTP://evil.example", "ftp://evil.example/a"]
+)
 def test_no_file_is_fetched_from_elsewhere(browser, address):
     assert browser.get(f"{API}/file={address}").json() == {"detail": "not found"}
-    assert browser.get(f"{API}/file={address.replace('/', '%2F')}").json() == {"detail": "not found"}
+    assert browser.get(f"{API}/file={address.replace('/', '%2F')}").json() == {
+        "detail": "not found"
+    }
 
 
 def test_no_file_of_this_machine_is_given_away(browser):
@@ -379,7 +437,9 @@ def test_a_question_gets_its_answer_through_the_gate(browser):
     assert browser.post(f"{API}/queue/join", json=question).status_code == 200
     stream = browser.get(f"{API}/queue/data", params={"session_hash": "reader"}).text
     events = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
-    assert [event["output"]["data"] for event in events if event["msg"] == "process_completed"] == [["TIDES"]]
+    assert [event["output"]["data"] for event in events if event["msg"] == "process_completed"] == [
+        ["TIDES"]
+    ]
 
 
 def test_a_stream_comes_piece_by_piece_and_ends_with_its_reader(app):
@@ -442,11 +502,20 @@ def test_what_says_that_it_is_too_large_is_refused_unread(app, path, length):
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [(f"{API}/queue/join", {"content-type": "application/json"}), (f"{API}/run/predict", {}), ("/login", FORM)],
+    [
+        (f"{API}/queue/join", {"content-type": "application/json"}),
+        (f"{API}/run/predict", {}),
+        ("/login", FORM),
+    ],
 )
 def test_what_proves_too_large_on_its_way_is_refused(app, path, kind):
     megabyte = b"x" * 1024 * 1024
-    pieces = [piece(form(megabyte) if kind is FORM else b'{"data": "'), piece(megabyte), piece(megabyte), piece(b"")]
+    pieces = [
+        piece(form(megabyte) if kind is FORM else b'{"data": "'),
+        piece(megabyte),
+        piece(megabyte),
+        piece(b""),
+    ]
     status, body, read = exchange(app, path, pieces, headers=kind)
     assert (status, body) == (413, b'{"detail":"more than 0.25 MB at once"}')
     assert read <= 3
@@ -503,7 +572,9 @@ def test_signing_in_opens_the_page_and_signing_out_closes_it(visitor):
 
 
 def test_a_password_may_hold_colons_and_any_letters(uploads, clock):
-    app = server.application(small_page(), "127.0.0.1", 7860, {"berta": "battery:stäple λ"}, clock=clock)
+    app = server.application(
+        small_page(), "127.0.0.1", 7860, {"berta": "battery:stäple λ"}, clock=clock
+    )
     client = TestClient(app, HERE)
     assert sign_in(client, "berta", "battery:staple λ").status_code == 400
     assert sign_in(client, "berta", "battery:stäple λ").status_code == 200
@@ -511,7 +582,10 @@ def test_a_password_may_hold_colons_and_any_letters(uploads, clock):
 
 def test_a_made_up_token_opens_nothing(visitor, shared):
     gradio_app = server._mounted(shared)
-    for name in (f"access-token-{gradio_app.cookie_id}", f"access-token-unsecure-{gradio_app.cookie_id}"):
+    for name in (
+        f"access-token-{gradio_app.cookie_id}",
+        f"access-token-unsecure-{gradio_app.cookie_id}",
+    ):
         assert visitor().get("/config", headers={"Cookie": f"{name}=ada"}).status_code == 401
         assert visitor().get("/config", headers={"Cookie": f"{name}="}).status_code == 401
 
@@ -540,7 +614,10 @@ def test_a_name_waits_wherever_its_guesses_come_from(visitor, clock):
 
 def test_the_addresses_of_one_ipv6_network_are_one(visitor):
     for number in range(5):
-        assert sign_in(visitor(f"2001:db8:0:7::{number}"), f"name {number}", "guess").status_code == 400
+        assert (
+            sign_in(visitor(f"2001:db8:0:7::{number}"), f"name {number}", "guess").status_code
+            == 400
+        )
     assert sign_in(visitor("2001:db8:0:7:ffff::1"), "ada", "correct horse").status_code == 429
     assert sign_in(visitor("2001:db8:0:8::1"), "ada", "correct horse").status_code == 200
 
@@ -563,7 +640,10 @@ def test_guesses_made_at_once_count_too(shared):
             if "status" in message:
                 statuses.append(message["status"])
 
-        headers = [(b"host", b"192.168.1.5"), *((name.encode(), value.encode()) for name, value in kind.items())]
+        headers = [
+            (b"host", b"192.168.1.5"),
+            *((name.encode(), value.encode()) for name, value in kind.items()),
+        ]
         scope = {
             "type": "http", "method": "POST", "path": "/login", "root_path": "", "scheme": "http", "query_string": b"",
             "headers": headers, "client": ("192.168.1.20", 1), "server": ("192.168.1.5", 7860), "http_version": "1.1",
@@ -676,7 +756,9 @@ def taken_port():
 
 
 def test_a_taken_port_and_a_foreign_address_are_told(taken_port):
-    with pytest.raises(UsageError, match=f"port {taken_port} is taken; name another one with --port"):
+    with pytest.raises(
+        UsageError, match=f"port {taken_port} is taken; name another one with --port"
+    ):
         server.check_address("127.0.0.1", taken_port)
     for host in ("203.0.113.1", "2001:db8::1", "", "é" * 70):
         with pytest.raises(UsageError, match=f"this machine has no address '{host}'"):
@@ -687,7 +769,7 @@ def test_a_taken_port_and_a_foreign_address_are_told(taken_port):
 SERVES = """
 import sys
 sys.path.insert(0, {root!r})
-from ui.server import serve
+from ui.server.application import serve
 
 async def forever(scope, receive, send):
     if scope["type"] != "http":
@@ -706,9 +788,12 @@ print("ended", flush=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
 def test_the_server_says_where_it_is_and_ends_while_somebody_reads():
     command = [sys.executable, "-c", SERVES.format(root=str(ROOT))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         told = re.fullmatch(
-            r"Footnote is at http://127\.0\.0\.1:(\d+) \(Ctrl\+C stops it\)\n", process.stdout.readline()
+            r"Footnote is at http://127\.0\.0\.1:(\d+) \(Ctrl\+C stops it\)\n",
+            process.stdout.readline(),
         )
         with socket.create_connection(("127.0.0.1", int(told[1])), timeout=20) as reader:
             reader.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -725,7 +810,7 @@ def test_the_server_says_where_it_is_and_ends_while_somebody_reads():
 ATTACKED = """
 import sys
 sys.path[:0] = {paths!r}
-from ui import server
+from ui.server import application as server
 server._MOST_CONNECTIONS = 20
 server.import_gradio()
 from test_server import small_page
@@ -810,7 +895,11 @@ def test_a_request_that_is_none_is_refused(port, request_and_status):
 
 
 def test_the_server_does_not_say_what_it_is(port):
-    head = said(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n").split(b"\r\n\r\n")[0].lower()
+    head = (
+        said(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n")
+        .split(b"\r\n\r\n")[0]
+        .lower()
+    )
     assert head.startswith(b"http/1.1 200")
     assert b"\r\nserver:" not in head
     assert b"\r\nx-powered-by:" not in head
@@ -875,7 +964,9 @@ ELSEWHERE = [
 def test_no_path_leads_to_a_file_of_this_machine(port, path):
     path = path.format(root=ROOT)
     for start in (f"{API}/", "/static/", "/assets/"):
-        answer = said(port, f"GET {start}{path} HTTP/1.1\r\nConnection: close\r\n".encode() + OWN + b"\r\n")
+        answer = said(
+            port, f"GET {start}{path} HTTP/1.1\r\nConnection: close\r\n".encode() + OWN + b"\r\n"
+        )
         assert status(answer) in (400, 403, 404), start
         assert b"root:" not in answer
         assert b"Apache-2.0" not in answer
@@ -901,7 +992,9 @@ JOINS = [
 
 @pytest.mark.parametrize("body", JOINS, ids=lambda body: str(body[:50]))
 def test_what_asks_for_nothing_that_there_is_is_refused(port, body):
-    head = f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = (
+        f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    )
     answer = said(port, f"{head}Content-Length: {len(body)}\r\n".encode() + OWN + b"\r\n" + body)
     assert 400 <= status(answer) <= 500
     assert b"Traceback" not in answer
@@ -911,9 +1004,18 @@ def test_what_asks_for_nothing_that_there_is_is_refused(port, body):
 
 def test_an_event_that_fails_tells_nothing_of_the_machine(port):
     body = b'{"fn_index": 0, "session_hash": "typed", "data": []}'
-    head = f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    assert status(said(port, f"{head}Content-Length: {len(body)}\r\n".encode() + OWN + b"\r\n" + body)) == 200
-    stream = f"GET {API}/queue/data?session_hash=typed HTTP/1.1\r\nConnection: close\r\n".encode() + OWN + b"\r\n"
+    head = (
+        f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    )
+    assert (
+        status(said(port, f"{head}Content-Length: {len(body)}\r\n".encode() + OWN + b"\r\n" + body))
+        == 200
+    )
+    stream = (
+        f"GET {API}/queue/data?session_hash=typed HTTP/1.1\r\nConnection: close\r\n".encode()
+        + OWN
+        + b"\r\n"
+    )
     answer = said(port, stream)
     assert b'"process_completed"' in answer
     assert b'"success":false' in answer
@@ -951,13 +1053,18 @@ def test_the_command_refuses_what_it_cannot_serve(footnote, users_file, taken_po
         assert "Traceback" not in run.err
 
 
-def test_a_library_that_is_not_there_is_named_with_its_blanks_and_colons(footnote, tmp_path, monkeypatch):
+def test_a_library_that_is_not_there_is_named_with_its_blanks_and_colons(
+    footnote, tmp_path, monkeypatch
+):
     missing = tmp_path / "my own: papers"
     monkeypatch.setenv("FOOTNOTE_LIBRARY", str(missing))
     run = footnote("ui")
     assert (run.code, run.out) == (1, "")
     assert f"footnote: no library in {missing};" in run.err
-    assert f"no library in {tmp_path / 'other'};" in footnote("ui", "--library", tmp_path / "other").err
+    assert (
+        f"no library in {tmp_path / 'other'};"
+        in footnote("ui", "--library", tmp_path / "other").err
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
@@ -967,15 +1074,25 @@ def test_the_command_opens_the_page_and_takes_away_what_was_uploaded(own_library
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     here = f"http://127.0.0.1:{port}"
-    environment = os.environ | {"FOOTNOTE_LIBRARY": str(folder), "TMPDIR": str(tmp_path / "laid out")}
-    command = [sys.executable, "-m", "rag", "ui", "--port", str(port)]
+    environment = os.environ | {
+        "FOOTNOTE_LIBRARY": str(folder),
+        "TMPDIR": str(tmp_path / "laid out"),
+    }
+    command = [sys.executable, "-m", "rag.cli", "ui", "--port", str(port)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
     ) as process:
         try:
             assert process.stdout.readline() == f"Footnote is at {here} (Ctrl+C stops it)\n"
             assert "my own: papers" in httpx2.get(here).text
-            (upload,) = httpx2.post(f"{here}{API}/upload", files={"files": ("a.bib", b"@article{a}")}).json()
+            (upload,) = httpx2.post(
+                f"{here}{API}/upload", files={"files": ("a.bib", b"@article{a}")}
+            ).json()
             assert Path(upload).is_relative_to(tmp_path / "laid out")
         finally:
             process.terminate()
@@ -990,12 +1107,20 @@ def test_a_refusal_does_not_wait_for_gradio():
         "try: cli.main()\n"
         "except SystemExit: print('gradio' in sys.modules, 'fastapi' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert run.stdout.split() == ["False", "False"]
 
 
 def test_the_help_tells_how_to_open_the_page(footnote):
     run = footnote("ui", "--help")
     assert run.lines[2].strip() == "Open the page, for this machine only."
-    for option in ("-L, --library DIR", "--host ADDRESS", "--port N", "--auth FILE", "FOOTNOTE_LIBRARY"):
+    for option in (
+        "-L, --library DIR",
+        "--host ADDRESS",
+        "--port N",
+        "--auth FILE",
+        "FOOTNOTE_LIBRARY",
+    ):
         assert option in run.out

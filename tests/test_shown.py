@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace
-from rag.terminal import render_answer, render_paper
+from rag.output.terminal import render_answer, render_paper
 
 GATES = Paper(
     title="Tidal Gates of the North-West",
@@ -17,8 +17,12 @@ GATES = Paper(
     doi="10.5555/shores.2021.7",
     id="tidal-gates-of-the-123456",
 )
-OWLS = Paper(title="Night Owls", abstract="Owls hunt at dusk.", retracted=True, id="night-owls-654321")
-TRACE = Trace("tiny", "none", "quote", "", "0123", signals={"dense": 0.123456}, seconds={"read": 0.00004})
+OWLS = Paper(
+    title="Night Owls", abstract="Owls hunt at dusk.", retracted=True, id="night-owls-654321"
+)
+TRACE = Trace(
+    "tiny", "none", "quote", "", "0123", signals={"dense": 0.123456}, seconds={"read": 0.00004}
+)
 
 
 def cite(number, paper, quote):
@@ -27,7 +31,7 @@ def cite(number, paper, quote):
 
 
 def answer_of(*citations, question="When do gates open?", confidence=0.87654):
-    claims = tuple(Claim(c.quote, "quote", (c.number,), True, 0.56789) for c in citations)
+    claims = tuple(Claim(c.quote, "quoted", (c.number,), True, 0.56789) for c in citations)
     text = " ".join(f"“{c.quote}” [{c.number}]" for c in citations)
     hits = tuple(
         Hit(c.paper, 0.98765, rank, Passage(f"{c.paper.id}:0-9", c.paper.id, 0, 9))
@@ -75,7 +79,9 @@ def test_what_is_not_said_comes_with_the_nearest_papers(monkeypatch):
         "  North-West\n"
         "- Night Owls"
     )
-    assert render_answer(replace(SILENT, hits=())) == "Your library does not say. It\nis about tides."
+    assert (
+        render_answer(replace(SILENT, hits=())) == "Your library does not say. It\nis about tides."
+    )
 
 
 @pytest.mark.parametrize("columns", ["1", "9", "20", "40", "79", "1000"])
@@ -87,15 +93,18 @@ def test_a_quotation_stays_literal_however_narrow_the_terminal(monkeypatch, colu
 
 
 @pytest.mark.parametrize(
-    ("confidence", "word"), [(1.0, "high"), (0.8, "high"), (0.79, "fair"), (0.65, "fair"), (0.5, "low")]
+    ("confidence", "word"),
+    [(1.0, "high"), (0.8, "high"), (0.79, "fair"), (0.65, "fair"), (0.5, "low")],
 )
 def test_confidence_in_words(confidence, word):
-    assert replace(TWO_OF_ONE, confidence=confidence).confidence_in_words == word
+    assert replace(TWO_OF_ONE, confidence=confidence).confidence_label == word
 
 
 def test_a_paper_is_shown_with_what_is_known(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert render_paper(OWLS) == "Night Owls\nRETRACTED\nid: night-owls-654321\n\nOwls hunt at dusk."
+    assert (
+        render_paper(OWLS) == "Night Owls\nRETRACTED\nid: night-owls-654321\n\nOwls hunt at dusk."
+    )
     assert render_paper(replace(OWLS, abstract="")).endswith("\n\n(no abstract)")
 
 
@@ -124,8 +133,17 @@ def test_what_is_not_said_as_markdown():
 
 def mark_up(markdown):
     """The kinds of mark-up in a piece of Markdown, and the addresses that it leads to."""
-    tokens = [child for block in MarkdownIt("commonmark").parse(markdown) for child in (block.children or [block])]
-    addresses = [str(token.attrs[name]) for token in tokens for name in ("href", "src") if name in token.attrs]
+    tokens = [
+        child
+        for block in MarkdownIt("commonmark").parse(markdown)
+        for child in (block.children or [block])
+    ]
+    addresses = [
+        str(token.attrs[name])
+        for token in tokens
+        for name in ("href", "src")
+        if name in token.attrs
+    ]
     return {token.type.removesuffix("_open").removesuffix("_close") for token in tokens}, addresses
 
 
@@ -145,7 +163,15 @@ def test_hostile_text_stays_text_in_markdown(text):
     for shown in (written, replace(written, claims=(), citations=(), abstained=True, text=text)):
         kinds, addresses = mark_up(shown.to_markdown())
         assert addresses == []
-        assert kinds <= {"paragraph", "strong", "em", "text", "softbreak", "bullet_list", "list_item"}
+        assert kinds <= {
+            "paragraph",
+            "strong",
+            "em",
+            "text",
+            "softbreak",
+            "bullet_list",
+            "list_item",
+        }
 
 
 @pytest.mark.parametrize(
@@ -174,7 +200,7 @@ def test_json_is_plain_rounded_and_complete():
     assert (plain["confidence"], plain["abstained"], plain["reason"]) == (0.8765, False, "")
     assert plain["claims"][1] == {
         "text": "They save 12% of post-war power.",
-        "kind": "quote",
+        "kind": "quoted",
         "citations": [2],
         "supported": True,
         "score": 0.5679,

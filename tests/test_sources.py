@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rag.errors import SourceError
+from rag.ingest.sources import FORMATS, expand, open_source
 from rag.records import Paper, Rejection
-from rag.sources import FORMATS, expand, open_source
 
 
 def outcomes(path, form=None):
@@ -32,7 +32,9 @@ def paper_of(tmp_path):
 
     def read(**fields):
         path = tmp_path / "one.jsonl"
-        path.write_text(json.dumps({"title": "Tidal Locks of Small Moons"} | fields), encoding="utf-8")
+        path.write_text(
+            json.dumps({"title": "Tidal Locks of Small Moons"} | fields), encoding="utf-8"
+        )
         return only(path)
 
     return read
@@ -46,7 +48,10 @@ def paper_of(tmp_path):
     [
         (b"", "the file is empty"),
         (b" \n\t\n", "the file is empty"),
-        (b"%PDF-1.7\n%\xe2\xe3", "a PDF; Footnote reads abstracts: export the records from your reference manager"),
+        (
+            b"%PDF-1.7\n%\xe2\xe3",
+            "a PDF; Footnote reads abstracts: export the records from your reference manager",
+        ),
         (b"PK\x03\x04\x14\x00", "an archive; unpack it first"),
         (b"\x1f\x8b\x08\x00abc", "an archive; unpack it first"),
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a binary file, not text"),
@@ -59,7 +64,7 @@ def test_what_is_no_text_is_refused_when_opened(tmp_path, content, why):
     with pytest.raises(SourceError) as error:
         open_source(path)
     assert error.value.source == str(path)
-    assert why in error.value.why
+    assert why in error.value.reason
 
 
 def test_the_message_on_an_unknown_format_lists_the_known_ones(tmp_path):
@@ -67,8 +72,8 @@ def test_the_message_on_an_unknown_format_lists_the_known_ones(tmp_path):
     path.write_text("<inventory/>")
     with pytest.raises(SourceError) as error:
         open_source(path)
-    assert all(name in error.value.why for name in FORMATS)
-    assert "--format overrides" in error.value.why
+    assert all(name in error.value.reason for name in FORMATS)
+    assert "--format overrides" in error.value.reason
 
 
 def test_missing_files_folders_and_unknown_formats(tmp_path):
@@ -101,7 +106,7 @@ def test_an_unreadable_file(tmp_path):
 
 def test_importing_the_readers_imports_none_of_their_libraries():
     heavy = {"lxml", "bibtexparser", "rispy", "ijson", "pylatexenc"}
-    code = f"import sys, rag.sources; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, rag.ingest.sources; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -124,7 +129,10 @@ ABSTRACT = (
 @pytest.mark.parametrize(
     ("content", "form"),
     [
-        ('{"title": "Tidal Locks of Small Moons"}\n{"title": "Tidal Locks of Small Moons"}\n', "jsonl"),
+        (
+            '{"title": "Tidal Locks of Small Moons"}\n{"title": "Tidal Locks of Small Moons"}\n',
+            "jsonl",
+        ),
         ('[{"title": "Tidal Locks of Small Moons"}]', "json"),
         ('{\n  "title": "Tidal Locks of Small Moons"\n}', "json"),
         ("Title;Year\nTidal Locks of Small Moons;2020\n", "csv"),
@@ -140,7 +148,9 @@ ABSTRACT = (
 )
 @pytest.mark.parametrize("name", ["download", "download.txt", "download.bib"])
 @pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
-def test_the_format_is_told_from_the_content_whatever_the_name(tmp_path, content, form, name, prefix):
+def test_the_format_is_told_from_the_content_whatever_the_name(
+    tmp_path, content, form, name, prefix
+):
     path = tmp_path / name
     path.write_bytes(prefix + content.encode())
     if form == "listing" and name.endswith(".bib"):
@@ -171,12 +181,14 @@ def test_a_named_format_overrides(tmp_path):
     path.write_text("@article{moon, title={Tidal Locks of Small Moons}}")
     ((number, rejection),) = outcomes(path, "ris")
     assert number == rejection.record == 0
-    assert "no papers found" in rejection.why
+    assert "no papers found" in rejection.reason
 
 
 def test_a_source_knows_its_name_size_and_position(tmp_path):
     path = tmp_path / "papers.jsonl"
-    path.write_text("".join(f'{{"title": "Paper {n}", "abstract": "{"x" * 500}"}}\n' for n in range(2000)))
+    path.write_text(
+        "".join(f'{{"title": "Paper {n}", "abstract": "{"x" * 500}"}}\n' for n in range(2000))
+    )
     with open_source(path) as source:
         assert source.name == str(path)
         assert source.size == path.stat().st_size
@@ -210,13 +222,17 @@ def test_encodings_and_line_ends(tmp_path, encoding, end, form):
 
 def test_a_byte_that_is_no_utf8_far_into_the_file(tmp_path):
     path = tmp_path / "mixed.csv"
-    path.write_bytes(b"Title,Year\n" + "Zoë,2001\n".encode() * 20_000 + "Zoë,2002\n".encode("cp1252"))
+    path.write_bytes(
+        b"Title,Year\n" + "Zoë,2001\n".encode() * 20_000 + "Zoë,2002\n".encode("cp1252")
+    )
     assert {(paper.title) for _, paper in outcomes(path)} == {"Zoë"}
 
 
 def test_json_surrogates_and_separators_do_no_harm(tmp_path):
     path = tmp_path / "odd.jsonl"
-    path.write_text('{"title": "Moons \\ud800 and\u2028 rings"}\n{"title": "Gaps"}\n', encoding="utf-8")
+    path.write_text(
+        '{"title": "Moons \\ud800 and\u2028 rings"}\n{"title": "Gaps"}\n', encoding="utf-8"
+    )
     assert [paper.title for _, paper in outcomes(path)] == ["Moons and rings", "Gaps"]
 
 
@@ -318,7 +334,10 @@ def test_limits_are_inclusive(paper_of):
         (["Okafor, Ada and Lin, Mei"], ("Ada Okafor", "Mei Lin")),
         ([{"name": "Ada Okafor"}, {"family": "Lin", "given": "Mei"}], ("Ada Okafor", "Mei Lin")),
         ([{"literal": "Rings, Moons and Dust Group"}], ("Rings, Moons and Dust Group",)),
-        ([{"family": "Gogh", "given": "Vincent", "non-dropping-particle": "van"}], ("Vincent van Gogh",)),
+        (
+            [{"family": "Gogh", "given": "Vincent", "non-dropping-particle": "van"}],
+            ("Vincent van Gogh",),
+        ),
         ("Moonwatch Collaboration, Ringlab", ("Moonwatch Collaboration, Ringlab",)),
         ("[No author name available]", ()),
         ("", ()),
@@ -433,7 +452,8 @@ def test_urls(paper_of, written, url):
 
 
 @pytest.mark.parametrize(
-    ("written", "pmid"), [("123", "123"), (123, "123"), ("PMID: 0123", "123"), ("12a", ""), ("", "")]
+    ("written", "pmid"),
+    [("123", "123"), (123, "123"), ("PMID: 0123", "123"), ("12a", ""), ("", "")],
 )
 def test_pmids(paper_of, written, pmid):
     assert paper_of(pmid=written).pmid == pmid
@@ -451,7 +471,12 @@ def test_pmids(paper_of, written, pmid):
         ({"retracted": True}, True),
         ({"title": "Retracted moons still circle"}, False),
         ({"title": "Withdrawn from the ring"}, False),
-        ({"abstract": "We ask why readers cite on after a notice that this article has been retracted."}, False),
+        (
+            {
+                "abstract": "We ask why readers cite on after a notice that this article has been retracted."
+            },
+            False,
+        ),
         ({"retracted": "no"}, False),
     ],
 )
@@ -475,7 +500,11 @@ def test_expand(tmp_path, monkeypatch):
     assert expand(["**/*.ris", "su?"]) == [Path("sub/c.ris")], "each file once"
     assert expand(["odd[1].txt"]) == [Path("odd[1].txt")], "a file of that name is no pattern"
     missing, found, none = expand(["gone.bib", "a.bib", "*.xyz"])
-    assert (str(missing), found, str(none)) == ("gone.bib: no such file", Path("a.bib"), "*.xyz: no such file")
+    assert (str(missing), found, str(none)) == (
+        "gone.bib: no such file",
+        Path("a.bib"),
+        "*.xyz: no such file",
+    )
     assert [str(error) for error in expand(["empty"])] == ["empty: no files in it"]
     assert isinstance(expand(["a\x00b"])[0], SourceError)
     assert expand([]) == []

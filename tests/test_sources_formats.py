@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from rag.ingest.sources import open_source
 from rag.records import Paper, Rejection
-from rag.sources import open_source
 
 
 @pytest.fixture
@@ -18,7 +18,9 @@ def read(tmp_path):
         with open_source(path) as source:
             assert source.format == form
             numbered = list(source)
-        assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1)) or numbered[0][0] == 0
+        assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1)) or numbered[
+            0
+        ][0] == 0
         return [outcome for _, outcome in numbered]
 
     return outcomes
@@ -29,7 +31,7 @@ def titles(outcomes):
 
 
 def reasons(outcomes):
-    return [outcome.why for outcome in outcomes if isinstance(outcome, Rejection)]
+    return [outcome.reason for outcome in outcomes if isinstance(outcome, Rejection)]
 
 
 # --- JSON and JSON Lines -------------------------------------------------------------------------------------------
@@ -82,8 +84,17 @@ OPENALEX = {
         "landing_page_url": "https://journal.example/cold",
         "source": {"display_name": "Invented Letters"},
     },
-    "authorships": [{"author": {"display_name": "Ada Okafor"}}, {"author": {"display_name": "Mei Lin"}}],
-    "abstract_inverted_index": {"Rings": [0, 4], "are": [1], "cold;": [2], "most": [3], "too.": [5]},
+    "authorships": [
+        {"author": {"display_name": "Ada Okafor"}},
+        {"author": {"display_name": "Mei Lin"}},
+    ],
+    "abstract_inverted_index": {
+        "Rings": [0, 4],
+        "are": [1],
+        "cold;": [2],
+        "most": [3],
+        "too.": [5],
+    },
     "is_retracted": True,
 }
 CSL = {
@@ -152,7 +163,13 @@ EXPECTED = {
         source="export",
     ),
 }
-SHAPES = {"dump": ARXIV_DUMP, "daily": HUGGING_FACE, "scholar": SEMANTIC_SCHOLAR, "openalex": OPENALEX, "csl": CSL}
+SHAPES = {
+    "dump": ARXIV_DUMP,
+    "daily": HUGGING_FACE,
+    "scholar": SEMANTIC_SCHOLAR,
+    "openalex": OPENALEX,
+    "csl": CSL,
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -178,7 +195,10 @@ def test_the_shapes_of_services(read, shape):
 def test_lists_within_an_object(read, wrapped):
     content = wrapped % '[{"title": "Cold rings"}, {"title": "Warm rings"}]'
     assert titles(read(content, "json")) == ["Cold rings", "Warm rings"]
-    assert titles(read(json.dumps(json.loads(content), indent=2), "json")) == ["Cold rings", "Warm rings"]
+    assert titles(read(json.dumps(json.loads(content), indent=2), "json")) == [
+        "Cold rings",
+        "Warm rings",
+    ]
 
 
 def test_corpora_of_title_and_text(read):
@@ -187,10 +207,15 @@ def test_corpora_of_title_and_text(read):
 
 
 def test_a_broken_line_of_json_costs_itself(read):
-    outcomes = read('{"title": "A1"}\n{"title": "A2\n[1]\n"text"\n\n{"title": "A3"}\n{"title": "A4", "abs', "jsonl")
+    outcomes = read(
+        '{"title": "A1"}\n{"title": "A2\n[1]\n"text"\n\n{"title": "A3"}\n{"title": "A4", "abs',
+        "jsonl",
+    )
     assert titles(outcomes) == ["A1", None, None, None, "A3", None]
     assert reasons(outcomes)[1:3] == ["not a JSON object", "not a JSON object"]
-    assert all(why.startswith("broken JSON: ") for why in (reasons(outcomes)[0], reasons(outcomes)[3]))
+    assert all(
+        why.startswith("broken JSON: ") for why in (reasons(outcomes)[0], reasons(outcomes)[3])
+    )
     assert [o.record for o in outcomes if isinstance(o, Rejection)] == [2, 3, 4, 6]
 
 
@@ -215,7 +240,9 @@ def test_json_too_deep_or_of_no_use(read):
     outcomes = read(f'[{{"title": "A1", "x": {deep}}}, {{"title": "A2"}}]', "json")
     assert titles(outcomes) == [None, "A2"]
     assert reasons(outcomes) == ["JSON nested too deeply"]
-    assert reasons(read('{"colour": "red"}', "json")) == ["no papers found in it; it was read as json"]
+    assert reasons(read('{"colour": "red"}', "json")) == [
+        "no papers found in it; it was read as json"
+    ]
     assert reasons(read("[]", "json")) == ["no papers found in it; it was read as json"]
 
 
@@ -238,9 +265,7 @@ WEB_OF_SCIENCE = (
     "J\tOkafor, A; Lin, M\tOkafor, Ada; Lin, Mei\tWarm rings\tINVENTED LETTERS\t"
     "Rings are warm.\t2018\t10.1234/w.1\t4713\n"
 )
-EXCEL = (
-    "sep=;\nArticle Title;Authors;Publication Date;Journal\nWarm rings;Okafor, Ada;01/04/2018;Invented Letters\n;;;\n"
-)
+EXCEL = "sep=;\nArticle Title;Authors;Publication Date;Journal\nWarm rings;Okafor, Ada;01/04/2018;Invented Letters\n;;;\n"
 
 
 def test_zotero(read):
@@ -268,7 +293,12 @@ def test_scopus_web_of_science_and_excel(read):
         "4713",
     )
     (wos,) = read(WEB_OF_SCIENCE, "csv")
-    assert (wos.title, wos.authors, wos.year, wos.doi) == ("Warm rings", ("Ada Okafor", "Mei Lin"), 2018, "10.1234/w.1")
+    assert (wos.title, wos.authors, wos.year, wos.doi) == (
+        "Warm rings",
+        ("Ada Okafor", "Mei Lin"),
+        2018,
+        "10.1234/w.1",
+    )
     (excel,) = read(EXCEL, "csv")
     assert (excel.title, excel.authors, excel.year, excel.venue) == (
         "Warm rings",
@@ -280,7 +310,8 @@ def test_scopus_web_of_science_and_excel(read):
 
 def test_rows_too_long_too_short_and_empty(read):
     outcomes = read(
-        "TITLE,year,abstract\nA1,2001,Yes\nA2\nA3,2003,No,more\nA4,2004,,,\n,,\n,2005,Orphan\nA5,1,2\n", "csv"
+        "TITLE,year,abstract\nA1,2001,Yes\nA2\nA3,2003,No,more\nA4,2004,,,\n,,\n,2005,Orphan\nA5,1,2\n",
+        "csv",
     )
     assert titles(outcomes) == ["A1", "A2", None, "A4", None, "A5"]
     assert reasons(outcomes) == ["4 cells where the header has 3", "no title"]
@@ -295,11 +326,16 @@ def test_a_quotation_mark_that_is_never_closed_costs_its_line(read):
 def test_a_table_without_titles(read):
     (rejection,) = read("name;colour\nMoon;grey\n", "csv", "moons.csv")
     assert rejection.record == 0
-    assert rejection.why == "no papers found in it: no column is called Title; its first line is 'name;colour'"
+    assert (
+        rejection.reason
+        == "no papers found in it: no column is called Title; its first line is 'name;colour'"
+    )
 
 
 def test_a_long_cell_is_read(read):
-    names = "; ".join(f"Member{n}, Anna" for n in range(12_000))  # beyond the 131,072 characters of the csv module
+    names = "; ".join(
+        f"Member{n}, Anna" for n in range(12_000)
+    )  # beyond the 131,072 characters of the csv module
     (paper,) = read(f'Title,Authors\nWarm rings,"{names}"\n', "csv")
     assert len(paper.authors) == 12_000
 
@@ -352,7 +388,10 @@ def test_bibtex(read):
         (r"{The \textit{whole $x_1$ title} in braces}", "The whole $x_1$ title in braces"),
         (r"a } b { c", "a b c"),
         (r"\(a & b\) and \alpha-rays", r"\(a & b\) and α-rays"),
-        (r"\url{https://a.example/x_y} \href{https://b.example}{there}", "https://a.example/x_y there"),
+        (
+            r"\url{https://a.example/x_y} \href{https://b.example}{there}",
+            "https://a.example/x_y there",
+        ),
         (r"\unknowncommand rings", r"\unknowncommand rings"),
         (r"$unclosed \emph{math}", r"$unclosed math"),
     ],
@@ -427,7 +466,9 @@ def test_biblatex_and_conference_papers(read):
 
 
 def test_bibtex_without_entries(read):
-    assert reasons(read("@comment{nothing here}\n", "bibtex")) == ["no papers found in it; it was read as bibtex"]
+    assert reasons(read("@comment{nothing here}\n", "bibtex")) == [
+        "no papers found in it; it was read as bibtex"
+    ]
 
 
 # --- RIS and MEDLINE -----------------------------------------------------------------------------------------------
@@ -540,7 +581,12 @@ def test_medline(read):
         source="export",
         retracted=True,
     )
-    assert (cold.authors, cold.year, cold.venue, cold.doi) == (("Okafor AB",), 1998, "Invent Lett", "10.1234/m.2")
+    assert (cold.authors, cold.year, cold.venue, cold.doi) == (
+        ("Okafor AB",),
+        1998,
+        "Invent Lett",
+        "10.1234/m.2",
+    )
 
 
 # --- XML -----------------------------------------------------------------------------------------------------------
@@ -629,7 +675,7 @@ def test_atom(read):
         source="export",
         retracted=True,
     )
-    assert error.why == "arXiv reported an error: incorrect id"
+    assert error.reason == "arXiv reported an error: incorrect id"
 
 
 def test_xml_that_breaks_off_keeps_what_came_before(read):

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from rag import Assistant, Library
 from rag.errors import SourceError
+from rag.ingest.sources import FORMATS, MAX_REFUSED, open_source
+from rag.ingest.sources.stream import MAX_LINE
 from rag.records import Paper, Rejection
-from rag.sources import FORMATS, MAX_REFUSED, open_source
-from rag.sources.stream import MAX_LINE
 
 MB = 1024 * 1024
 # What reading any file may take, Python and the readers themselves included.
@@ -26,7 +26,9 @@ MOST_MEGABYTES = 512
 
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=30).map("".join)
 MANY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -58,7 +60,8 @@ JSON_VALUES = st.recursive(
     | st.text(max_size=10)
     | st.sampled_from(["2021", "A1", "x; y"]),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(["name", "author"]), inner)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.sampled_from(["name", "author"]), inner)
     ),
     max_leaves=6,
 )
@@ -88,7 +91,9 @@ def write_large(path, before, after, size=20 * MB, filler=b"x" * MB):
         file.write(after)
 
 
-BODY = b"We look at rings, and then we look at moons. Both were seen before by others, it is true.\n"
+BODY = (
+    b"We look at rings, and then we look at moons. Both were seen before by others, it is true.\n"
+)
 FIRST = b"<PubmedArticleSet><PubmedArticle><ArticleTitle>A1</ArticleTitle></PubmedArticle>"
 
 
@@ -97,9 +102,24 @@ FIRST = b"<PubmedArticleSet><PubmedArticle><ArticleTitle>A1</ArticleTitle></Pubm
     [
         ("jsonl", b'{"title": "A1"}\n{"title": "', b'"}\n{"title": "A3"}\n', ["A1", "A3"]),
         ("csv", b"Title,Year\nA1,2001\n", b",2002\nA3,2003\n", ["A1", "A3"]),
-        ("ris", b"TY  - JOUR\nTI  - A1\nER  -\nTY  - JOUR\nTI  - ", b"\nER  -\nTY  - JOUR\nTI  - A3\n", ["A1", "A3"]),
-        ("medline", b"PMID- 1\nTI  - A1\n\nPMID- 2\nTI  - ", b"\n\nPMID- 3\nTI  - A3\n", ["A1", "A3"]),
-        ("listing", b"A1 and more\n" + BODY, b"\nA3 and more\n" + BODY, ["A1 and more", "A3 and more"]),
+        (
+            "ris",
+            b"TY  - JOUR\nTI  - A1\nER  -\nTY  - JOUR\nTI  - ",
+            b"\nER  -\nTY  - JOUR\nTI  - A3\n",
+            ["A1", "A3"],
+        ),
+        (
+            "medline",
+            b"PMID- 1\nTI  - A1\n\nPMID- 2\nTI  - ",
+            b"\n\nPMID- 3\nTI  - A3\n",
+            ["A1", "A3"],
+        ),
+        (
+            "listing",
+            b"A1 and more\n" + BODY,
+            b"\nA3 and more\n" + BODY,
+            ["A1 and more", "A3 and more"],
+        ),
     ],
 )
 def test_a_huge_line_costs_itself_and_no_memory(tmp_path, form, before, after, good):
@@ -110,7 +130,7 @@ def test_a_huge_line_costs_itself_and_no_memory(tmp_path, form, before, after, g
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [o.title for o in outcomes if isinstance(o, Paper)] == good
-    assert [o.why for o in outcomes if isinstance(o, Rejection)] == ["line longer than 8 MB"]
+    assert [o.reason for o in outcomes if isinstance(o, Rejection)] == ["line longer than 8 MB"]
     assert peak < 4 * MAX_LINE
 
 
@@ -118,9 +138,17 @@ def test_a_huge_line_costs_itself_and_no_memory(tmp_path, form, before, after, g
     ("form", "before", "after"),
     [
         ("json", b'[{"title": "A1"}, {"title": "', b'"}]'),
-        ("pubmed-xml", FIRST + b"<PubmedArticle><ArticleTitle>", b"</ArticleTitle></PubmedArticle></PubmedArticleSet>"),
+        (
+            "pubmed-xml",
+            FIRST + b"<PubmedArticle><ArticleTitle>",
+            b"</ArticleTitle></PubmedArticle></PubmedArticleSet>",
+        ),
         ("pubmed-xml", FIRST + b"<!--", b"--></PubmedArticleSet>"),
-        ("html", b"<h3><a href='/papers/2401.01234'>A1</a></h3><h3><a href='/papers/2401.01235'>", b"</a></h3>"),
+        (
+            "html",
+            b"<h3><a href='/papers/2401.01234'>A1</a></h3><h3><a href='/papers/2401.01235'>",
+            b"</a></h3>",
+        ),
     ],
 )
 def test_a_huge_value_keeps_what_came_before(tmp_path, form, before, after):
@@ -133,16 +161,24 @@ def test_a_huge_value_keeps_what_came_before(tmp_path, form, before, after):
 
 def test_a_huge_record_of_small_values_costs_itself(tmp_path):
     path = tmp_path / "huge.json"
-    write_large(path, b'[{"title": "A1"}, {"x": [1', b']}, {"title": "A3"}]', size=6 * MB, filler=b', "y"' * (MB // 5))
+    write_large(
+        path,
+        b'[{"title": "A1"}, {"x": [1',
+        b']}, {"title": "A3"}]',
+        size=6 * MB,
+        filler=b', "y"' * (MB // 5),
+    )
     outcomes = outcomes_of(path, None)
     assert [getattr(outcome, "title", None) for outcome in outcomes] == ["A1", None, "A3"]
-    assert outcomes[1].why == "record longer than 8 MB"
+    assert outcomes[1].reason == "record longer than 8 MB"
 
 
 def test_an_array_of_many_records_is_read_in_little_memory(tmp_path):
     path = tmp_path / "many.json"
     path.write_text(
-        "[" + ",".join(json.dumps({"title": f"Paper {n}", "abstract": "x" * 400}) for n in range(8_000)) + "]"
+        "["
+        + ",".join(json.dumps({"title": f"Paper {n}", "abstract": "x" * 400}) for n in range(8_000))
+        + "]"
     )
     tracemalloc.start()
     with open_source(path) as source:
@@ -171,18 +207,18 @@ def test_bibtex_has_a_limit_of_size(tmp_path):
 # --- attacks ------------------------------------------------------------------------------------------------------
 
 LAUGHS = (
-    "<!DOCTYPE a [<!ENTITY l0 'ha'>" + "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 12)) + "]>"
+    "<!DOCTYPE a [<!ENTITY l0 'ha'>"
+    + "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 12))
+    + "]>"
 )
-ARTICLE = (
-    "<PubmedArticleSet><PubmedArticle><ArticleTitle x='{0}'>A1 {0}</ArticleTitle></PubmedArticle></PubmedArticleSet>"
-)
+ARTICLE = "<PubmedArticleSet><PubmedArticle><ArticleTitle x='{0}'>A1 {0}</ArticleTitle></PubmedArticle></PubmedArticleSet>"
 
 
 def test_entities_of_its_own_get_an_xml_file_refused(tmp_path):
     path = tmp_path / "laughs.xml"
     path.write_text(LAUGHS + ARTICLE.format("&l11;"))
     ((number, rejection),) = open_source(path)
-    assert (number, rejection.why) == (
+    assert (number, rejection.reason) == (
         0,
         "it declares entities of its own, which no export of papers does; it was not read",
     )
@@ -190,7 +226,11 @@ def test_entities_of_its_own_get_an_xml_file_refused(tmp_path):
 
 def test_entities_far_into_an_xml_file_are_not_expanded(tmp_path):
     path = tmp_path / "laughs.xml"
-    path.write_text(f"<?xml version='1.0'?><!--PubmedArticle {'x' * 70_000}-->" + LAUGHS + ARTICLE.format("&l3;"))
+    path.write_text(
+        f"<?xml version='1.0'?><!--PubmedArticle {'x' * 70_000}-->"
+        + LAUGHS
+        + ARTICLE.format("&l3;")
+    )
     outcomes = outcomes_of(path, "pubmed-xml")
     assert all("haha" not in getattr(outcome, "title", "") for outcome in outcomes)
 
@@ -238,16 +278,20 @@ def test_a_bomb_is_read_or_refused_in_little_memory(blown, name):
 def test_a_file_that_holds_hardly_a_record_is_not_read_to_its_end(blown):
     for name in ("records that are none", "numbers that are no records"):
         assert blown[name]["refused"] == MAX_REFUSED + 1
-        assert blown[name]["last"] == ["100,000 of 100,000 records cannot be read; the rest was left out"]
+        assert blown[name]["last"] == [
+            "100,000 of 100,000 records cannot be read; the rest was left out"
+        ]
 
 
 def test_of_a_file_of_papers_all_are_read_however_many_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rag.sources.MAX_REFUSED", 100)
+    monkeypatch.setattr("rag.ingest.sources.MAX_REFUSED", 100)
     path = tmp_path / "many.jsonl"
     path.write_text('{"title": "A1"}\nx\n' * 150 + "x\n" * 10, encoding="utf-8")
     outcomes = outcomes_of(path, "jsonl")
     assert sum(isinstance(outcome, Paper) for outcome in outcomes) == 150
-    assert outcomes[-1] == Rejection(str(path), 303, "152 of 302 records cannot be read; the rest was left out")
+    assert outcomes[-1] == Rejection(
+        str(path), 303, "152 of 302 records cannot be read; the rest was left out"
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +309,7 @@ def test_a_field_may_be_as_long_as_is_written_and_no_longer(tmp_path, field, lim
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     paper, rejection = outcomes_of(path, None)
     assert isinstance(paper, Paper)
-    assert rejection.why == told
+    assert rejection.reason == told
 
 
 def test_what_identifies_a_paper_is_looked_for_so_far(tmp_path):
@@ -303,10 +347,10 @@ def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(pipe)
     (tmp_path / "round.bib").symlink_to(tmp_path / "round.bib")
     report = add(tmp_path, pipe, "/dev/zero", tmp_path / "round.bib", "half\ud800.bib", "a\0b.bib")
-    assert [rejection.why for rejection in report.rejected][:2] == ["not a regular file"] * 2
+    assert [rejection.reason for rejection in report.rejected][:2] == ["not a regular file"] * 2
     assert len(report.rejected) == 5
     for rejection in report.rejected:
-        check_line(f"{rejection.source}: {rejection.why}")
+        check_line(f"{rejection.source}: {rejection.reason}")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
@@ -323,12 +367,14 @@ def test_a_folder_of_odd_things_gives_its_files_only(tmp_path):
 # Each link leads to the folder again: followed, 40 links deep, they would be more paths than can be counted.
 CIRCLE = """
 import sys
-from rag.sources import expand
+from rag.ingest.sources import expand
 print(len(expand(sys.argv[1:])))
 """
 
 
-@pytest.mark.parametrize("pattern", [".", "**", "**/*.jsonl", "**/**/a.jsonl", "inner/**/inner/**", "*/*.jsonl"])
+@pytest.mark.parametrize(
+    "pattern", [".", "**", "**/*.jsonl", "**/**/a.jsonl", "inner/**/inner/**", "*/*.jsonl"]
+)
 def test_links_in_a_circle_come_to_an_end(tmp_path, pattern):
     inner = tmp_path / "papers" / "inner" / "inner"
     inner.mkdir(parents=True)
@@ -339,10 +385,16 @@ def test_links_in_a_circle_come_to_an_end(tmp_path, pattern):
     (inner.parent / "b.jsonl").write_text('{"title": "A2"}\n')
     command = [sys.executable, "-c", CIRCLE, tmp_path / "papers" / pattern]
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert found.stdout == {"**/**/a.jsonl": "1\n", "inner/**/inner/**": "1\n", "*/*.jsonl": "1\n"}.get(pattern, "2\n")
+    assert found.stdout == {
+        "**/**/a.jsonl": "1\n",
+        "inner/**/inner/**": "1\n",
+        "*/*.jsonl": "1\n",
+    }.get(pattern, "2\n")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="for root every folder is readable")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="for root every folder is readable"
+)
 def test_a_folder_that_cannot_be_read_costs_no_other(tmp_path):
     for name in ("closed", "listed", "open"):
         (tmp_path / "papers" / name).mkdir(parents=True)
@@ -355,7 +407,9 @@ def test_a_folder_that_cannot_be_read_costs_no_other(tmp_path):
         (tmp_path / "papers" / "closed").chmod(0o700)
         (tmp_path / "papers" / "listed").chmod(0o700)
     assert report.added == 1
-    assert {rejection.why for rejection in report.rejected} == {"cannot be read: Permission denied"}
+    assert {rejection.reason for rejection in report.rejected} == {
+        "cannot be read: Permission denied"
+    }
 
 
 def test_the_name_of_a_file_steers_no_terminal(tmp_path):
@@ -385,8 +439,8 @@ def test_what_is_told_of_a_broken_file_steers_no_terminal(tmp_path, form, text):
         rejections = [outcome for _, outcome in source if isinstance(outcome, Rejection)]
     assert rejections
     for rejection in rejections:
-        check_line(rejection.why)
-        assert len(rejection.why) <= 400
+        check_line(rejection.reason)
+        assert len(rejection.reason) <= 400
 
 
 # --- papers that are bombs ----------------------------------------------------------------------------------------
@@ -421,7 +475,9 @@ print(report.added, [rejection.why for rejection in report.rejected])
 
 def test_papers_that_are_bombs_are_added_and_asked(tmp_path):
     path = tmp_path / "papers.jsonl"
-    rows = [{"title": f"On {name} {'aA' * 900}_", "abstract": text} for name, text in ABSTRACTS.items()]
+    rows = [
+        {"title": f"On {name} {'aA' * 900}_", "abstract": text} for name, text in ABSTRACTS.items()
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folders = os.pathsep.join(map(str, [Path(__file__).parent, Path(__file__).parent.parent]))
     ended = subprocess.run(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rag.ingest.sources import open_source
 from rag.records import Paper, Rejection
-from rag.sources import open_source
 
 SHARED = Path(os.environ.get("FOOTNOTE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -45,10 +45,19 @@ def pairs(outcomes):
 
 
 def spaced(*lines):
-    return "\n\n".join(line for pair in lines for line in ([pair] if isinstance(pair, str) else pair)) + "\n"
+    return (
+        "\n\n".join(line for pair in lines for line in ([pair] if isinstance(pair, str) else pair))
+        + "\n"
+    )
 
 
-HEAD_A = ["new", "Get trending papers in your email inbox!", "Subscribe", "byAK and the research community", "Mar 11"]
+HEAD_A = [
+    "new",
+    "Get trending papers in your email inbox!",
+    "Subscribe",
+    "byAK and the research community",
+    "Mar 11",
+]
 HEAD_B = "Get trending papers in your email inbox once a day!\nGet trending papers in your email inbox!\nSubscribe"
 
 
@@ -98,10 +107,13 @@ def test_one_paper_alone(read):
 
 
 @pytest.mark.parametrize(
-    "line_form", ["{}\n\n{}\n\n", "{}\n{}\n\n", "## {}\n\n{}\n\n", "{}\n\n{}\n\n\n\n", "1. {}\n\n{}\n\n"]
+    "line_form",
+    ["{}\n\n{}\n\n", "{}\n{}\n\n", "## {}\n\n{}\n\n", "{}\n\n{}\n\n\n\n", "1. {}\n\n{}\n\n"],
 )
 def test_wrapped_abstracts(read, line_form):
-    text = "".join(line_form.format(title, textwrap.fill(body, 72)) for title, body in papers(1, 2, 3))
+    text = "".join(
+        line_form.format(title, textwrap.fill(body, 72)) for title, body in papers(1, 2, 3)
+    )
     assert pairs(read(text)) == papers(1, 2, 3)
 
 
@@ -114,8 +126,25 @@ def test_words_hyphenated_at_a_line_end_are_joined(read):
 def test_furniture_may_stand_anywhere(read):
     one, two, three = papers(1, 2, 3)
     text = spaced(
-        *(*HEAD_A, one, "Upvote", "45", "1.2k", "·", "· 5 authors", "Submitted by moonwatcher", "Mar 12"),
-        *("Tuesday, March 12, 2024", two, "Daily Papers", "by AK and the research community", "Subscribe", three),
+        *(
+            *HEAD_A,
+            one,
+            "Upvote",
+            "45",
+            "1.2k",
+            "·",
+            "· 5 authors",
+            "Submitted by moonwatcher",
+            "Mar 12",
+        ),
+        *(
+            "Tuesday, March 12, 2024",
+            two,
+            "Daily Papers",
+            "by AK and the research community",
+            "Subscribe",
+            three,
+        ),
         *("Previous", "Next", "1", "2", "Previous123Next", "© 2024 Invented Pages", "Privacy"),
     )
     assert pairs(read(text)) == [one, two, three]
@@ -123,7 +152,9 @@ def test_furniture_may_stand_anywhere(read):
 
 def test_furniture_between_a_title_and_its_abstract(read):
     (title, body), two = papers(1, 2)
-    assert pairs(read(spaced(title, "Submitted by moonwatcher", "45", "· 3 authors", body, two))) == papers(1, 2)
+    assert pairs(
+        read(spaced(title, "Submitted by moonwatcher", "45", "· 3 authors", body, two))
+    ) == papers(1, 2)
 
 
 def test_the_button_is_only_cut_off_where_the_page_glues_it(read):
@@ -142,7 +173,9 @@ def test_titles_that_look_like_little(read):
         ("Is a Moon All You Need?", abstract(2)),
         ("3D-Moons: 2.5 Times Better.", abstract(3)),
     ]
-    assert pairs(read(spaced(*odd, *papers(4, 5, 6, 7, 8, 9, 10)))) == odd + papers(4, 5, 6, 7, 8, 9, 10)
+    assert pairs(read(spaced(*odd, *papers(4, 5, 6, 7, 8, 9, 10)))) == odd + papers(
+        4, 5, 6, 7, 8, 9, 10
+    )
 
 
 # --- what is amiss -------------------------------------------------------------------------------------------------
@@ -152,7 +185,7 @@ def test_a_title_without_abstract_is_rejected_and_shifts_nothing(read):
     one, two, three = papers(1, 2, 3)
     outcomes = read(spaced(one, "A Moon Without an Abstract", two, three, "Another at the End"))
     assert pairs([o for o in outcomes if isinstance(o, Paper)]) == [one, two, three]
-    assert [(o.record, o.why) for o in outcomes if isinstance(o, Rejection)] == [
+    assert [(o.record, o.reason) for o in outcomes if isinstance(o, Rejection)] == [
         (2, "title without abstract: ‘A Moon Without an Abstract’"),
         (5, "title without abstract: ‘Another at the End’"),
     ]
@@ -163,7 +196,9 @@ def test_an_abstract_without_title_is_never_given_to_another_paper(read):
     long = " ".join([abstract(9)] * 5)
     outcomes = read(spaced(one, long, two, three))
     assert pairs([o for o in outcomes if isinstance(o, Paper)]) == [one, two, three]
-    assert [o.why[:24] for o in outcomes if isinstance(o, Rejection)] == ["abstract without title: "]
+    assert [o.reason[:24] for o in outcomes if isinstance(o, Rejection)] == [
+        "abstract without title: "
+    ]
     first = read(spaced(long, one, two, three))
     assert [type(o) for o in first] == [Rejection, Paper, Paper, Paper]
 
@@ -174,13 +209,20 @@ def test_two_paragraphs_of_one_abstract_are_joined(read):
     outcomes = read(spaced(title, body, second, two, three))
     assert pairs(outcomes) == [(title, f"{body} {second}"), two, three]
     code = "Code is available at https://observatory.example/moons"
-    assert pairs(read(spaced(title, body, code, two, three))) == [(title, f"{body} {code}"), two, three]
+    assert pairs(read(spaced(title, body, code, two, three))) == [
+        (title, f"{body} {code}"),
+        two,
+        three,
+    ]
 
 
 def test_a_short_abstract_is_believed_after_a_title(read):
     short = "We list all known moons of small planets with their rings and gaps, and say who found them."
     rest = papers(1, 2, 3, 4)
-    assert pairs(read(spaced(("A List of Moons", short), *rest))) == [("A List of Moons", short), *rest]
+    assert pairs(read(spaced(("A List of Moons", short), *rest))) == [
+        ("A List of Moons", short),
+        *rest,
+    ]
 
 
 def test_a_line_of_authors_is_no_title(read):
@@ -193,13 +235,18 @@ def test_a_line_of_authors_is_no_title(read):
 # --- texts that are no listings -----------------------------------------------------------------------------------
 
 PROSE = "\n\n".join(
-    ["A Walk by the Sea", *(f"On day {n} we walked along the shore. " + " ".join(SENTENCES) for n in range(12))]
+    [
+        "A Walk by the Sea",
+        *(f"On day {n} we walked along the shore. " + " ".join(SENTENCES) for n in range(12)),
+    ]
 )
 DIALOGUE = "\n\n".join(
-    f"“Are you there?” he asked for the {n}th time.\n\nNobody answered him, and he sat down." for n in range(40)
+    f"“Are you there?” he asked for the {n}th time.\n\nNobody answered him, and he sat down."
+    for n in range(40)
 )
 LOG = "\n".join(
-    f"2024-03-11 12:00:{n % 60:02d} INFO worker[{n}] took job {n} from the queue and finished it" for n in range(300)
+    f"2024-03-11 12:00:{n % 60:02d} INFO worker[{n}] took job {n} from the queue and finished it"
+    for n in range(300)
 )
 CODE = "\n\n\n".join(
     f'def moon_{n}(ring: int, gap: int = 3) -> int:\n    """Tell moon {n}."""\n    total = 0\n'
@@ -209,7 +256,14 @@ CODE = "\n\n\n".join(
 )
 PAPER = "\n\n".join(
     f"{section}\n\n{' '.join(SENTENCES)}\n\n{' '.join(SENTENCES)}"
-    for section in ("Abstract", "1 Introduction", "2 Methods", "3 Results", "4 Discussion", "References")
+    for section in (
+        "Abstract",
+        "1 Introduction",
+        "2 Methods",
+        "3 Results",
+        "4 Discussion",
+        "References",
+    )
 )
 READ_ME = (
     "# moonlib\n\nFinds moons.\n\n## Installation\n\n```\npip install moonlib\n```\n\n## Usage\n\n"
@@ -219,13 +273,15 @@ READ_ME = (
 LETTERS = "\n\n".join(f"dear all,\n\n{abstract(n)}\n\nyours,\n\nAda" for n in range(5))
 
 
-@pytest.mark.parametrize("text", [PROSE, DIALOGUE, LOG, CODE, PAPER, READ_ME, LETTERS, "hello\n", "one\ntwo\nthree\n"])
+@pytest.mark.parametrize(
+    "text", [PROSE, DIALOGUE, LOG, CODE, PAPER, READ_ME, LETTERS, "hello\n", "one\ntwo\nthree\n"]
+)
 def test_a_text_that_is_no_listing_is_refused_as_a_whole(read, text):
     (rejection,) = read(text)
     assert isinstance(rejection, Rejection)
     assert rejection.record == 0
-    assert rejection.why.startswith("no papers found in it: it reads as plain text")
-    assert "--format listing" in rejection.why
+    assert rejection.reason.startswith("no papers found in it: it reads as plain text")
+    assert "--format listing" in rejection.reason
 
 
 def test_who_names_the_format_is_believed(read):
@@ -262,7 +318,8 @@ def escaped(text):
 
 def test_a_page_of_linked_headings(read):
     body = "".join(
-        card(n, f"<span>{title}</span>", escaped(text)) for n, (title, text) in enumerate(papers(1, 2, 3), 1)
+        card(n, f"<span>{title}</span>", escaped(text))
+        for n, (title, text) in enumerate(papers(1, 2, 3), 1)
     )
     outcomes = read(page(body), "page.html")
     assert pairs(outcomes) == papers(1, 2, 3)
@@ -289,12 +346,15 @@ def test_two_paragraphs_and_marked_up_words(read):
       <p>{escaped(abstract(1))}</p><p>{second}</p><div>Upvote 5</div><p>{escaped(abstract(2))}</p>"""
     (paper,) = read(page(body), "page.html")
     assert (paper.title, paper.arxiv_id) == ("Moons at 10^-3 K", "2301.12345")
-    assert paper.abstract.endswith("rings H2O melt. They do so slowly, over a hundred years at least.")
+    assert paper.abstract.endswith(
+        "rings H2O melt. They do so slowly, over a hundred years at least."
+    )
     assert "Study 2" not in paper.abstract
 
 
 @pytest.mark.parametrize(
-    "form", ["<div>{}</div><div>{}</div>", "<h3>{}</h3><p>{}</p>", "{}<br>{}<br><br>", "<dt>{}<dd>{}"]
+    "form",
+    ["<div>{}</div><div>{}</div>", "<h3>{}</h3><p>{}</p>", "{}<br>{}<br><br>", "<dt>{}<dd>{}"],
 )
 def test_a_flat_page_is_read_as_a_listing(read, form):
     body = "".join(form.format(title, escaped(text)) for title, text in papers(1, 2, 3))
@@ -303,11 +363,12 @@ def test_a_flat_page_is_read_as_a_listing(read, form):
 
 def test_an_ordinary_page_is_refused(read):
     body = "".join(
-        f"<h2>{name}</h2><p>{' '.join(SENTENCES)}</p><p>{' '.join(SENTENCES)}</p>" for name in ("Usage", "Features")
+        f"<h2>{name}</h2><p>{' '.join(SENTENCES)}</p><p>{' '.join(SENTENCES)}</p>"
+        for name in ("Usage", "Features")
     )
     (rejection,) = read(page(body), "page.html")
     assert rejection.record == 0
-    assert rejection.why.startswith("no papers found in it")
+    assert rejection.reason.startswith("no papers found in it")
 
 
 def test_a_small_page_may_have_a_title_that_starts_in_lower_case(tmp_path):

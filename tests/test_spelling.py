@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag import Assistant
-from rag.spelling import corrected, slips
+from rag.retrieval.typos import corrected, find_typos
 
 TEXTS = [
     "Attention is pruned. Throughput rises by 40% on CIFAR-100 with LightningDiT.",
@@ -40,27 +40,42 @@ WORDS = {"overtook", "throughout", "massage"}
 )
 def test_a_slip_is_read_as_the_word_of_the_papers(typed, meant):
     question = f"What about {typed}, in 2024?"
-    assert corrected(question, slips(question, TEXTS, WORDS.__contains__)) == f"What about {meant}, in 2024?"
+    assert (
+        corrected(question, find_typos(question, TEXTS, WORDS.__contains__))
+        == f"What about {meant}, in 2024?"
+    )
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=3))
 def test_whatever_was_typed_only_slips_are_changed(question, texts):
-    spelling = slips(question, texts, lambda _: False)
+    spelling = find_typos(question, texts, lambda _: False)
     assert all(word in question for word in spelling)
-    assert slips(question, texts, lambda _: True) == {}
-    assert slips(question, [question], lambda _: False) == {}, "what the papers say is never wrong"
+    assert find_typos(question, texts, lambda _: True) == {}
+    assert find_typos(question, [question], lambda _: False) == {}, (
+        "what the papers say is never wrong"
+    )
     assert corrected(question, {}) == question
 
 
-def test_a_misspelt_question_is_answered_and_the_answer_says_how_it_was_read(small_library, footnote):
+def test_a_misspelt_question_is_answered_and_the_answer_says_how_it_was_read(
+    small_library, footnote
+):
     assistant = Assistant.open(small_library, language_model="none")
     right = assistant.ask("How much perplexity do Sliding Ledgers cost?")
     slip = assistant.ask("How much perplexty do Slidding Ledgers cost?")
     assert slip.trace.spelling == {"perplexty": "perplexity", "Slidding": "Sliding"}
     assert slip.text == right.text
     assert right.trace.spelling == {}
-    assert json.loads(slip.to_json())["trace"]["spelling"] == {"perplexty": "perplexity", "Slidding": "Sliding"}
+    assert json.loads(slip.to_json())["trace"]["spelling"] == {
+        "perplexty": "perplexity",
+        "Slidding": "Sliding",
+    }
     shown = footnote(
-        "ask", "How much perplexty do Sliding Ledgers cost?", "--library", small_library, "--model", "none"
+        "ask",
+        "How much perplexty do Sliding Ledgers cost?",
+        "--library",
+        small_library,
+        "--model",
+        "none",
     )
     assert "read “perplexty” as “perplexity”" in " ".join((shown.out + shown.err).split())

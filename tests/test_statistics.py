@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.statistics import (
+from eval.harness.statistics import (
     Difference,
     Interval,
     aurc,
@@ -83,7 +83,10 @@ def test_intervals_are_percentiles_of_all_draws(scored):
 @given(questions, st.randoms(use_true_random=False))
 def test_neither_order_nor_the_names_of_clusters_change_anything(scored, random):
     shuffled = random.sample(scored, len(scored))
-    before, after = zip(*scored, strict=True), zip(*[(s, ("new", ord(name))) for s, name in shuffled], strict=True)
+    before, after = (
+        zip(*scored, strict=True),
+        zip(*[(s, ("new", ord(name))) for s, name in shuffled], strict=True),
+    )
     assert bootstrap(*before) == bootstrap(*after)
 
 
@@ -94,14 +97,19 @@ def test_order_does_not_count_where_sums_are_rounded(scores, random):
     numbers = random.sample(range(len(scores)), len(scores))
     shuffled, their_labels = [scores[n] for n in numbers], [labels[n] for n in numbers]
     assert bootstrap(scores, labels) == bootstrap(shuffled, their_labels)
-    assert paired(scores, scores[::-1], labels) == paired(shuffled, [scores[::-1][n] for n in numbers], their_labels)
+    assert paired(scores, scores[::-1], labels) == paired(
+        shuffled, [scores[::-1][n] for n in numbers], their_labels
+    )
 
 
 @fewer
 @given(st.lists(eighths, min_size=2, max_size=8, unique=True), st.integers(3, 5))
 def test_a_cluster_of_copies_is_as_wide_as_one_question(scores, copies):
     repeated = [score for score in scores for _ in range(copies)]
-    alone, together = bootstrap(scores), bootstrap(repeated, [n // copies for n in range(len(repeated))])
+    alone, together = (
+        bootstrap(scores),
+        bootstrap(repeated, [n // copies for n in range(len(repeated))]),
+    )
     assert values(together) == figures(alone)
     as_if_independent = bootstrap(repeated)
     assert as_if_independent.high - as_if_independent.low < together.high - together.low
@@ -172,9 +180,15 @@ def test_p_is_never_nothing():
 @given(pairs)
 def test_p_is_the_share_of_sign_patterns_as_extreme(paired_scores):
     ours, theirs, clusters = zip(*paired_scores, strict=True)
-    sums = [sum(a - b for a, b, label in paired_scores if label == name) for name in sorted(set(clusters))]
+    sums = [
+        sum(a - b for a, b, label in paired_scores if label == name)
+        for name in sorted(set(clusters))
+    ]
     patterns = list(product((-1, 1), repeat=len(sums)))
-    extreme = sum(abs(sum(s * d for s, d in zip(signs, sums, strict=True))) >= abs(sum(sums)) for signs in patterns)
+    extreme = sum(
+        abs(sum(s * d for s, d in zip(signs, sums, strict=True))) >= abs(sum(sums))
+        for signs in patterns
+    )
     p = sign_flip(ours, theirs, clusters)
     assert p == pytest.approx(extreme / len(patterns), abs=0.03)
     assert p == sign_flip(theirs, ours, clusters)
@@ -195,7 +209,9 @@ def test_flips_that_differ_only_by_rounding_are_ties():
 def test_a_paired_difference_is_the_interval_of_the_differences_and_their_p(paired_scores):
     ours, theirs, clusters = zip(*paired_scores, strict=True)
     difference = paired(ours, theirs, clusters)
-    assert values(difference) == values(bootstrap([a - b for a, b in zip(ours, theirs, strict=True)], clusters))
+    assert values(difference) == values(
+        bootstrap([a - b for a, b in zip(ours, theirs, strict=True)], clusters)
+    )
     assert difference.p == sign_flip(ours, theirs, clusters)
 
 
@@ -209,7 +225,9 @@ def test_a_harmonic_mean_by_hand():
     # means 1/2 and 1
     assert harmonic([1, 0], [1, 1], "ab", "cd").mean == pytest.approx(2 / 3)
     # shared clusters: both means are x / 4, so is their harmonic mean; alone, both would rarely be high at once
-    assert values(harmonic([1, 0, 0, 0], [1, 0, 0, 0], "abcd", "abcd")) == figures(Interval(0.25, 0, 0.75))
+    assert values(harmonic([1, 0, 0, 0], [1, 0, 0, 0], "abcd", "abcd")) == figures(
+        Interval(0.25, 0, 0.75)
+    )
     apart = harmonic([1, 0, 0, 0], [1, 0, 0, 0], "abcd", "efgh")
     assert apart.high < 0.75
     assert harmonic([1, 0, 0, 0], [1, 0, 0, 0]) == apart
@@ -238,7 +256,10 @@ def test_harmonic_intervals_are_percentiles_of_all_draws_that_hold_both(first, s
             return None
         return 2 * one * other / (one + other) if one + other else 0
 
-    (ours, our_clusters), (theirs, their_clusters) = zip(*first, strict=True), zip(*second, strict=True)
+    (ours, our_clusters), (theirs, their_clusters) = (
+        zip(*first, strict=True),
+        zip(*second, strict=True),
+    )
     drawn = enumerated(of, our_clusters + their_clusters)
     interval = harmonic(ours, theirs, our_clusters, their_clusters)
     assert interval == harmonic(ours[::-1], theirs[::-1], our_clusters[::-1], their_clusters[::-1])
@@ -248,7 +269,12 @@ def test_harmonic_intervals_are_percentiles_of_all_draws_that_hold_both(first, s
 # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
 )
 def test_wilson_gives_the_published_values(successes, n, low, high):
     assert values(wilson(successes, n)) == pytest.approx((successes / n, low, high), abs=5e-5)
@@ -259,7 +285,9 @@ def test_wilson_ends_where_the_share_is_just_not_rejected(counted):
     successes, n = counted
     interval, other = wilson(successes, n), wilson(n - successes, n)
     for end in (interval.low, interval.high):
-        assert (interval.mean - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / n, rel=1e-4, abs=1e-12)
+        assert (interval.mean - end) ** 2 == pytest.approx(
+            1.959964**2 * end * (1 - end) / n, rel=1e-4, abs=1e-12
+        )
     assert 0 <= interval.low <= interval.mean <= interval.high <= 1
     assert interval.low < interval.high
     assert values(other) == pytest.approx((1 - interval.mean, 1 - interval.high, 1 - interval.low))
@@ -317,7 +345,9 @@ def test_what_is_no_p_is_refused(wrong):
         ([0] * 8, 0, False),
     ],
 )
-def test_inferior_is_only_what_is_worse_and_maybe_by_more_than_the_margin(differences, margin, inferior):
+def test_inferior_is_only_what_is_worse_and_maybe_by_more_than_the_margin(
+    differences, margin, inferior
+):
     scores = [0.5 + difference for difference in differences]
     assert non_inferior(scores, [0.5] * len(scores), margin) is not inferior
 
@@ -373,7 +403,9 @@ def test_the_area_is_the_mean_risk_at_the_confidence_of_each_question(answered, 
     assert aurc(confidences, losses) == pytest.approx(sum(risks) / len(risks))
     shuffled = zip(*random.sample(answered, len(answered)), strict=True)
     assert risk_coverage(confidences, losses) == risk_coverage(*shuffled)
-    assert aurc([10.0**confidence for confidence in confidences], losses) == aurc(confidences, losses)
+    assert aurc([10.0**confidence for confidence in confidences], losses) == aurc(
+        confidences, losses
+    )
 
 
 @given(answers)
@@ -390,7 +422,7 @@ def test_the_perfect_order_has_the_least_area_and_the_opposite_the_greatest(answ
 
 def test_figures_are_the_same_in_another_process_and_need_no_more_than_numpy():
     code = (
-        "import sys; from eval.statistics import harmonic, paired;"
+        "import sys; from eval.harness.statistics import harmonic, paired;"
         "print(paired([0.1, 0.9, 0.4], [0.3, 0.2, 0.4], 'aab'), repr(harmonic([0.1, 0.9, 0.4], [0.3, 0.7])));"
         "print([name for name in ('scipy', 'sklearn', 'torch') if name in sys.modules])"
     )

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from eval import support
+from eval.benchmarks import support
 
 
 def test_one_thing_is_changed_in_every_way_that_the_sentence_allows():
@@ -49,6 +49,13 @@ def test_the_table_holds_both_weightings(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["support"])
     support.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["plain", "accepted", "rejected", "idf", "accepted", "rejected"]
+    assert [line.split()[0] for line in lines] == [
+        "plain",
+        "accepted",
+        "rejected",
+        "idf",
+        "accepted",
+        "rejected",
+    ]
     assert lines[1].split()[1:4] == ["own", "abstract", "2"]
     assert lines[1].count("1.000 [1.000, 1.000]") == len(support.THRESHOLDS)

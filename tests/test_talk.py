@@ -7,29 +7,34 @@ import pytest
 from fakes import ScriptedModel
 
 from rag import Assistant, UsageError
-from ui.history import History
-from ui.shelf import Shelf
-from ui.talk import Talks, Wishes
+from ui.services.chat_service import AskOptions, ChatService
+from ui.services.conversations import History
+from ui.services.library_registry import LibraryRegistry
 
 KV = "How do Sliding Ledgers shrink the KV cache?"
 
 
 @pytest.fixture
 def wishes(small_library):
-    return Wishes(str(small_library), style="quote")
+    return AskOptions(str(small_library), style="quote")
 
 
 @pytest.fixture
 def talks(small_library, tmp_path):
-    shelf = Shelf([small_library], lambda folder, model: Assistant.open(folder, create=False))
-    return Talks(shelf, History(tmp_path / "conversations.sqlite"))
+    shelf = LibraryRegistry(
+        [small_library], lambda folder, model: Assistant.open(folder, create=False)
+    )
+    return ChatService(shelf, History(tmp_path / "conversations.sqlite"))
 
 
 def writing(talks, small_library, pieces):
     """Conversations whose answers a scripted model writes."""
     model = ScriptedModel(pieces)
-    shelf = Shelf([small_library], lambda folder, _: Assistant.open(folder, language_model=model, create=False))
-    return Talks(shelf, talks.history)
+    shelf = LibraryRegistry(
+        [small_library],
+        lambda folder, _: Assistant.open(folder, language_model=model, create=False),
+    )
+    return ChatService(shelf, talks.history)
 
 
 def ask(talks, question, conversation, wishes, position=None):
@@ -48,19 +53,24 @@ def test_first_the_question_is_shown_then_the_text_then_the_answer_which_is_kept
 
 def test_a_follow_up_goes_on_in_the_conversation_also_after_a_restart(talks, wishes):
     first = ask(talks, KV, "", wishes)
-    again = Talks(talks.shelf, talks.history)
+    again = ChatService(talks.shelf, talks.history)
     last = ask(again, "And by how much?", first.conversation, wishes)
     assert last.conversation == first.conversation
     assert [answer.question for answer in last.answers] == [KV, "And by how much?"]
-    assert "Ledger" in last.answers[1].trace.read_as
+    assert "Ledger" in last.answers[1].trace.rewritten_query
 
 
-def test_the_last_question_gives_way_and_an_earlier_one_begins_a_conversation_of_its_own(talks, wishes):
+def test_the_last_question_gives_way_and_an_earlier_one_begins_a_conversation_of_its_own(
+    talks, wishes
+):
     first = ask(talks, KV, "", wishes)
     second = ask(talks, "And by how much?", first.conversation, wishes)
     third = ask(talks, "When does IL-6 rise in bank voles?", first.conversation, wishes, position=1)
     assert third.conversation == first.conversation
-    assert [answer.question for answer in third.answers] == [KV, "When does IL-6 rise in bank voles?"]
+    assert [answer.question for answer in third.answers] == [
+        KV,
+        "When does IL-6 rise in bank voles?",
+    ]
     assert second.answers[1] not in talks.view(first.conversation, "ada").answers
     other = ask(talks, "What is the capital of France?", first.conversation, wishes, position=0)
     assert other.conversation != first.conversation
@@ -68,10 +78,14 @@ def test_the_last_question_gives_way_and_an_earlier_one_begins_a_conversation_of
     assert talks.view(first.conversation, "ada") == third
 
 
-@pytest.mark.parametrize("change", [{"library": "elsewhere"}, {"year": "soon"}, {"style": "loud"}, {"model": "mine"}])
+@pytest.mark.parametrize(
+    "change", [{"library": "elsewhere"}, {"year": "soon"}, {"style": "loud"}, {"model": "mine"}]
+)
 def test_what_cannot_be_asked_says_why_and_loses_nothing(talks, wishes, change):
     first = ask(talks, KV, "", wishes)
-    failed = ask(talks, "And by how much?", first.conversation, replace(wishes, **change), position=0)
+    failed = ask(
+        talks, "And by how much?", first.conversation, replace(wishes, **change), position=0
+    )
     assert failed.failure
     assert (failed.asked, failed.pending) == ("And by how much?", False)
     assert talks.view(first.conversation, "ada") == first

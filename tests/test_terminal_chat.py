@@ -14,7 +14,7 @@ import pytest
 from fakes import ScriptedModel
 
 from rag import Assistant, Library
-from rag.terminal import Talk, render_answer
+from rag.output.terminal import Talk, render_answer
 
 LEDGERS = "How do Sliding Ledgers shrink the KV cache?"
 
@@ -31,7 +31,9 @@ def talk(small, monkeypatch):
 
     def run(*lines, **filters):
         written, said = [], []
-        failed = Talk(lambda: small.chat(**filters), written.append, said.append, style="quote").run(lines)
+        failed = Talk(
+            lambda: small.chat(**filters), written.append, said.append, style="quote"
+        ).run(lines)
         return "".join(written), said, failed
 
     return run
@@ -119,7 +121,9 @@ def test_saving_writes_markdown_and_replaces_only_what_came_from_here(talk, tmp_
     assert path.read_text(encoding="utf-8") == text
 
 
-def test_an_interrupt_stops_the_answer_in_the_making_and_keeps_the_conversation(small_library, monkeypatch):
+def test_an_interrupt_stops_the_answer_in_the_making_and_keeps_the_conversation(
+    small_library, monkeypatch
+):
     def reply(_):
         yield "The KV cache shrinks by 71% on average [1].\nAnd then"
         while not written:
@@ -194,9 +198,20 @@ def _until(terminal, text, again=lambda: None):
     return seen
 
 
-def test_at_a_terminal_an_interrupt_keeps_the_conversation_and_the_end_of_input_ends_it(small_library):
+def test_at_a_terminal_an_interrupt_keeps_the_conversation_and_the_end_of_input_ends_it(
+    small_library,
+):
     terminal, line = pty.openpty()
-    command = [sys.executable, "-m", "rag", "chat", "--library", str(small_library), "--model", "none"]
+    command = [
+        sys.executable,
+        "-m",
+        "rag.cli",
+        "chat",
+        "--library",
+        str(small_library),
+        "--model",
+        "none",
+    ]
     # A shell that runs the tests in the background has its children ignore interrupts.
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(

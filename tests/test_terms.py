@@ -31,7 +31,9 @@ def tokens(index, text):
 @pytest.fixture(scope="module")
 def index():
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute("CREATE VIRTUAL TABLE full USING fts5(text, tokenize = 'unicode61 remove_diacritics 2')")
+        connection.execute(
+            "CREATE VIRTUAL TABLE full USING fts5(text, tokenize = 'unicode61 remove_diacritics 2')"
+        )
         connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab(full, instance)")
         yield connection
 
@@ -78,7 +80,11 @@ def index():
 )
 def test_a_name_is_found_however_it_is_typed(written, typed):
     for spelling in typed.split("|"):
-        specific = {term for term in found(f"We use {written} here.", spelling) if len(term) > 1 and not term.isdigit()}
+        specific = {
+            term
+            for term in found(f"We use {written} here.", spelling)
+            if len(term) > 1 and not term.isdigit()
+        }
         assert specific, f"{spelling!r} does not find {written!r}"
 
 
@@ -139,7 +145,12 @@ def test_terms_are_distinct_and_in_the_order_of_the_question():
 
 
 def test_content_terms_count_each_word_once_and_joined():
-    assert content_terms("We train a U-Net with ResNet-50 and a U-Net.") == ["train", "unet", "resnet50", "unet"]
+    assert content_terms("We train a U-Net with ResNet-50 and a U-Net.") == [
+        "train",
+        "unet",
+        "resnet50",
+        "unet",
+    ]
 
 
 @pytest.mark.parametrize("half", [r"\href", r"\footnote", r"\sqrt", r"\textcolor", r"\frac{a}"])
@@ -171,10 +182,14 @@ def test_each_part_of_a_text_is_found_by_itself_in_sqlite(index, text):
     stored = index_text(text)
     assert len(tokens(index, stored)) == len(stored.split())
     for term in set(stored.split()) & set(query_terms(text)):
-        assert index.execute("SELECT count(*) FROM full WHERE full MATCH ?", (f'"{term}"',)).fetchone() == (1,)
+        assert index.execute(
+            "SELECT count(*) FROM full WHERE full MATCH ?", (f'"{term}"',)
+        ).fetchone() == (1,)
 
 
-@pytest.mark.parametrize("token", ["3ꞏ4", "v2ꞏ0", "漢字", "50", "٣", "resnet50", "ə", "한국어", "が"])
+@pytest.mark.parametrize(
+    "token", ["3ꞏ4", "v2ꞏ0", "漢字", "50", "٣", "resnet50", "ə", "한국어", "が"]
+)
 def test_sqlite_keeps_such_a_term_as_one_token(index, token):
     assert tokens(index, token) == [token]
 
@@ -192,6 +207,6 @@ def test_sqlite_and_python_agree_which_text_a_question_finds(index):
     }
     for question, expected in questions.items():
         query = " OR ".join(f'"{term}"' for term in query_terms(question))
-        assert index.execute("SELECT count(*) FROM full WHERE full MATCH ?", (query,)).fetchone() == (expected,), (
-            question
-        )
+        assert index.execute(
+            "SELECT count(*) FROM full WHERE full MATCH ?", (query,)
+        ).fetchone() == (expected,), question

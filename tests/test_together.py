@@ -17,7 +17,7 @@ from filelock import FileLock
 from pages import Site
 
 from rag import Assistant, Library
-from rag.health import check_library
+from rag.library.doctor import check_library
 
 TESTS = Path(__file__).parent
 RUN = "import sys; sys.path.insert(0, sys.argv[1]); from test_together import add_saying; add_saying(*sys.argv[2:])"
@@ -52,16 +52,22 @@ def write(file, numbers):
 
 def adder(folder, file):
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(TESTS), str(folder), str(file)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUN, str(TESTS), str(folder), str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
 def check_is_whole(folder, numbers, embedder=HashEmbedder):
     """Every paper is there once, with its vectors, its words, and in Chroma."""
     library = Library(folder, create=False)
-    assert sorted(paper.title for paper in library.papers()) == sorted(record(number)["title"] for number in numbers)
+    assert sorted(paper.title for paper in library.papers()) == sorted(
+        record(number)["title"] for number in numbers
+    )
     assert [check for check in check_library(library) if not check.ok] == []
-    alone = Assistant(Library(folder.with_name(folder.name + "-alone")), embedder() if embedder else "")
+    alone = Assistant(
+        Library(folder.with_name(folder.name + "-alone")), embedder() if embedder else ""
+    )
     alone.add(write(folder.with_name("alone.jsonl"), numbers))
     assert alone.library.digest == library.digest
 
@@ -69,7 +75,9 @@ def check_is_whole(folder, numbers, embedder=HashEmbedder):
 @pytest.mark.soak
 def test_two_adders_lose_nothing(tmp_path, times):
     half = times(700, 10_000)
-    files = [write(tmp_path / f"{n}.jsonl", range(n * half // 2, n * half // 2 + half)) for n in (0, 1)]
+    files = [
+        write(tmp_path / f"{n}.jsonl", range(n * half // 2, n * half // 2 + half)) for n in (0, 1)
+    ]
     adders = [adder(tmp_path / "library", file) for file in files]
     assert [process.wait() for process in adders] == [0, 0]
     check_is_whole(tmp_path / "library", range(half + half // 2))
@@ -130,7 +138,7 @@ def test_the_page_keeps_up_with_the_command_line(tmp_path, times, monkeypatch):
     site.start()
     page = Client(site.address, verbose=False)
     file = write(tmp_path / "papers.jsonl", range(count))
-    command = [sys.executable, "-m", "rag", "add", str(file), "--library", str(library.folder)]
+    command = [sys.executable, "-m", "rag.cli", "add", str(file), "--library", str(library.folder)]
     adding = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     asked = []
     while adding.poll() is None:
@@ -161,7 +169,7 @@ def test_the_command_says_that_it_waits_and_goes_on_when_the_writer_is_dead(tmp_
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     file = write(tmp_path / "papers.jsonl", range(3))
-    command = [sys.executable, "-m", "rag", "add", str(file), "--library", str(library.folder)]
+    command = [sys.executable, "-m", "rag.cli", "add", str(file), "--library", str(library.folder)]
     adding = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in adding.stderr:
         if "waiting" in line:

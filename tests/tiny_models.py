@@ -22,11 +22,18 @@ def save_tiny_model(folder, template=TEMPLATE, positions=512):
     letters = pre_tokenizers.ByteLevel.alphabet()
     # As many entries as there are signs and bytes: every byte is a token, and tests can count by hand.
     size = len(SPECIAL) + len(letters)
-    trainer = BpeTrainer(vocab_size=size, special_tokens=SPECIAL, initial_alphabet=letters, show_progress=False)
+    trainer = BpeTrainer(
+        vocab_size=size, special_tokens=SPECIAL, initial_alphabet=letters, show_progress=False
+    )
     tokenizer.train_from_iterator(["eelgrass meadows store carbon"], trainer)
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A", pair=None, special_tokens=[("<s>", 0)])
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", pair=None, special_tokens=[("<s>", 0)]
+    )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|end|>", additional_special_tokens=SPECIAL[2:]
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="<|end|>",
+        additional_special_tokens=SPECIAL[2:],
     )
     fast.chat_template = template
     fast.save_pretrained(folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ui.shelf import Shelf
+    from ui.services.library_registry import LibraryRegistry
 
 _LIBRARY = "FOOTNOTE_LIBRARY"
 
@@ -18,12 +18,24 @@ def ui(
     # Not given to typer as `envvar`: it would take a colon in the folder's name for the end of it.
     library: Annotated[
         list[Path] | None,
-        typer.Option("--library", "-L", metavar="DIR", help=f"A library's folder; repeatable.  [env var: {_LIBRARY}]"),
+        typer.Option(
+            "--library",
+            "-L",
+            metavar="DIR",
+            help=f"A library's folder; repeatable.  [env var: {_LIBRARY}]",
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="The port to listen on.")] = 7860,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, metavar="N", help="The port to listen on.")
+    ] = 7860,
     auth: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Who may sign in: lines name:password.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Who may sign in: lines name:password.", show_default=False
+        ),
     ] = None,
 ) -> None:
     r"""Open the page, for this machine only.
@@ -37,8 +49,8 @@ def ui(
     footnote ui --host 0.0.0.0 --auth ~/footnote-users
     """
     from rag import UsageError
-    from ui.server import check_address, is_loopback, read_users
-    from ui.shelf import shelf_of
+    from ui.server.application import check_address, is_loopback, read_users
+    from ui.services.library_registry import shelf_of
 
     users = read_users(auth) if auth else {}
     if not users and not is_loopback(host):
@@ -52,7 +64,9 @@ def ui(
     shelf = shelf_of(library or [], any_model=not users)
     if shelf.is_sample(shelf.first):
         typer.echo("footnote: no papers yet; showing the sample papers", err=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the end that Ctrl-C brings, for service managers
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # the end that Ctrl-C brings, for service managers
     # What is uploaded or made for downloading is for nobody else on the machine, and goes with this process.
     with tempfile.TemporaryDirectory(prefix="footnote-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = folder
@@ -61,16 +75,18 @@ def ui(
     os._exit(0)
 
 
-def _open_page(shelf: "Shelf", host: str, port: int, users: dict[str, str]) -> None:
+def _open_page(shelf: "LibraryRegistry", host: str, port: int, users: dict[str, str]) -> None:
     """Serve the page until it is stopped."""
-    from ui.server import application, import_gradio, serve
+    from ui.server.application import application, import_gradio, serve
 
     import_gradio()
     from rag import data_folder
-    from ui.history import History
-    from ui.page import build, look
+    from ui.app import build, look
+    from ui.services.conversations import History
 
-    page = build(shelf, History(data_folder() / "conversations.sqlite"), data_folder() / "evaluations")
+    page = build(
+        shelf, History(data_folder() / "conversations.sqlite"), data_folder() / "evaluations"
+    )
     app = application(page, host, port, users, **look())
     users.clear()  # only their hashes are needed from now on
     shelf.prepare()

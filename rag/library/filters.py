@@ -1,19 +1,22 @@
 """Filters as SQL: one meaning for listing, full text and vectors alike."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 
 from rag.errors import UsageError
 from rag.records import Filters
-from rag.text.clean import harmless, title_key
+from rag.text.cleaning import escape_control_chars, title_key
 
 # Characters. No year, no name and no date is longer.
 _LONGEST = 500
 _LONGEST_TOLD = 60
 _COMPARISON = re.compile(r"(>=|<=|>|<|=|)\s*(\d{4})")
 _BY_AUTHOR = "EXISTS (SELECT 1 FROM json_each(authors) WHERE instr(fold(value), fold(?)) > 0)"
-_FROM_SOURCE = "key IN (SELECT paper FROM provenance WHERE instr(fold(file_name(source)), fold(?)) > 0)"
+_FROM_SOURCE = (
+    "key IN (SELECT paper FROM provenance WHERE instr(fold(file_name(source)), fold(?)) > 0)"
+)
 _RANGE = re.compile(r"(\d{4})\s*(?:-|–|\.\.)\s*(\d{4})")
 
 
@@ -58,7 +61,7 @@ def _check(filters: Filters) -> None:
 
 def _told(text: str) -> str:
     """What was given, on one line and not too much of it."""
-    one_line = harmless(" ".join(text.split()))
+    one_line = escape_control_chars(" ".join(text.split()))
     return one_line if len(one_line) <= _LONGEST_TOLD else one_line[:_LONGEST_TOLD] + "…"
 
 
@@ -71,7 +74,9 @@ def _year(text: str) -> Condition | None:
         return Condition("year BETWEEN ? AND ?", (int(match[1]), int(match[2])))
     if match := _COMPARISON.fullmatch(text.strip()):
         return Condition(f"year {match[1] or '='} ?", (int(match[2]),))
-    raise UsageError(f"year '{_told(text)}' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022")
+    raise UsageError(
+        f"year '{_told(text)}' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022"
+    )
 
 
 def _part(name: str, text: str, sql: str) -> Condition | None:
@@ -88,3 +93,16 @@ def _since(text: str) -> Condition | None:
         return Condition("added_at >= ?", (date.fromisoformat(text.strip()).isoformat(),))
     except ValueError:
         raise UsageError(f"date '{_told(text)}' cannot be read; write it as 2026-01-31") from None
+
+
+def merge_filters(filters: Filters, named: Mapping[str, str | None]) -> Filters:
+    """The filters with some of them changed by name. Raises `UsageError` for a name that no filter has."""
+    try:
+        return replace(
+            filters, **{name: str(value) for name, value in named.items() if value is not None}
+        )
+    except TypeError:
+        unknown = ", ".join(sorted(set(named) - set(Filters.__slots__)))
+        raise UsageError(
+            f"no filter is called {unknown}; there are: {', '.join(Filters.__slots__)}"
+        ) from None

@@ -26,15 +26,24 @@ class Scorer:
     def of(cls, frequencies: Mapping[str, int], averages: bytes) -> "Scorer":
         """For words that stand in so many papers each, and FTS5's own record of how many papers and words there are."""
         papers, *lengths = _numbers(averages) or [0]
-        weights = {term: math.log((papers - n + 0.5) / (n + 0.5)) for term, n in frequencies.items() if n <= papers}
-        weights = {term: weight if weight > 0 else _LEAST_WEIGHT for term, weight in weights.items()}
+        weights = {
+            term: math.log((papers - n + 0.5) / (n + 0.5))
+            for term, n in frequencies.items()
+            if n <= papers
+        }
+        weights = {
+            term: weight if weight > 0 else _LEAST_WEIGHT for term, weight in weights.items()
+        }
         return cls(weights, max(1.0, sum(lengths) / max(1, papers)))
 
     def score(self, text: str) -> float:
         words = text.split()
         room = _K1 * (1 - _B + _B * len(words) / self.average_length)
         found = Counter(word for word in words if word in self.weights)
-        return sum(self.weights[term] * times * (_K1 + 1) / (times + room) for term, times in sorted(found.items()))
+        return sum(
+            self.weights[term] * times * (_K1 + 1) / (times + room)
+            for term, times in sorted(found.items())
+        )
 
 
 def _numbers(record: bytes) -> list[int]:

@@ -1,6 +1,6 @@
 """The library: one SQLite file is the truth about papers, passages, sentences, vectors and full text.
 
-Chroma is derived from it (see `rag.index`). Rows change only inside `Library.writing()`: one transaction,
+Chroma is derived from it (see `rag.library.vector_index`). Rows change only inside `Library.transaction()`: one transaction,
 under a lock that the operating system takes back from a dead process. Readers never wait (WAL mode).
 """
 
@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from rag.errors import LibraryError, LibraryNotFound, PaperNotFound
 from rag.library.filters import Condition
 from rag.library.full_text import Scorer
+from rag.library.integrity import IntegrityReport, check_integrity
 from rag.library.schema import (
     DATABASE,
     FULL_TEXT,
@@ -29,12 +30,11 @@ from rag.library.schema import (
     paper_of,
     passage_of,
 )
-from rag.library.soundness import Faults, find_faults
-from rag.library.writer import Stored, Writer
+from rag.library.transaction import StoredPaper, Transaction
+from rag.models.vectors import Vectors
 from rag.records import Paper, Passage, Sentence
-from rag.text.clean import title_key
-from rag.text.identify import arxiv_of, doi_of, pmid_of
-from rag.vectors import Vectors
+from rag.text.cleaning import title_key
+from rag.text.identifiers import parse_arxiv_id, parse_doi, parse_pmid
 
 _LOCK_POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 30
@@ -95,9 +95,15 @@ class Library:
         if not (self.folder / DATABASE).exists():
             return False
         try:
-            made = self._connection().execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+            made = (
+                self._connection()
+                .execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'")
+                .fetchone()
+            )
         except sqlite3.Error as error:
-            raise LibraryError(f"{self.folder / DATABASE} cannot be opened as a library: {error}") from error
+            raise LibraryError(
+                f"{self.folder / DATABASE} cannot be opened as a library: {error}"
+            ) from error
         return made is not None
 
     def _create(self) -> None:
@@ -111,9 +117,13 @@ class Library:
                 if not self._is_made():
                     connection = self._connection()
                     connection.execute("PRAGMA journal_mode = WAL")
-                    notes = f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0'), "
+                    notes = (
+                        f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0'), "
+                    )
                     notes += "('identity', hex(randomblob(8)));"
-                    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {'; '.join(FULL_TEXT)}; {notes} COMMIT;")
+                    connection.executescript(
+                        f"BEGIN IMMEDIATE; {SCHEMA} {'; '.join(FULL_TEXT)}; {notes} COMMIT;"
+                    )
         except (OSError, sqlite3.Error) as error:
             raise LibraryError(f"cannot make a library in {self.folder}: {error}") from error
 
@@ -130,9 +140,14 @@ class Library:
         own: _Own | None = getattr(self._local, "own", None)
         if own is None:
             connection = sqlite3.connect(
-                self.folder / DATABASE, isolation_level=None, timeout=_PATIENCE_SECONDS, check_same_thread=False
+                self.folder / DATABASE,
+                isolation_level=None,
+                timeout=_PATIENCE_SECONDS,
+                check_same_thread=False,
             )
-            connection.create_function("file_name", 1, lambda path: Path(path).name, deterministic=True)
+            connection.create_function(
+                "file_name", 1, lambda path: Path(path).name, deterministic=True
+            )
             connection.create_function("fold", 1, title_key, deterministic=True)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -148,7 +163,7 @@ class Library:
     # --- writing ---------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def writing(self, on_wait: Callable[[], None] | None = None) -> Iterator[Writer]:
+    def transaction(self, on_wait: Callable[[], None] | None = None) -> Iterator[Transaction]:
         """One transaction, all or nothing; `on_wait` is called once when another writer is at work.
 
         Raises `LibraryError` when the disk is full, the folder read-only, or the file damaged.
@@ -157,7 +172,7 @@ class Library:
             connection = self._connection()
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                yield Writer(connection)
+                yield Transaction(connection)
                 connection.execute("COMMIT")
             except BaseException as error:
                 if connection.in_transaction:
@@ -166,7 +181,7 @@ class Library:
                     raise self._unwritable(error) from error
                 raise
 
-    def settle(self) -> None:
+    def checkpoint(self) -> None:
         """Bring what was committed from SQLite's log into the file itself; a reader may hold that up till later.
 
         Of a log that is damaged SQLite drops the rest without a word.
@@ -212,7 +227,7 @@ class Library:
     # --- reading ---------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
+    def snapshot(self) -> Iterator[None]:
         """All that this thread reads inside is of one moment, whatever others write meanwhile."""
         connection = self._connection()
         if connection.in_transaction:
@@ -231,7 +246,9 @@ class Library:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> LibraryError:
-        return LibraryError(f"the library {self.folder} cannot be read: {error}; restore a copy of that folder")
+        return LibraryError(
+            f"the library {self.folder} cannot be read: {error}; restore a copy of that folder"
+        )
 
     def meta(self, name: str) -> str:
         """A value of the library's own notes (`schema`, `digest`, `embedder`, …); empty when there is none."""
@@ -264,7 +281,9 @@ class Library:
         }
         return {name: int(self._rows(query)[0][0]) for name, query in queries.items()}
 
-    def papers(self, condition: Condition | None = None, start: int = 0, stop: int | None = None) -> Iterator[Paper]:
+    def papers(
+        self, condition: Condition | None = None, start: int = 0, stop: int | None = None
+    ) -> Iterator[Paper]:
         """Papers in the order in which they were added; those of `_AT_ONCE` at a time are held."""
         keys = self.keys(condition)[start:stop]
         for first in range(0, len(keys), _AT_ONCE):
@@ -275,10 +294,16 @@ class Library:
         query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key IN (SELECT value FROM json_each(?))"
         return {row[0]: paper_of(row) for row in self._rows(query, (json_keys(keys),))}
 
-    def find(self, name: str) -> Stored:
+    def find(self, name: str) -> StoredPaper:
         """The paper that goes by an id, the unambiguous start of one, a DOI, an arXiv id or a PubMed id."""
-        wanted = name.strip().encode("utf-8", "replace").decode()  # half a surrogate pair is in no name
-        names = [f"doi:{doi_of(wanted)}", f"arxiv:{arxiv_of(wanted)}", f"pmid:{pmid_of(wanted)}"]
+        wanted = (
+            name.strip().encode("utf-8", "replace").decode()
+        )  # half a surrogate pair is in no name
+        names = [
+            f"doi:{parse_doi(wanted)}",
+            f"arxiv:{parse_arxiv_id(wanted)}",
+            f"pmid:{parse_pmid(wanted)}",
+        ]
         by_id = "SELECT key FROM paper WHERE id = ? OR key IN (SELECT paper FROM identifier WHERE name IN (?, ?, ?))"
         keys = [row[0] for row in self._rows(by_id, (wanted.lower(), *names))]
         near: list[tuple[Any, ...]] = []
@@ -288,7 +313,7 @@ class Library:
             keys = [near[0][0]] if len(near) == 1 else []
         if not keys:
             raise PaperNotFound(name, tuple(row[1] for row in near))
-        return Stored(keys[0], self.papers_by_key(keys[:1])[keys[0]])
+        return StoredPaper(keys[0], self.papers_by_key(keys[:1])[keys[0]])
 
     def keys(self, condition: Condition | None = None) -> list[int]:
         """Row numbers of the papers, all or those that a filter lets through, in the order they were added."""
@@ -301,7 +326,9 @@ class Library:
         query = "SELECT record_hash FROM provenance WHERE record_hash IN (SELECT value FROM json_each(?))"
         return {row[0] for row in self._rows(query, (json.dumps(list(digests)),))}
 
-    def search_full_text(self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None) -> list[int]:
+    def search_full_text(
+        self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None
+    ) -> list[int]:
         """Row numbers of the `k` papers that hold most of the rarest of the terms, best first by BM25.
 
         `allowed` limits the search to these row numbers.
@@ -334,7 +361,8 @@ class Library:
         scorer = Scorer.of(self.document_frequencies(terms), record[0][0] if record else b"")
         query = "SELECT rowid, title, abstract FROM full_text WHERE rowid IN (SELECT value FROM json_each(?))"
         return {
-            key: scorer.score(f"{title} {abstract}") for key, title, abstract in self._rows(query, (json_keys(keys),))
+            key: scorer.score(f"{title} {abstract}")
+            for key, title, abstract in self._rows(query, (json_keys(keys),))
         }
 
     def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
@@ -370,7 +398,10 @@ class Library:
         )
         found = {}
         for key, paper_id, abstract, spans, vectors in self._rows(query, (json_keys(keys),)):
-            sentences = [Sentence(paper_id, start, end, abstract[start:end]) for start, end in json.loads(spans)]
+            sentences = [
+                Sentence(paper_id, start, end, abstract[start:end])
+                for start, end in json.loads(spans)
+            ]
             found[key] = (sentences, from_blob(vectors, len(sentences)))
         return found
 
@@ -391,7 +422,7 @@ class Library:
         query = "SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 0) OR EXISTS (SELECT 1 FROM removed_passage)"
         return not self._rows(query)[0][0]
 
-    def index_notes(self) -> dict[str, str]:
+    def index_metadata(self) -> dict[str, str]:
         """The library's notes as they are at this moment, also inside `reading`; `begun` is there once Chroma was told.
 
         Whoever searches Chroma has to know of every change to it, whatever moment of the papers is being read.
@@ -399,7 +430,9 @@ class Library:
         begun = "SELECT 'begun', '1' WHERE EXISTS (SELECT 1 FROM passage WHERE indexed = 1)"
         query = f"SELECT name, value FROM meta UNION ALL {begun}"
         try:
-            with contextlib.closing(sqlite3.connect(self.folder / DATABASE, timeout=_PATIENCE_SECONDS)) as connection:
+            with contextlib.closing(
+                sqlite3.connect(self.folder / DATABASE, timeout=_PATIENCE_SECONDS)
+            ) as connection:
                 return dict(connection.execute(query).fetchall())
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
@@ -439,16 +472,16 @@ class Library:
         faults = [] if found == [("ok",)] else [str(row[0]) for row in found]
         return "; ".join(faults + ["rows without their paper"] * bool(loose))
 
-    def faults(self) -> Faults:
+    def faults(self) -> IntegrityReport:
         """Where what stands in the file does not agree with itself. Reads all of it."""
-        with self.reading():
-            return find_faults(self._rows)
+        with self.snapshot():
+            return check_integrity(self._rows)
 
     def full_text_fault(self) -> str:
         """Why the index of words is not that of the words it was made from; empty when it is."""
         try:
-            with self.writing() as writer:
-                writer.check_full_text()
+            with self.transaction() as transaction:
+                transaction.check_full_text()
         except LibraryError as error:
             return str(error)
         return ""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from rag.models.vectors import Vectors
 from rag.records import Paper, Passage
-from rag.text.clean import title_key
-from rag.vectors import Vectors
+from rag.text.cleaning import title_key
 
 SCHEMA_VERSION = 1
 DATABASE = "library.sqlite"
@@ -49,7 +49,9 @@ FULL_TEXT = (
     'CREATE VIRTUAL TABLE full_text USING fts5 (title, abstract, tokenize = "unicode61 remove_diacritics 0")',
     "CREATE VIRTUAL TABLE full_text_terms USING fts5vocab (full_text, row)",
 )
-PAPER_COLUMNS = "key, id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
+PAPER_COLUMNS = (
+    "key, id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
+)
 WRITTEN_COLUMNS = "id, title, title_key, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
 
 
@@ -63,9 +65,34 @@ def paper_row(paper: Paper) -> tuple[Any, ...]:
 
 def paper_of(row: tuple[Any, ...]) -> Paper:
     """The paper of a row of `PAPER_COLUMNS`."""
-    _, paper_id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted = row
+    (
+        _,
+        paper_id,
+        title,
+        abstract,
+        authors,
+        year,
+        venue,
+        url,
+        doi,
+        arxiv_id,
+        pmid,
+        source,
+        retracted,
+    ) = row
     return Paper(
-        title, abstract, _names(authors), year, venue, url, doi, arxiv_id, pmid, source, bool(retracted), paper_id
+        title,
+        abstract,
+        _names(authors),
+        year,
+        venue,
+        url,
+        doi,
+        arxiv_id,
+        pmid,
+        source,
+        bool(retracted),
+        paper_id,
     )
 
 

@@ -1,17 +1,17 @@
 """Where models come from and how they run."""
 
-from rag.models.embedder import Embedder, TextToEmbed
+from rag.models.embedder import Embedder, PassageInput
 from rag.models.files import fingerprint, model_folder
-from rag.models.language import LanguageModel, Limits, Message, Reader
-from rag.models.load import load_embedder, load_language_model
+from rag.models.language_model import GenerationLimits, LanguageModel, Message, QueryLikelihoodModel
+from rag.models.registry import load_embedder, load_language_model
 
 __all__ = [
     "Embedder",
     "LanguageModel",
-    "Limits",
+    "GenerationLimits",
     "Message",
-    "Reader",
-    "TextToEmbed",
+    "QueryLikelihoodModel",
+    "PassageInput",
     "fingerprint",
     "load_embedder",
     "load_language_model",

@@ -2,18 +2,18 @@
 
 A passage and its sentences are embedded together: where the model allows it, the vector of a sentence is the mean
 of its own tokens as the model saw them in the whole passage ("late chunking", Günther et al., 2024), so that one
-pass serves both. How well that finds is in the line "best sentence" of `python -m eval.retrieval`.
+pass serves both. How well that finds is in the line "best sentence" of `python -m eval.benchmarks.retrieval`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rag.vectors import Vectors
+from rag.models.vectors import Vectors
 
 
 @dataclass(frozen=True, slots=True)
-class TextToEmbed:
+class PassageInput:
     """A passage under its paper's title, and the spans of its sentences, counted within `text`."""
 
     title: str
@@ -46,6 +46,6 @@ class Embedder(Protocol):
         """One vector, (dimension,)."""
         ...
 
-    def embed_passages(self, texts: Sequence[TextToEmbed]) -> list[tuple[Vectors, Vectors]]:
+    def embed_passages(self, texts: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
         """For each passage its vector, (dimension,), and those of its sentences, (sentences, dimension)."""
         ...

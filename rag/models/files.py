@@ -33,7 +33,9 @@ def local_folder(name: str, kind: str) -> Path:
     if (Path(name) / "config.json").exists():
         return Path(name).resolve()
     if Path(name).is_dir():
-        raise ModelUnavailable(f"the folder {name} holds no {kind} model: there is no config.json in it")
+        raise ModelUnavailable(
+            f"the folder {name} holds no {kind} model: there is no config.json in it"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -78,7 +80,7 @@ def why_not_loaded(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def packaged_gguf() -> Path:
+def bundled_gguf() -> Path:
     """The weights of the language model that comes along.
 
     Its package is not imported: that asks for a runtime that Footnote does without. Raises `ModelUnavailable`.
@@ -142,7 +144,9 @@ def prepared(folder_name: str, wanted: str, what: str, make: Callable[[Path], No
 def context_length(settings: dict[str, Any]) -> int:
     """How many tokens a language model with these settings can look at; 2048 where they do not say."""
     places = (settings, settings.get("text_config") or {})
-    known = (place.get(name) for place in places for name in ("max_position_embeddings", "n_positions"))
+    known = (
+        place.get(name) for place in places for name in ("max_position_embeddings", "n_positions")
+    )
     return next((tokens for tokens in known if isinstance(tokens, int) and tokens > 0), 2048)
 
 
@@ -150,8 +154,15 @@ def pools_by_mean(folder: Path) -> bool:
     """Whether the model is a plain encoder with mean pooling and no prompts of its own."""
     pooling = read_json(folder / "1_Pooling" / "config.json")
     settings = read_json(folder / "config_sentence_transformers.json")
-    modules = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in read_json(folder / "modules.json") or []]
-    modes = [mode for mode, used in (pooling or {}).items() if mode.startswith("pooling_mode_") and used is True]
+    modules = [
+        str(module.get("type", "")).rsplit(".", 1)[-1]
+        for module in read_json(folder / "modules.json") or []
+    ]
+    modes = [
+        mode
+        for mode, used in (pooling or {}).items()
+        if mode.startswith("pooling_mode_") and used is True
+    ]
     mean = modes == ["pooling_mode_mean_tokens"] or (pooling or {}).get("pooling_mode") == "mean"
     prompts = (settings or {}).get("prompts") or {}
     plain = set(modules) <= {"Transformer", "Pooling", "Normalize"} and bool(modules)

@@ -20,7 +20,7 @@ class Relation:
     contradiction: float
 
 
-class EntailmentModel(Protocol):
+class NliModel(Protocol):
     """Whatever tells how premises bear on sentences. `fingerprint` tells one model's weights from another's."""
 
     name: str
@@ -31,7 +31,7 @@ class EntailmentModel(Protocol):
         ...
 
 
-def load_nli(name: str) -> EntailmentModel:
+def load_nli_model(name: str) -> NliModel:
     """The cross-encoder of that name: a folder, or a Hugging Face id that is on this machine.
 
     Weights are read from safetensors and no code of the model runs. Raises `ModelUnavailable`, also when the model's
@@ -46,13 +46,18 @@ def load_nli(name: str) -> EntailmentModel:
         raise
     except Exception as error:  # whatever a library raises over a file that is broken
         why = why_not_loaded(error)
-        raise ModelUnavailable(f"the inference model '{name}' in {folder} does not load: {why}") from error
+        raise ModelUnavailable(
+            f"the inference model '{name}' in {folder} does not load: {why}"
+        ) from error
 
 
 def label_order(name: str, labels: Mapping[int, str]) -> tuple[int, int, int]:
     """Which outputs are entailment, neutral and contradiction, by their names in any case; else `ModelUnavailable`."""
     wanted = ("entail", "neutral", "contradict")
-    found = [[int(i) for i, label in labels.items() if str(label).lower().startswith(start)] for start in wanted]
+    found = [
+        [int(i) for i, label in labels.items() if str(label).lower().startswith(start)]
+        for start in wanted
+    ]
     if len(labels) != len(wanted) or any(len(places) != 1 for places in found):
         listed = ", ".join(str(label) for label in labels.values()) or "none"
         raise ModelUnavailable(
@@ -70,7 +75,7 @@ def _load(folder: str) -> "CrossEncoder":
     import torch
     from sentence_transformers import CrossEncoder
 
-    from rag.models.quiet import quiet_conversion
+    from rag.models.runtimes.quiet import quiet_conversion
 
     with quiet_conversion():
         model: CrossEncoder = CrossEncoder(
@@ -87,7 +92,9 @@ def _load(folder: str) -> "CrossEncoder":
 class _CrossEncoder:
     """See `EntailmentModel`; `order` gives the outputs of entailment, neutral and contradiction."""
 
-    def __init__(self, name: str, fingerprint: str, model: "CrossEncoder", order: tuple[int, int, int]) -> None:
+    def __init__(
+        self, name: str, fingerprint: str, model: "CrossEncoder", order: tuple[int, int, int]
+    ) -> None:
         self.name = name
         self.fingerprint = fingerprint
         self._model = model

@@ -26,7 +26,9 @@ _OPENERS = "\"'“‘«([{*"
 _SMALL_START = re.compile(r"[a-z]-\w|(?:[ivx]+|[a-h])\)")
 
 # Never the end of a sentence: something always follows.
-_NEVER = frozenset("i.e e.g cf vs viz fig figs eq eqs eqn pp approx ca resp incl esp w.r.t s.t a.k.a c.f spp".split())
+_NEVER = frozenset(
+    "i.e e.g cf vs viz fig figs eq eqs eqn pp approx ca resp incl esp w.r.t s.t a.k.a c.f spp".split()
+)
 _TITLES = frozenset("Dr Prof Mr Mrs Ms St".split())
 # Abbreviations before a number or a label (Sec. 3, App. B), words elsewhere ("the answer is no", "in 5 sec").
 _BEFORE_LABEL = frozenset(
@@ -34,7 +36,9 @@ _BEFORE_LABEL = frozenset(
 )
 _LABEL = re.compile(r"[A-Z]?\d|[IVX]{2,}\b|[A-Z]\b")
 # May end a sentence, when what follows is a word that starts sentences.
-_SOMETIMES = frozenset("al inc ltd co corp jr sr dept univ i.i.d a.m p.m u.s u.k u.s.a ph.d".split())
+_SOMETIMES = frozenset(
+    "al inc ltd co corp jr sr dept univ i.i.d a.m p.m u.s u.k u.s.a ph.d".split()
+)
 _STARTERS = frozenset(
     "a an the this these those we our it its in on at to for from with by as while when where although though "
     "however moreover furthermore finally thus therefore hence here there then using experiments results "
@@ -95,7 +99,9 @@ def _candidates(text: str) -> list[int]:
 def _formulas_and_brackets(text: str) -> list[Span]:
     """The outermost formulas and closed brackets, in order: no sentence ends inside one."""
     merged: list[Span] = []
-    for start, end in sorted([*(match.span() for match in _FORMULA.finditer(text)), *_brackets(text)]):
+    for start, end in sorted(
+        [*(match.span() for match in _FORMULA.finditer(text)), *_brackets(text)]
+    ):
         if merged and start < merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:

@@ -58,7 +58,10 @@ STOP_WORDS = frozenset(
 
 def index_text(text: str) -> str:
     """The text as the full-text index stores it: folded terms, compounds joined and in parts."""
-    return " ".join(_remembered(one) if len(one) <= _LONGEST_REMEMBERED else _indexed(one) for one in _compounds(text))
+    return " ".join(
+        _remembered(one) if len(one) <= _LONGEST_REMEMBERED else _indexed(one)
+        for one in _compounds(text)
+    )
 
 
 def query_terms(question: str) -> list[str]:
@@ -74,7 +77,9 @@ def query_terms(question: str) -> list[str]:
 
 def content_terms(text: str) -> list[str]:
     """One stem for each word of the text that is no stop word: what a question or a sentence is about."""
-    return _stem(term for term in (_fold(_joined(c)) for c in _compounds(text)) if term not in STOP_WORDS)
+    return _stem(
+        term for term in (_fold(_joined(c)) for c in _compounds(text)) if term not in STOP_WORDS
+    )
 
 
 def _compounds(text: str) -> list[str]:
@@ -94,7 +99,11 @@ _remembered = lru_cache(maxsize=1 << 16)(_indexed)
 
 def _forms(compound: str) -> list[str]:
     pieces = _PART.findall(compound)
-    forms = [_joined(compound), *pieces, *(part for piece in pieces for part in _camel_parts(piece))]
+    forms = [
+        _joined(compound),
+        *pieces,
+        *(part for piece in pieces for part in _camel_parts(piece)),
+    ]
     return list(dict.fromkeys(map(_fold, forms)))
 
 
@@ -136,7 +145,10 @@ def _without_latex(text: str) -> str:
         return text
     try:
         return _latex_converter()(text)
-    except (RecursionError, LookupError):  # braces thousands deep, commands without arguments: no reason to fail
+    except (
+        RecursionError,
+        LookupError,
+    ):  # braces thousands deep, commands without arguments: no reason to fail
         return _LATEX_COMMAND.sub(" ", text)
 
 
@@ -144,7 +156,9 @@ def _without_latex(text: str) -> str:
 def _latex_converter() -> Callable[[str], str]:
     from pylatexenc.latex2text import LatexNodes2Text  # only libraries with LaTeX pay for it
 
-    logging.getLogger("pylatexenc").setLevel(logging.ERROR)  # half a command is no news in an abstract
+    logging.getLogger("pylatexenc").setLevel(
+        logging.ERROR
+    )  # half a command is no news in an abstract
     nodes = LatexNodes2Text(math_mode="text", keep_comments=True)
     # A bare per cent sign is a figure in an abstract, and a comment to LaTeX.
     return lambda text: str(nodes.latex_to_text(re.sub(r"(?<!\\)%", r"\\%", text)))

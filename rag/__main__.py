@@ -1,5 +1,0 @@
-"""`python -m rag` is `footnote`."""
-
-from rag.cli import main
-
-main()
