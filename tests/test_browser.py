@@ -133,7 +133,7 @@ class Visit:
 
     def open(self):
         self.page.goto(self.site.address)
-        self.checkpoint()
+        self.settle()
 
     def settle(self):
         expect(self.question).to_be_editable()
@@ -173,7 +173,7 @@ class Visit:
         before = self.answers.count()
         self.begin(question)
         expect(self.answers).to_have_count(before + 1)
-        self.checkpoint()
+        self.settle()
         return self.answers.last
 
     def let_it_write(self):
@@ -262,7 +262,7 @@ def test_stop_ends_the_answer_and_frees_the_model(site, visit):
     expect(here.page.locator("#chat .answer.pending")).to_contain_text("merges the keys")
     here.page.get_by_role("button", name="Stop", exact=True).click()
     assert site.ended.wait(5)
-    here.checkpoint()
+    here.settle()
     expect(here.answers.last).to_contain_text("Stopped before the answer was finished")
     expect(here.answers.last).to_contain_text("merges the keys")
     here.shot("stopped")
@@ -315,7 +315,7 @@ def test_asking_again_and_asking_otherwise_take_the_place_of_the_question(visit)
     here = visit()
     here.ask(KV)
     here.page.locator("#chat").get_by_role("button", name="Retry").click()
-    here.checkpoint()
+    here.settle()
     expect(here.answers).to_have_count(1)
     here.page.locator("#chat").get_by_role("button", name="Edit").first.click()
     box = here.page.locator("#chat textarea").first
@@ -326,11 +326,11 @@ def test_asking_again_and_asking_otherwise_take_the_place_of_the_question(visit)
     expect(here.answers.last).to_contain_text("90 minutes")
     expect(here.answers).to_have_count(1)
     expect(here.page.locator("#chat [data-testid=user]")).to_have_text(odd)
-    here.checkpoint()
+    here.settle()
     here.page.locator("#chat").get_by_role("button", name="Edit").first.click()
     expect(here.page.locator("#chat textarea").first).to_have_value(odd)
     here.page.locator("#chat").get_by_role("button", name="Submit").click()
-    here.checkpoint()
+    here.settle()
     expect(here.page.locator("#chat [data-testid=user]")).to_have_text(odd)
 
 
@@ -408,7 +408,7 @@ def test_an_empty_question_and_a_draft_disturb_nothing(site, visit):
     expect(here.page.locator("#chat .answer.pending")).to_contain_text("are merged by")
     here.question.fill("And by how much")
     site.gate.set()
-    here.checkpoint()
+    here.settle()
     expect(here.answers).to_have_count(1)
     expect(here.question).to_have_value("And by how much")
     here.page.get_by_role("button", name="New conversation").click()
@@ -630,5 +630,5 @@ class Stranger(Visit):
         self.page.get_by_label("username").fill(name)
         self.page.get_by_label("password").fill(password)
         self.page.get_by_role("button", name="Login").click()
-        self.checkpoint()
+        self.settle()
         return self
