@@ -28,7 +28,6 @@ from rag.records import (
     Citation,
     Claim,
     Evidence,
-    Filters,
     Hit,
     Paper,
     Passage,
@@ -42,8 +41,9 @@ if TYPE_CHECKING:
     from rag.answering.evidence import EvidenceWeights
     from rag.assistant import Assistant
     from rag.config import data_folder
-    from rag.library import Library
     from rag.library.doctor import Check, check_library
+    from rag.library.filters import Filters
+    from rag.library.library import Library
     from rag.models import load_language_model
     from rag.output.export import export_answer, export_conversation, export_papers
     from rag.text.cleaning import clean
@@ -105,7 +105,8 @@ _LAZY = {
     "Check": "rag.library.doctor",
     "Conversation": "rag.answering.conversation",
     "LexicalVerifier": "rag.verification.verifier",
-    "Library": "rag.library",
+    "Filters": "rag.library.filters",
+    "Library": "rag.library.library",
     "EvidenceWeights": "rag.answering.evidence",
     "Source": "rag.verification.verifier",
     "Support": "rag.verification.verifier",

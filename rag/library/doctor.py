@@ -14,7 +14,8 @@ from pathlib import Path
 from rag.config import DEFAULT_EMBEDDER, load_settings
 from rag.errors import FootnoteError, LibraryError, LibraryNotFound
 from rag.ingest.importer import BATCH, embed_papers
-from rag.library import IntegrityReport, Library
+from rag.library.integrity import IntegrityReport
+from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
 from rag.models import load_embedder, load_language_model, model_folder
 from rag.models.registry import BUNDLED_LANGUAGE_MODEL, NO_LANGUAGE_MODEL

@@ -1,108 +1,166 @@
-"""Filters as SQL: one meaning for listing, full text and vectors alike."""
+"""Search filters, defined once for listings, full text, vectors, commands and the page.
+
+To add a filter, add a field to `Filters`. Everything else reads `FILTERS`.
+"""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
+from types import MappingProxyType
+from typing import Any
 
-from rag.errors import UsageError
-from rag.records import Filters
+from rag.errors import UsageError, unknown_choice
 from rag.text.cleaning import escape_control_chars, title_key
 
-# Characters. No year, no name and no date is longer.
-_LONGEST = 500
-_LONGEST_TOLD = 60
-_COMPARISON = re.compile(r"(>=|<=|>|<|=|)\s*(\d{4})")
-_BY_AUTHOR = "EXISTS (SELECT 1 FROM json_each(authors) WHERE instr(fold(value), fold(?)) > 0)"
-_FROM_SOURCE = (
+# Characters. No year, name or date is longer.
+_MAX_LENGTH = 500
+_MAX_LENGTH_IN_MESSAGE = 60
+_YEAR_COMPARISON = re.compile(r"(>=|<=|>|<|=|)\s*(\d{4})")
+_YEAR_RANGE = re.compile(r"(\d{4})\s*(?:-|–|\.\.)\s*(\d{4})")
+_AUTHOR_SQL = "EXISTS (SELECT 1 FROM json_each(authors) WHERE instr(fold(value), fold(?)) > 0)"
+_SOURCE_SQL = (
     "key IN (SELECT paper FROM provenance WHERE instr(fold(file_name(source)), fold(?)) > 0)"
 )
-_RANGE = re.compile(r"(\d{4})\s*(?:-|–|\.\.)\s*(\d{4})")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on the columns of `paper`, with the values to bind."""
+    """SQL condition on the columns of `paper`, with the values to bind."""
 
     sql: str
     values: tuple[str | int, ...]
 
 
-def parse_filters(filters: Filters | None) -> Condition | None:
-    """The condition that the filters mean; none when nothing is filtered.
-
-    Raises `UsageError` for a year or a date that cannot be read.
-    """
-    if not filters:
-        return None
-    _check(filters)
-    parts = [
-        _year(filters.year),
-        _part("venue", filters.venue, "instr(fold(venue), fold(?)) > 0"),
-        _part("author", filters.author, _BY_AUTHOR),
-        _part("source", filters.source, _FROM_SOURCE),
-        _since(filters.added_since),
-    ]
-    conditions = [part for part in parts if part]
-    if not conditions:  # a year or a date of blanks
-        return None
-    sql = " AND ".join(f"({condition.sql})" for condition in conditions)
-    return Condition(sql, tuple(value for condition in conditions for value in condition.values))
+# Takes the filter's name and its text; returns None when the text is blank.
+_Parser = Callable[[str, str], Condition | None]
 
 
-def _check(filters: Filters) -> None:
-    for name in Filters.__slots__:
-        text = getattr(filters, name)
-        if len(text) > _LONGEST:
-            raise UsageError(f"{name} has {len(text):,} characters; at most {_LONGEST} are read")
+@dataclass(frozen=True, slots=True)
+class FilterDefinition:
+    """Name, documentation and meaning of one filter."""
+
+    name: str
+    help: str
+    metavar: str
+    parse: _Parser
+
+    def condition(self, text: str) -> Condition | None:
+        """Translate the user's text into SQL; return None when it filters nothing.
+
+        Raises `UsageError` when the text is too long or means nothing.
+        """
+        if len(text) > _MAX_LENGTH:
+            raise UsageError(
+                f"{self.name} has {len(text):,} characters; the limit is {_MAX_LENGTH}"
+            )
         if any("\ud800" <= char <= "\udfff" for char in text):
-            raise UsageError(f"{name} '{_told(text)}' holds bytes that are no text")
+            raise UsageError(f"{self.name} '{_shorten(text)}' is not valid Unicode text")
+        return self.parse(self.name, text)
 
 
-def _told(text: str) -> str:
-    """What was given, on one line and not too much of it."""
-    one_line = escape_control_chars(" ".join(text.split()))
-    return one_line if len(one_line) <= _LONGEST_TOLD else one_line[:_LONGEST_TOLD] + "…"
+def _shorten(text: str) -> str:
+    """Fit what the user typed into one line of an error message."""
+    line = escape_control_chars(" ".join(text.split()))
+    if len(line) <= _MAX_LENGTH_IN_MESSAGE:
+        return line
+    return line[:_MAX_LENGTH_IN_MESSAGE] + "…"
 
 
-def _year(text: str) -> Condition | None:
-    if not text.strip():
+def _parse_year(name: str, text: str) -> Condition | None:
+    text = text.strip()
+    if not text:
         return None
-    if match := _RANGE.fullmatch(text.strip()):
-        if int(match[1]) > int(match[2]):
-            raise UsageError(f"no year is in '{_told(text)}'; write {match[2]}-{match[1]}")
-        return Condition("year BETWEEN ? AND ?", (int(match[1]), int(match[2])))
-    if match := _COMPARISON.fullmatch(text.strip()):
+    if match := _YEAR_RANGE.fullmatch(text):
+        first, last = int(match[1]), int(match[2])
+        if first > last:
+            raise UsageError(f"{name} range '{_shorten(text)}' is empty; write {last}-{first}")
+        return Condition("year BETWEEN ? AND ?", (first, last))
+    if match := _YEAR_COMPARISON.fullmatch(text):
         return Condition(f"year {match[1] or '='} ?", (int(match[2]),))
     raise UsageError(
-        f"year '{_told(text)}' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022"
+        f"invalid {name} '{_shorten(text)}'; write 2023, '>=2023', '<2020' or 2019-2022"
     )
 
 
-def _part(name: str, text: str, sql: str) -> Condition | None:
-    """A part of a name, whatever the case, the accents and the punctuation (`fold` is `title_key`)."""
-    if text and not title_key(text):
-        raise UsageError(f"{name} '{_told(text)}' has neither letters nor digits to look for")
-    return Condition(sql, (text,)) if text else None
+def _contains(sql: str) -> _Parser:
+    """Match part of a name, ignoring case, accents and punctuation (`fold` is `title_key`)."""
+
+    def parse(name: str, text: str) -> Condition | None:
+        if text and not title_key(text):
+            raise UsageError(f"{name} '{_shorten(text)}' has no letters or digits to match")
+        return Condition(sql, (text,)) if text else None
+
+    return parse
 
 
-def _since(text: str) -> Condition | None:
-    if not text.strip():
+def _parse_added_since(name: str, text: str) -> Condition | None:
+    text = text.strip()
+    if not text:
         return None
     try:
-        return Condition("added_at >= ?", (date.fromisoformat(text.strip()).isoformat(),))
+        day = date.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"date '{_told(text)}' cannot be read; write it as 2026-01-31") from None
-
-
-def merge_filters(filters: Filters, named: Mapping[str, str | None]) -> Filters:
-    """The filters with some of them changed by name. Raises `UsageError` for a name that no filter has."""
-    try:
-        return replace(
-            filters, **{name: str(value) for name, value in named.items() if value is not None}
-        )
-    except TypeError:
-        unknown = ", ".join(sorted(set(named) - set(Filters.__slots__)))
         raise UsageError(
-            f"no filter is called {unknown}; there are: {', '.join(Filters.__slots__)}"
+            f"invalid date '{_shorten(text)}' for {name}; write it as 2026-01-31"
         ) from None
+    return Condition("added_at >= ?", (day.isoformat(),))
+
+
+def _filter(help: str, metavar: str, parse: _Parser) -> Any:  # noqa: ANN401 - a dataclass field
+    return field(default="", metadata={"help": help, "metavar": metavar, "parse": parse})
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Restrictions on the papers that a search may return. An empty field does not filter.
+
+    `year` is a year, a comparison or a range: `2023`, `>=2023`, `<2020`, `2019-2022`. `venue`,
+    `author` and `source` match part of a name. `added_since` is an ISO date, `2026-01-31`.
+    """
+
+    year: str = _filter("2023, '>=2023', '<2020' or 2019-2022.", "YEAR", _parse_year)
+    venue: str = _filter(
+        "Part of the venue's name.", "TEXT", _contains("instr(fold(venue), fold(?)) > 0")
+    )
+    author: str = _filter("Part of an author's name.", "TEXT", _contains(_AUTHOR_SQL))
+    source: str = _filter("Part of the source file's name.", "TEXT", _contains(_SOURCE_SQL))
+    added_since: str = _filter(
+        "Added on or after this date, such as 2026-01-31.", "DATE", _parse_added_since
+    )
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in FILTERS)
+
+
+FILTERS: Mapping[str, FilterDefinition] = MappingProxyType(
+    {item.name: FilterDefinition(item.name, **item.metadata) for item in fields(Filters)}
+)
+
+
+def parse_filters(filters: Filters | None) -> Condition | None:
+    """Combine all filters into one condition; return None when nothing is filtered.
+
+    Raises `UsageError` for a year or a date that cannot be parsed.
+    """
+    if not filters:
+        return None
+    clauses: list[str] = []
+    values: list[str | int] = []
+    for name, definition in FILTERS.items():
+        condition = definition.condition(getattr(filters, name))
+        if condition:
+            clauses.append(f"({condition.sql})")
+            values.extend(condition.values)
+    return Condition(" AND ".join(clauses), tuple(values)) if clauses else None
+
+
+def merge_filters(filters: Filters, changes: Mapping[str, str | None]) -> Filters:
+    """Return the filters with the changes made; a change to None is ignored.
+
+    Raises `UsageError` for a name that is not a filter.
+    """
+    for name in changes:
+        if name not in FILTERS:
+            raise unknown_choice("filter", name, FILTERS)
+    return replace(filters, **{k: str(value) for k, value in changes.items() if value is not None})

@@ -18,7 +18,8 @@ import numpy as np
 from filelock import FileLock
 
 from rag.errors import LibraryError
-from rag.library import Library, Transaction
+from rag.library.library import Library
+from rag.library.transaction import Transaction
 from rag.models.vectors import Vectors
 
 # ef_search: how many candidates the graph keeps while it searches; 200 finds what an exact search finds.

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rag.library import Library, parse_filters
+from rag.library.filters import Filters, parse_filters
+from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
 from rag.models import Embedder
 from rag.models.vectors import Vectors
-from rag.records import Filters, Hit, Paper, Passage
+from rag.records import Hit, Paper, Passage
 from rag.retrieval.typos import find_typos
 from rag.text.terms import query_terms
 
