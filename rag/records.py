@@ -1,6 +1,6 @@
-"""The records that everything passes around: plain, frozen, standard library only.
+"""Plain records that every other module passes around: frozen, standard library only.
 
-Character spans are half-open `[start, end)` offsets into `Paper.abstract`; scores are unitless.
+Character spans are half-open `[start, end)` offsets into `Paper.abstract`; scores have no unit.
 """
 
 import json
@@ -11,17 +11,18 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
-_SURE = 0.8
-_FAIRLY_SURE = 0.65
-_UNSAFE_IN_ADDRESS = re.compile(r"[<>{}\"\\\s]")
+_HIGH_CONFIDENCE = 0.8
+_FAIR_CONFIDENCE = 0.65
+_UNSAFE_IN_URL = re.compile(r"[<>{}\"\\\s]")
+_EMPTY = ("", None, (), False)
 
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """A paper as the library knows it.
+    """Paper as stored in a library.
 
-    `id` is empty until the library has given one. `source` names the file the paper first came from.
-    `year` is that of publication, or of the preprint where nothing else is known.
+    `id` is empty until the library assigns one. `source` names the file that the paper first came
+    from. `year` is the year of publication, or of the preprint when nothing else is known.
     """
 
     title: str
@@ -39,30 +40,41 @@ class Paper:
 
     @property
     def link(self) -> str:
-        """Where the paper can be read: its own address, or one made from its identifiers.
+        """Address of the paper: its own URL, or one built from its DOI, arXiv id or PubMed id.
 
-        Percent-encoded where a character would end an address in Markdown, HTML or BibTeX; old DOIs hold `<` and `>`.
+        Characters that would end an address in Markdown, HTML or BibTeX are percent-encoded; old
+        DOIs contain `<` and `>`.
         """
-        made = {
-            f"https://doi.org/{self.doi}": self.doi,
-            f"https://arxiv.org/abs/{self.arxiv_id}": self.arxiv_id,
-            f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/": self.pmid,
-        }
-        address = self.url or next((link for link, known in made.items() if known), "")
-        return _UNSAFE_IN_ADDRESS.sub(lambda found: quote(found[0]), address)
+        address = self.url
+        if not address and self.doi:
+            address = f"https://doi.org/{self.doi}"
+        elif not address and self.arxiv_id:
+            address = f"https://arxiv.org/abs/{self.arxiv_id}"
+        elif not address and self.pmid:
+            address = f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/"
+        return _UNSAFE_IN_URL.sub(_percent_encode, address)
 
     @property
     def byline(self) -> str:
-        """Authors and year as a reader expects them: `Okafor et al., 2021`; empty when both are unknown."""
-        names = self.authors[0] if len(self.authors) == 1 else " and ".join(self.authors)
+        """Authors and year, such as `Okafor et al., 2021`; empty when both are unknown."""
+        names = " and ".join(self.authors)
         if len(self.authors) > 2:
             names = f"{self.authors[0]} et al."
-        return ", ".join(str(part) for part in (names, self.year) if part)
+        year = str(self.year) if self.year else ""
+        return ", ".join(filter(None, (names, year)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data without empty fields: one record of a JSON Lines export."""
+        return {name: value for name, value in asdict(self).items() if value not in _EMPTY}
+
+
+def _percent_encode(match: re.Match[str]) -> str:
+    return quote(match[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk of an abstract, whole sentences only: the unit that Chroma holds."""
+    """Chunk of an abstract, made of whole sentences: the unit that Chroma stores."""
 
     id: str
     paper_id: str
@@ -72,7 +84,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """The unit of evidence: `text == abstract[start:end]`."""
+    """Sentence of an abstract: `text == abstract[start:end]`."""
 
     paper_id: str
     start: int
@@ -82,7 +94,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A paper that was found, with its fused score and the scores it was made of, all in 0..1."""
+    """Retrieved paper with its fused score and the signals behind it, all between 0 and 1."""
 
     paper: Paper
     score: float
@@ -95,10 +107,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A sentence judged by how well it bears on the question, and what the score was made of.
+    """Sentence scored by how well it answers the question, with the features behind the score.
 
-    `similarity` to the question, the weighted share of the question's words in it (`term_overlap`), and `paper_score`, the score of its
-    paper, are in 0..1. `is_first_sentence`: it opens the abstract; `is_availability_statement`: it tells where code or data can be had.
+    `similarity` (to the question), `term_overlap` (weighted share of the question's terms in the
+    sentence) and `paper_score` (of its paper) are between 0 and 1. `is_first_sentence` marks the
+    first sentence of an abstract, `is_availability_statement` a pointer to code or data.
     """
 
     sentence: Sentence
@@ -113,7 +126,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A footnote: `quote == paper.abstract[start:end]`, always."""
+    """Footnote of an answer: `quote == paper.abstract[start:end]`, always."""
 
     number: int
     paper: Paper
@@ -121,12 +134,26 @@ class Citation:
     start: int
     end: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "number": self.number,
+            "paper_id": self.paper.id,
+            "title": self.paper.title,
+            "authors": list(self.paper.authors),
+            "year": self.paper.year,
+            "url": self.paper.link,
+            "quote": self.quote,
+            "start": self.start,
+            "end": self.end,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One sentence of an answer, and the numbers of the citations that carry it.
+    """One sentence of an answer, with the numbers of the citations that support it.
 
-    `note` says when the language model wrote something else here, and why that was not kept.
+    `note` is set when the language model wrote something else here, and says why that was dropped.
     """
 
     text: str
@@ -136,17 +163,23 @@ class Claim:
     score: float
     note: str = ""
 
+    @property
+    def display_text(self) -> str:
+        """Text as shown to a reader: a quotation stands in quotation marks."""
+        return f"“{self.text}”" if self.kind == "quoted" else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How an answer came about, so that it can be repeated and compared.
+    """Record of how an answer was produced, so that it can be repeated and compared.
 
-    `style` is the one that was used, `settings` are those that were asked for (style, sentences, filters). `reranker`
-    and `language_model` name the models that ranked the sentences and that wrote, `none` where none did. `rewritten_query` is
-    the stand-alone form of a question that leaned on earlier ones, `spelling` holds its misspelt words and what they
-    were taken for. `fallback` says which part did not work and what
-    was done instead. `left_out` are ids of papers whose evidence did not fit into the model's context.
-    Seconds are wall-clock, per stage; signals are what the confidence was made of.
+    `settings` are the options of the request (style, sentences, filters); `style` is the style
+    that was used in the end. `reranker` and `language_model` name the models that ranked the
+    sentences and wrote the text, or `none`. `rewritten_query` is the stand-alone form of a
+    follow-up question. `spelling` maps misspelt words to the words they were taken for. `fallback`
+    says which part failed and what replaced it. `left_out` holds ids of papers whose evidence did
+    not fit into the model's context. `signals` are the inputs of the confidence, `seconds` the
+    wall-clock time of each stage.
     """
 
     embedder: str
@@ -165,27 +198,32 @@ class Trace:
     tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_dict(self) -> dict[str, Any]:
-        names = (
-            "embedder",
-            "reranker",
-            "language_model",
-            "style",
-            "prompt_digest",
-            "library_digest",
-        )
-        return {name: getattr(self, name) for name in (*names, "rewritten_query", "fallback")} | {
+        """Return plain data for JSON, with numbers rounded to four digits."""
+        return {
+            "embedder": self.embedder,
+            "reranker": self.reranker,
+            "language_model": self.language_model,
+            "style": self.style,
+            "prompt_digest": self.prompt_digest,
+            "library_digest": self.library_digest,
+            "rewritten_query": self.rewritten_query,
+            "fallback": self.fallback,
             "spelling": dict(self.spelling),
             "left_out": list(self.left_out),
             "settings": dict(self.settings),
-            "signals": {name: round(value, 4) for name, value in self.signals.items()},
-            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+            "signals": _rounded(self.signals),
+            "seconds": _rounded(self.seconds),
             "tokens": dict(self.tokens),
         }
 
 
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The same shape whether a language model wrote, or sentences were quoted, or the library does not say."""
+    """Answer to a question; the same shape whether it is generated, quoted or an abstention."""
 
     question: str
     text: str
@@ -199,110 +237,66 @@ class Answer:
 
     @property
     def confidence_label(self) -> str:
-        """What the measured confidence means to a reader."""
-        if self.confidence >= _SURE:
+        """Confidence in words: `high`, `fair` or `low`."""
+        if self.confidence >= _HIGH_CONFIDENCE:
             return "high"
-        return "fair" if self.confidence >= _FAIRLY_SURE else "low"
+        return "fair" if self.confidence >= _FAIR_CONFIDENCE else "low"
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What a reader should know of how it came about: words read otherwise, what failed, what was not shown."""
-        dropped = self.trace.tokens.get("dropped_sentences", 0)
-        sentences, were = (
-            ("1 sentence", "was") if dropped == 1 else (f"{dropped} sentences", "were")
-        )
-        left_out = f"{sentences} of the language model had no support in the sources and {were} left out or replaced"
-        spelling = ", ".join(f"“{slip}” as “{word}”" for slip, word in self.trace.spelling.items())
-        said = (
-            f"read {spelling}" if spelling else "",
-            self.trace.fallback,
-            left_out if dropped else "",
-        )
-        return tuple(remark for remark in said if remark)
+    def notices(self) -> tuple[str, ...]:
+        """Remarks for the reader: spelling that was corrected, what failed, what was left out."""
+        notices = []
+        if self.trace.spelling:
+            pairs = [f"“{typo}” as “{word}”" for typo, word in self.trace.spelling.items()]
+            notices.append(f"interpreted {', '.join(pairs)}")
+        if self.trace.fallback:
+            notices.append(self.trace.fallback)
+        if dropped := self.trace.tokens.get("dropped_sentences", 0):
+            sentences = "1 generated sentence" if dropped == 1 else f"{dropped} generated sentences"
+            notices.append(f"left out or replaced {sentences} that the sources do not support")
+        return tuple(notices)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; the shape is part of the public interface."""
+        """Return plain data for JSON. The shape is part of the public interface."""
         return {
             "question": self.question,
             "text": self.text,
             "abstained": self.abstained,
             "reason": self.reason,
             "confidence": round(self.confidence, 4),
-            "claims": [asdict(claim) | {"score": round(claim.score, 4)} for claim in self.claims],
-            "citations": [_citation_dict(citation) for citation in self.citations],
-            "hits": [
-                {
-                    "paper_id": h.paper.id,
-                    "title": h.paper.title,
-                    "score": round(h.score, 4),
-                    "rank": h.rank,
-                }
-                for h in self.hits
-            ],
+            "claims": list(map(_claim_dict, self.claims)),
+            "citations": list(map(Citation.to_dict, self.citations)),
+            "hits": list(map(_hit_dict, self.hits)),
             "trace": self.trace.to_dict(),
         }
 
     def to_json(self) -> str:
+        """Return `to_dict` as indented JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
 
     def to_markdown(self) -> str:
-        """The answer with Markdown footnotes, ready for notes or a manuscript."""
-        question = " ".join(self.question.split())  # an empty line would end the bold
-        lines = [f"**{escape_markdown(question)}**", "", self._markdown_body(), ""]
-        for citation in self.citations:
-            paper = citation.paper
-            byline = f" {escape_markdown(paper.byline)}." if paper.byline else ""
-            title = f"*{escape_markdown(paper.title)}*"
-            retracted = " **Retracted.**" if paper.retracted else ""
-            link = f" <{paper.link}>" if paper.link else ""
-            lines.append(
-                f"[^{citation.number}]: {title}.{byline}{retracted}{link} “{escape_markdown(citation.quote)}”"
-            )
-        return "\n".join(lines).rstrip() + "\n"
+        """Return the answer as Markdown with footnotes, ready for notes or a manuscript."""
+        from rag.output.markdown import answer_to_markdown
 
-    def _markdown_body(self) -> str:
-        if self.abstained:
-            nearest = "".join(f"\n- *{escape_markdown(hit.paper.title)}*" for hit in self.hits)
-            return escape_markdown(self.text) + ("\n" + nearest if nearest else "")
-        return " ".join(
-            escape_markdown(f"“{claim.text}”" if claim.kind == "quoted" else claim.text)
-            + "".join(f"[^{number}]" for number in claim.citations)
-            for claim in self.claims
-        )
+        return answer_to_markdown(self)
 
 
-_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!]|&(?=#?\w+;))|^([-+]|\d+(?=[.)]))")
+def _claim_dict(claim: Claim) -> dict[str, Any]:
+    return asdict(claim) | {"score": round(claim.score, 4)}
 
 
-def escape_markdown(text: str) -> str:
-    """Text of strangers as text: nothing in it is a link, an image, a heading, an entity or mark-up."""
-    return _MARKDOWN_ACTIVE.sub(_escaped, text)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    number = (
-        found[0] if found[0].isdigit() else ""
-    )  # "1." at the start would be a list: it becomes "1\\."
-    return f"{number}\\" if number else f"\\{found[0]}"
-
-
-def _citation_dict(citation: Citation) -> dict[str, Any]:
+def _hit_dict(hit: Hit) -> dict[str, Any]:
     return {
-        "number": citation.number,
-        "paper_id": citation.paper.id,
-        "title": citation.paper.title,
-        "authors": list(citation.paper.authors),
-        "year": citation.paper.year,
-        "url": citation.paper.link,
-        "quote": citation.quote,
-        "start": citation.start,
-        "end": citation.end,
+        "paper_id": hit.paper.id,
+        "title": hit.paper.title,
+        "score": round(hit.score, 4),
+        "rank": hit.rank,
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A record that could not become a paper. `record` counts from 1 in its file; 0 means the file as a whole."""
+    """Record that is not a valid paper. `record` counts from 1; 0 means the file as a whole."""
 
     source: str
     record: int
@@ -315,21 +309,21 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Two records that proved to be one paper, and what proved it.
+    """Record that was merged into a paper, and the evidence that both are one paper.
 
-    `by` is `doi`, `arxiv`, `pmid`, `title`, or `record` for the very same record again.
+    `matched_by` is `doi`, `arxiv`, `pmid`, `title`, or `record` for an identical record.
     """
 
     paper_id: str
     title: str
     source: str
     record: int
-    by: str
+    matched_by: str
 
 
 @dataclass(frozen=True, slots=True)
-class Flagged:
-    """Sentences of a paper that read like instructions to a program: shown as such, never quoted."""
+class FlaggedPaper:
+    """Paper with sentences that read like instructions to a program; those are never quoted."""
 
     paper_id: str
     title: str
@@ -338,11 +332,12 @@ class Flagged:
 
 @dataclass(frozen=True, slots=True)
 class AddReport:
-    """What became of every record: `read == added + updated + merged + unchanged + len(rejected)`.
+    """Outcome of an `add`: `read == added + updated + merged + unchanged + len(rejected)`.
 
-    A record replaces what the same source said of its paper before (`updated`), or fills the gaps of a paper known
-    from elsewhere (`merges`). `absorbed` are papers that a record proved to be another one of the library, `flagged`
-    those whose new text reads in part like instructions to a program.
+    A record updates the paper that an earlier version of the same source added (`updated`), or
+    fills gaps in a paper from another source (`merges`). `absorbed` lists papers that a new record
+    showed to be duplicates of another paper, `flagged` papers whose new text contains likely
+    prompt injections. `papers` is the size of the library afterwards.
     """
 
     read: int = 0
@@ -353,49 +348,26 @@ class AddReport:
     merges: tuple[Merge, ...] = ()
     absorbed: tuple[Merge, ...] = ()
     rejected: tuple[Rejection, ...] = ()
-    flagged: tuple[Flagged, ...] = ()
+    flagged: tuple[FlaggedPaper, ...] = ()
     without_abstract: int = 0
 
     @property
     def merged(self) -> int:
+        """Number of records merged into papers from other sources."""
         return len(self.merges)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON. The shape is part of the public interface."""
         return {
             "read": self.read,
             "added": self.added,
             "updated": self.updated,
             "merged": self.merged,
             "unchanged": self.unchanged,
-            "rejected": [asdict(rejection) for rejection in self.rejected],
+            "rejected": list(map(asdict, self.rejected)),
             "papers": self.papers,
             "without_abstract": self.without_abstract,
-            "merges": [asdict(merge) for merge in self.merges],
-            "absorbed": [asdict(merge) for merge in self.absorbed],
-            "flagged": [asdict(flagged) for flagged in self.flagged],
+            "merges": list(map(asdict, self.merges)),
+            "absorbed": list(map(asdict, self.absorbed)),
+            "flagged": list(map(asdict, self.flagged)),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which papers may be found. An empty field does not filter.
-
-    `year` is a year or a comparison or a range: `2023`, `>=2023`, `<2020`, `2019-2022`. `venue`, `author` and
-    `source` match a part of the name, whatever the case. `added_since` is an ISO date, `2026-01-31`.
-    """
-
-    year: str = ""
-    venue: str = ""
-    author: str = ""
-    source: str = ""
-    added_since: str = ""
-
-    def __bool__(self) -> bool:
-        return any((self.year, self.venue, self.author, self.source, self.added_since))
-
-
-def paper_dict(paper: Paper) -> dict[str, Any]:
-    """Plain data for JSON Lines: what `footnote add` reads back."""
-    return {
-        key: value for key, value in asdict(paper).items() if value not in ("", None, (), False)
-    }

@@ -1,55 +1,112 @@
-"""Papers and answers for other programs.
+"""Papers and answers in the formats of other programs.
 
-Papers: Markdown, BibTeX, RIS, CSL-JSON, and JSON Lines that `footnote add` reads back. Answers: Markdown with
-footnotes or with Pandoc's citations, JSON, and the papers that they cite in the three formats of reference managers.
+Papers: Markdown, BibTeX, RIS, CSL-JSON, JSON and JSON Lines; `footnote add` reads all but Markdown.
+Answers: Markdown with footnotes or with Pandoc citations, JSON, or the cited papers alone.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
-from urllib.parse import quote
 
-from rag.answering.conversation import markdown_of
-from rag.errors import UsageError
-from rag.records import Answer, Claim, Paper, escape_markdown, paper_dict
+from rag.errors import unknown_choice
+from rag.output.markdown import (
+    answer_to_markdown,
+    conversation_to_markdown,
+    papers_to_markdown,
+)
+from rag.records import Answer, Claim, Paper
 from rag.text.cleaning import title_key
 
-_CITEKEY_STOP = frozenset(
+_RETRACTION_NOTE = "This paper has been retracted."
+_CITEKEY_STOPWORDS = frozenset(
     "a an the on of for in to and with by from at is are towards toward".split()
 )
-_SUFFIX = re.compile(r"(?:Jr|Sr|II|III|IV)\.?")
-# Names that have no family name, or that would be taken for a list of names.
-_ONE_PIECE = re.compile(
-    r"[,;]|\b(?:and|collaboration|consortium|group|team|network|committee|university|institute|society|inc|ltd|llc|gmbh)\b",
+_NAME_SUFFIX = re.compile(r"(?:Jr|Sr|II|III|IV)\.?")
+# Organisations, and names that reference managers would split into several.
+_UNDIVIDED_NAME = re.compile(
+    r"[,;]|\b(?:and|collaboration|consortium|group|team|network|committee|university|institute"
+    r"|society|inc|ltd|llc|gmbh)\b",
     re.IGNORECASE,
 )
-# "$x$", yet not what stands between "$5 and $6".
+# "$x$", but not the text between "$5 and $6".
 _FORMULA = re.compile(r"\$(?!\s)[^$]+(?<!\s)\$(?!\d)")
-# A formula, a command, an escaped character, or a bare one that LaTeX would misread.
+# A formula, a command, an escaped character, or a bare character that LaTeX would misread.
 _LATEX = re.compile(_FORMULA.pattern + r"|\\(?:[A-Za-z]+|[%&#_${}^~'\"`=.])|[\\%&#_$^~{}]")
-_LATEX_ESCAPES = {char: f"\\{char}" for char in "%&#_${}"} | {
+_LATEX_COMMAND = re.compile(r"\\[A-Za-z]")
+_LATEX_ESCAPES = {
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "$": r"\$",
     "\\": r"{\textbackslash}",
     "^": r"{\textasciicircum}",
     "~": r"{\textasciitilde}",
 }
-# What Pandoc's Markdown reads as mark-up or sets otherwise: quotation marks, "--" and "..." too.
+_LATEX_ESCAPES_WITH_BRACES = _LATEX_ESCAPES | {"{": r"\{", "}": r"\}"}
+_BIBTEX_DOI_ESCAPES = str.maketrans({"{": "%7B", "}": "%7D", "\\": "%5C"})
+_PARENTHESES_FOR_BRACES = str.maketrans("{}", "()")
+# Markup of Pandoc's Markdown, and what it typesets: quotation marks, "--" and "...".
 _PANDOC_ACTIVE = re.compile(r"[\\`*_{}\[\]<>#|!@$^~&'\"]|(?<=-)-|(?<=\.)\.|^[-+:%=(]")
 _PANDOC_LIST = re.compile(r"^((?:\\\()?[A-Za-z\d]+)([.)])")
+_PANDOC_OMITTED_FIELDS = ("abstract", "note")
 
 
-def export_papers(papers: Iterable[Paper], format: str) -> str:  # noqa: A002 - the word users know
-    """The papers in one of `FORMATS`, as text."""
-    if format not in FORMATS:
-        raise UsageError(f"no format is called '{format}'; there are: {', '.join(FORMATS)}")
-    return FORMATS[format](list(papers))
+def export_papers(papers: Iterable[Paper], format: str) -> str:  # noqa: A002 - the option's name
+    """Return the papers in one of `PAPER_FORMATS`, as text.
+
+    Raises `UsageError` for an unknown format.
+    """
+    if format not in PAPER_FORMATS:
+        raise unknown_choice("format", format, PAPER_FORMATS)
+    return PAPER_FORMATS[format](list(papers))
+
+
+def export_answer(answer: Answer, format: str) -> str:  # noqa: A002 - the option's name
+    """Return the answer in one of `ANSWER_FORMATS`, as text.
+
+    `bibtex`, `ris` and `csl-json` hold the cited papers in the order of their footnotes, and
+    nothing for an abstention. Their keys are the ones that `pandoc` cites.
+
+    Raises `UsageError` for an unknown format.
+    """
+    if format not in ANSWER_FORMATS:
+        raise unknown_choice("format", format, ANSWER_FORMATS)
+    return ANSWER_FORMATS[format](answer)
+
+
+def export_conversation(
+    answers: Iterable[Answer],
+    format: str,  # noqa: A002 - the option's name
+) -> str:
+    """Return a conversation as `markdown`, or its cited papers in another of `PAPER_FORMATS`."""
+    if format == "markdown":
+        return conversation_to_markdown(answers)
+    return export_papers(_cited_papers(answers), format)
+
+
+def _cited_papers(answers: Iterable[Answer]) -> list[Paper]:
+    """List the cited papers in the order of their footnotes, each once."""
+    papers: dict[Paper, None] = {}
+    for answer in answers:
+        for citation in answer.citations:
+            papers[citation.paper] = None
+    return list(papers)
+
+
+def _non_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
+
+
+# --- names and keys ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Name:
-    """The parts of `Given particle Family Suffix`; that of an organisation is all family."""
+class _PersonName:
+    """Parts of a name `Given particle Family Suffix`. An organisation is all family name."""
 
     given: str
     particle: str
@@ -57,41 +114,50 @@ class _Name:
     suffix: str
 
     @classmethod
-    def of(cls, author: str) -> "_Name":
+    def parse(cls, author: str) -> "_PersonName":
+        """Split an author's name into its parts."""
         *words, family = author.split() or [""]
-        if not words or _ONE_PIECE.search(author):
+        if not words or _UNDIVIDED_NAME.search(author):
             return cls("", "", author, "")
         suffix = ""
-        if len(words) > 1 and _SUFFIX.fullmatch(family):
+        if len(words) > 1 and _NAME_SUFFIX.fullmatch(family):
             suffix, family = family, words.pop()
-        start = len(words)
-        while start > 1 and words[start - 1].islower():
-            start -= 1
-        return cls(" ".join(words[:start]), " ".join(words[start:]), family, suffix)
+        particle_start = len(words)
+        while particle_start > 1 and words[particle_start - 1].islower():
+            particle_start -= 1
+        given, particle = words[:particle_start], words[particle_start:]
+        return cls(" ".join(given), " ".join(particle), family, suffix)
 
 
-def citekeys(papers: Iterable[Paper]) -> list[str]:
-    """A key for each paper in the manner of `okafor2021sparse`; the second of two alike ends in `b`."""
-    keys: dict[str, int] = {}
+def assign_citekeys(papers: Iterable[Paper]) -> list[str]:
+    """Give each paper a unique key such as `okafor2021sparse`; a second one ends in `b`."""
+    keys: dict[str, None] = {}
+    last_numbers: dict[str, int] = {}
     for paper in papers:
-        family = _plain(_Name.of(paper.authors[0]).family) if paper.authors else ""
-        words = [_plain(word) for word in paper.title.split()]
-        word = next((word for word in words if word and word not in _CITEKEY_STOP), "paper")
-        stem = f"{family}{paper.year or ''}{word}"
-        key, number = stem, keys.get(stem, 0)
+        stem = _citekey_stem(paper)
+        key, number = stem, last_numbers.get(stem, 1)
         while key in keys:
             number += 1
             key = f"{stem}{_letters(number)}"
-        keys |= {stem: max(1, number), key: 1}
+        keys[key] = None
+        last_numbers[stem] = number
     return list(keys)
 
 
-def _plain(text: str) -> str:
+def _citekey_stem(paper: Paper) -> str:
+    family = _ascii_key(_PersonName.parse(paper.authors[0]).family) if paper.authors else ""
+    for word in map(_ascii_key, paper.title.split()):
+        if word and word not in _CITEKEY_STOPWORDS:
+            return f"{family}{paper.year or ''}{word}"
+    return f"{family}{paper.year or ''}paper"
+
+
+def _ascii_key(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", title_key(text))
 
 
 def _letters(number: int) -> str:
-    """2 -> b, 26 -> z, 27 -> aa."""
+    """Count in letters: 2 -> b, 26 -> z, 27 -> aa."""
     letters = ""
     while number:
         number, rest = divmod(number - 1, 26)
@@ -99,29 +165,25 @@ def _letters(number: int) -> str:
     return letters
 
 
-def _markdown(papers: list[Paper]) -> str:
-    lines = []
-    for paper in papers:
-        byline = f" — {escape_markdown(paper.byline)}" if paper.byline else ""
-        venue = f". {escape_markdown(paper.venue)}" if paper.venue else ""
-        link = f" <{paper.link}>" if paper.link else ""
-        retracted = " **Retracted.**" if paper.retracted else ""
-        lines.append(f"- *{escape_markdown(paper.title)}*{byline}{venue}.{retracted}{link}")
-    return "\n".join(lines) + "\n" if lines else ""
+def _extra_notes(paper: Paper) -> list[str]:
+    """Word what a format has no field for so that `footnote add` understands it."""
+    notes = []
+    if paper.arxiv_id:
+        notes.append(f"arXiv:{paper.arxiv_id}")
+    if paper.retracted:
+        notes.append(_RETRACTION_NOTE)
+    return notes
 
 
-def _percent_encoded(text: str, characters: str) -> str:
-    return re.sub(characters, lambda found: quote(found[0]), text)
+# --- papers -----------------------------------------------------------------------------------
 
 
-def _remarks(paper: Paper) -> list[str]:
-    """What a format has no field for, worded so that it is understood where the paper is read back."""
-    arxiv = [f"arXiv:{paper.arxiv_id}"] if paper.arxiv_id else []
-    return arxiv + (["This paper has been retracted."] if paper.retracted else [])
+def _json(papers: list[Paper]) -> str:
+    return json.dumps(list(map(Paper.to_dict, papers)), ensure_ascii=False, indent=2) + "\n"
 
 
 def _json_lines(papers: list[Paper]) -> str:
-    return "".join(json.dumps(paper_dict(paper), ensure_ascii=False) + "\n" for paper in papers)
+    return "".join(json.dumps(paper.to_dict(), ensure_ascii=False) + "\n" for paper in papers)
 
 
 def _bibtex(papers: list[Paper]) -> str:
@@ -129,59 +191,58 @@ def _bibtex(papers: list[Paper]) -> str:
     from bibtexparser.library import Library
     from bibtexparser.model import Block, Entry, Field
 
-    entries: list[Block] = [
-        Entry(
-            "article" if paper.venue else "misc",
-            key,
-            [Field(name, value) for name, value in _bibtex_fields(paper).items() if value],
-        )
-        for paper, key in zip(papers, citekeys(papers), strict=True)
-    ]
+    entries: list[Block] = []
+    for paper, key in zip(papers, assign_citekeys(papers), strict=True):
+        fields = list(starmap(Field, _bibtex_fields(paper).items()))
+        entries.append(Entry("article" if paper.venue else "misc", key, fields))
     return str(write_string(Library(entries), unparse_stack=[]))
 
 
 def _bibtex_fields(paper: Paper) -> dict[str, str]:
-    prose = {
+    fields = {
         "author": " and ".join(map(_bibtex_name, paper.authors)),
-        "title": _bibtex_text(paper.title),
-        "journal": _bibtex_text(paper.venue),
-        "abstract": _bibtex_text(paper.abstract),
-        "note": "This paper has been retracted." if paper.retracted else "",
-    }
-    verbatim = {
+        "title": _escape_latex(paper.title),
+        "journal": _escape_latex(paper.venue),
+        "abstract": _escape_latex(paper.abstract),
+        "note": _RETRACTION_NOTE if paper.retracted else "",
         "year": str(paper.year or ""),
-        "doi": _percent_encoded(paper.doi, r"[{}\\]"),
+        "doi": paper.doi.translate(_BIBTEX_DOI_ESCAPES),
         "eprint": paper.arxiv_id,
         "archiveprefix": "arXiv" if paper.arxiv_id else "",
         "pmid": paper.pmid,
         "url": paper.link,
     }
-    return {name: f"{{{value}}}" if value else "" for name, value in (prose | verbatim).items()}
+    return {name: f"{{{value}}}" for name, value in fields.items() if value}
 
 
 def _bibtex_name(author: str) -> str:
-    """`Family, Given`; as it is spoken with a particle, which BibTeX finds there; braced when it is in one piece."""
-    name = _Name.of(author)
+    """Write a name as `Family, Given`.
+
+    A name with a particle keeps its spoken order, in which BibTeX finds the particle. A name that
+    must not be divided gets braces.
+    """
+    name = _PersonName.parse(author)
     if not name.given:
-        return f"{{{_bibtex_text(author)}}}"
+        return f"{{{_escape_latex(author)}}}"
     if name.particle and not name.suffix:
-        return _bibtex_text(author)
+        return _escape_latex(author)
     family = f"{name.particle} {name.family}".strip()
-    return _bibtex_text(", ".join(part for part in (family, name.suffix, name.given) if part))
+    return _escape_latex(", ".join(filter(None, (family, name.suffix, name.given))))
 
 
-def _bibtex_text(text: str) -> str:
-    """Text that LaTeX would misread, escaped; formulas and commands stay, and no brace can break the entry."""
-    if not _is_balanced(text):
-        text = text.replace("{", "(").replace("}", ")")
-    has_commands = re.search(r"\\[A-Za-z]", _FORMULA.sub("", text))
-    kept = "{}" if has_commands else ""
-    return _LATEX.sub(
-        lambda found: found[0] if found[0] in kept else _LATEX_ESCAPES.get(found[0], found[0]), text
-    )
+def _escape_latex(text: str) -> str:
+    """Escape what LaTeX would misread, except in formulas and commands.
+
+    Unbalanced braces become parentheses: they would break the entry.
+    """
+    if not _has_balanced_braces(text):
+        text = text.translate(_PARENTHESES_FOR_BRACES)
+    has_commands = _LATEX_COMMAND.search(_FORMULA.sub("", text))
+    escapes = _LATEX_ESCAPES if has_commands else _LATEX_ESCAPES_WITH_BRACES
+    return _LATEX.sub(lambda match: escapes.get(match[0], match[0]), text)
 
 
-def _is_balanced(text: str) -> bool:
+def _has_balanced_braces(text: str) -> bool:
     depth = 0
     for brace in re.findall("[{}]", text):
         depth += 1 if brace == "{" else -1
@@ -193,25 +254,20 @@ def _is_balanced(text: str) -> bool:
 def _ris(papers: list[Paper]) -> str:
     import rispy
 
-    entries = [
-        {name: value for name, value in _ris_fields(paper).items() if value}
-        | {"type_of_reference": "JOUR"}
-        for paper in papers
-    ]
-
     class Writer(rispy.RisWriter):  # type: ignore[misc]
-        """Without the numbers that rispy puts before the records, for they are no part of RIS."""
+        """Writer without the record numbers of rispy, which are not part of RIS."""
 
         def set_header(self, count: int) -> str:
             return ""
 
+    entries = list(map(_ris_entry, papers))
     return str(rispy.dumps(entries, implementation=Writer)) + "\n" if entries else ""
 
 
-def _ris_fields(paper: Paper) -> dict[str, Any]:
-    return {
+def _ris_entry(paper: Paper) -> dict[str, Any]:
+    fields = {
         "title": paper.title,
-        "authors": [_ris_name(author) for author in paper.authors],
+        "authors": list(map(_ris_name, paper.authors)),
         "year": str(paper.year or ""),
         "journal_name": paper.venue,
         "doi": paper.doi,
@@ -219,40 +275,42 @@ def _ris_fields(paper: Paper) -> dict[str, Any]:
         "abstract": paper.abstract,
         "accession_number": paper.pmid,
         "name_of_database": "PubMed" if paper.pmid else "",
-        "notes": _remarks(paper),
+        "notes": _extra_notes(paper),
+        "type_of_reference": "JOUR",
     }
+    return _non_empty(fields)
 
 
 def _ris_name(author: str) -> str:
-    name = _Name.of(author)
+    name = _PersonName.parse(author)
     given = f"{name.given} {name.particle}".strip()
-    return ", ".join(part for part in (name.family, given, name.suffix) if part)
+    return ", ".join(filter(None, (name.family, given, name.suffix)))
 
 
 def _csl_json(papers: list[Paper]) -> str:
-    items = [_csl_item(paper, key) for paper, key in zip(papers, citekeys(papers), strict=True)]
+    items = list(map(_csl_item, papers, assign_citekeys(papers)))
     return json.dumps(items, ensure_ascii=False, indent=2) + "\n"
 
 
 def _csl_item(paper: Paper, key: str) -> dict[str, Any]:
-    item: dict[str, Any] = {
+    item = {
         "id": key,
         "type": "article-journal" if paper.venue else "article",
         "title": paper.title,
-        "author": [_csl_name(author) for author in paper.authors],
+        "author": list(map(_csl_name, paper.authors)),
         "issued": {"date-parts": [[paper.year]]} if paper.year else None,
         "container-title": paper.venue,
         "DOI": paper.doi,
         "PMID": paper.pmid,
         "URL": paper.link,
         "abstract": paper.abstract,
-        "note": " ".join(_remarks(paper)),
+        "note": " ".join(_extra_notes(paper)),
     }
-    return {name: value for name, value in item.items() if value}
+    return _non_empty(item)
 
 
 def _csl_name(author: str) -> dict[str, str]:
-    name = _Name.of(author)
+    name = _PersonName.parse(author)
     if not name.given:
         return {"literal": author}
     parts = {
@@ -261,111 +319,97 @@ def _csl_name(author: str) -> dict[str, str]:
         "family": name.family,
         "suffix": name.suffix,
     }
-    return {part: value for part, value in parts.items() if value}
+    return _non_empty(parts)
 
 
-def export_answer(answer: Answer, format: str) -> str:  # noqa: A002 - the word users know
-    """The answer in one of `ANSWER_FORMATS`, as text that ends with its line.
-
-    `bibtex`, `ris` and `csl-json` hold the papers that it cites, in the order of their footnotes; none where the
-    library does not say. Their keys are those that `pandoc` cites with.
-    """
-    if format not in ANSWER_FORMATS:
-        raise UsageError(f"no format is called '{format}'; there are: {', '.join(ANSWER_FORMATS)}")
-    return ANSWER_FORMATS[format](answer)
+# --- answers ----------------------------------------------------------------------------------
 
 
-def export_conversation(answers: Iterable[Answer], format: str) -> str:  # noqa: A002 - the word users know
-    """The answers of a conversation as `markdown`, or the papers that they cite in one of the other `FORMATS`."""
-    if format == "markdown":
-        return markdown_of(answers)
-    return export_papers(_cited(*answers), format)
+def _answer_json(answer: Answer) -> str:
+    return answer.to_json() + "\n"
 
 
-def _cited(*answers: Answer) -> list[Paper]:
-    """The papers behind the footnotes, each once."""
-    return list(
-        dict.fromkeys(citation.paper for answer in answers for citation in answer.citations)
-    )
+def _cited(export: Callable[[list[Paper]], str]) -> Callable[[Answer], str]:
+    """Make a paper format into an answer format that holds the cited papers."""
+    return lambda answer: export(_cited_papers([answer]))
 
 
 def _pandoc(answer: Answer) -> str:
-    """Markdown for `pandoc --citeproc`: the one file holds the text and, as metadata, what it cites.
+    """Return Markdown for `pandoc --citeproc`: one file with the text and its references.
 
-    Each reference is a line of JSON, which is YAML too. Pandoc reads what it holds as Markdown, like the text.
+    Each reference is one line of JSON, which is also YAML. Pandoc reads the strings in it as
+    Markdown.
     """
-    papers = _cited(answer)
-    keys = dict(zip(papers, citekeys(papers), strict=True))
-    parts = [f"**{_pandoc_text(answer.question)}**", _pandoc_body(answer, keys)]
-    if retracted := "; ".join(f"@{key}" for paper, key in keys.items() if paper.retracted):
+    papers = _cited_papers([answer])
+    citekeys = dict(zip(papers, assign_citekeys(papers), strict=True))
+    parts = [f"**{_escape_pandoc(answer.question)}**", _pandoc_body(answer, citekeys)]
+    retracted = "; ".join(f"@{key}" for paper, key in citekeys.items() if paper.retracted)
+    if retracted:
         parts.append(f"**Retracted:** [{retracted}].")
-    if keys:
-        parts.append(
-            "\n".join(["---", "references:", *starmap(_pandoc_reference, keys.items()), "---"])
-        )
+    if citekeys:
+        references = starmap(_pandoc_reference, citekeys.items())
+        parts.append("\n".join(["---", "references:", *references, "---"]))
     return "\n\n".join(parts) + "\n"
 
 
-def _pandoc_body(answer: Answer, keys: dict[Paper, str]) -> str:
+def _pandoc_body(answer: Answer, citekeys: dict[Paper, str]) -> str:
     if answer.abstained:
-        nearest = "\n".join(f"- *{_pandoc_text(hit.paper.title)}*" for hit in answer.hits)
-        return _pandoc_text(answer.text) + (f"\n\n{nearest}" if nearest else "")
-    numbered = {citation.number: keys[citation.paper] for citation in answer.citations}
-    return " ".join(_pandoc_claim(claim, numbered) for claim in answer.claims)
+        text = _escape_pandoc(answer.text)
+        nearest = "\n".join(f"- *{_escape_pandoc(hit.paper.title)}*" for hit in answer.hits)
+        return f"{text}\n\n{nearest}" if nearest else text
+    numbered_keys = {citation.number: citekeys[citation.paper] for citation in answer.citations}
+    return " ".join(_pandoc_claim(claim, numbered_keys) for claim in answer.claims)
 
 
-def _pandoc_claim(claim: Claim, keys: dict[int, str]) -> str:
-    """A quotation stays whole in its quotation marks; a written sentence gives its full stop to the citation."""
-    cited = "; ".join(dict.fromkeys(f"@{keys[number]}" for number in claim.citations))
-    mark = f" [{cited}]" if cited else ""
+def _pandoc_claim(claim: Claim, citekeys: dict[int, str]) -> str:
+    """Write a claim with its citation, which comes before the full stop of a generated sentence."""
+    keys = dict.fromkeys(map(citekeys.__getitem__, claim.citations))
+    citation = f" [{'; '.join(map('@{}'.format, keys))}]" if keys else ""
     if claim.kind == "quoted":
-        return f"“{_pandoc_text(claim.text)}”{mark}"
-    text, stop = claim.text, ""
+        return f"“{_escape_pandoc(claim.text)}”{citation}"
+    text, full_stop = claim.text, ""
     if text.endswith(".") and not text.endswith(".."):
-        text, stop = text[:-1], "."
-    return f"{_pandoc_text(text)}{mark}{stop}"
+        text, full_stop = text[:-1], "."
+    return f"{_escape_pandoc(text)}{citation}{full_stop}"
 
 
 def _pandoc_reference(paper: Paper, key: str) -> str:
-    item = {
-        name: value
-        for name, value in _csl_item(paper, key).items()
-        if name not in ("abstract", "note")
-    }
-    return "- " + json.dumps(_pandoc_value(item), ensure_ascii=False)
+    item = _csl_item(paper, key)
+    for name in _PANDOC_OMITTED_FIELDS:
+        item.pop(name, None)
+    return "- " + json.dumps(_escape_pandoc_values(item), ensure_ascii=False)
 
 
-def _pandoc_value(value: Any) -> Any:  # noqa: ANN401 - what a CSL item holds: texts, numbers, lists and mappings of them
+def _escape_pandoc_values(value: Any) -> Any:  # noqa: ANN401 - any value of a CSL item
     if isinstance(value, str):
-        return _pandoc_text(value)
+        return _escape_pandoc(value)
     if isinstance(value, list):
-        return [_pandoc_value(one) for one in value]
-    return (
-        {name: _pandoc_value(one) for name, one in value.items()}
-        if isinstance(value, dict)
-        else value
-    )
+        return list(map(_escape_pandoc_values, value))
+    if isinstance(value, dict):
+        return {name: _escape_pandoc_values(item) for name, item in value.items()}
+    return value
 
 
-def _pandoc_text(text: str) -> str:
-    """Text of strangers as text: Pandoc shows it character for character, formulas, citations and quotation marks."""
-    one_line = " ".join(text.split())
-    return _PANDOC_LIST.sub(r"\1\\\2", _PANDOC_ACTIVE.sub(r"\\\g<0>", one_line))
+def _escape_pandoc(text: str) -> str:
+    """Escape untrusted text so that Pandoc shows it character for character."""
+    line = " ".join(text.split())
+    return _PANDOC_LIST.sub(r"\1\\\2", _PANDOC_ACTIVE.sub(r"\\\g<0>", line))
 
 
-FORMATS: dict[str, Callable[[list[Paper]], str]] = {
-    "markdown": _markdown,
+PAPER_FORMATS: dict[str, Callable[[list[Paper]], str]] = {
+    "markdown": papers_to_markdown,
     "bibtex": _bibtex,
     "ris": _ris,
     "csl-json": _csl_json,
+    "json": _json,
     "jsonl": _json_lines,
 }
 
 ANSWER_FORMATS: dict[str, Callable[[Answer], str]] = {
-    "markdown": Answer.to_markdown,
+    "markdown": answer_to_markdown,
     "pandoc": _pandoc,
-    "bibtex": lambda answer: _bibtex(_cited(answer)),
-    "ris": lambda answer: _ris(_cited(answer)),
-    "csl-json": lambda answer: _csl_json(_cited(answer)),
-    "json": lambda answer: answer.to_json() + "\n",
+    "bibtex": _cited(_bibtex),
+    "ris": _cited(_ris),
+    "csl-json": _cited(_csl_json),
+    "json": _answer_json,
 }

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from rag.errors import FootnoteError, LibraryError, UsageError
-from rag.records import Answer, Filters, Paper
+from rag.library.filters import Filters
+from rag.records import Answer, Paper
 
 # What `footnote ask --json` printed, once `read_answer` has checked it.
 Saved = dict[str, Any]

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from rag.answering.conversation import Conversation
 from rag.errors import FootnoteError, UsageError
-from rag.library import parse_filters
-from rag.library.filters import merge_filters
-from rag.records import Answer, Filters, Paper
+from rag.library.filters import Filters, merge_filters, parse_filters
+from rag.records import Answer, Paper
 from rag.text.cleaning import escape_control_chars
 from rag.text.prompt_injection import paper_injections
 
@@ -165,7 +164,7 @@ class Talk:
                     flow.add(one)
                 else:
                     self._write(_ending(one, width))
-                    for remark in one.remarks:
+                    for remark in one.notices:
                         self._say(remark)
 
     def _filter(self, name: str, value: str) -> None:

@@ -1,0 +1,87 @@
+"""Papers, answers and conversations as Markdown, with untrusted text escaped."""
+
+import re
+from collections.abc import Iterable
+
+from rag.records import Answer, Citation, Claim, Hit, Paper
+
+# Characters with a meaning anywhere in a text, and those that start a list at its beginning.
+_ACTIVE = re.compile(r"([\\`*_\[\]<>#|!]|&(?=#?\w+;))|^([-+]|\d+(?=[.)]))")
+
+
+def escape_markdown(text: str) -> str:
+    """Escape untrusted text: no link, image, heading, entity or other markup remains in it."""
+    return _ACTIVE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    # In "1." at the start, the dot is escaped: "1\.".
+    return f"{match[0]}\\" if match[0].isdigit() else f"\\{match[0]}"
+
+
+def papers_to_markdown(papers: Iterable[Paper]) -> str:
+    """Return the papers as a list, one item per line."""
+    return "".join(map(_paper_item, papers))
+
+
+def _paper_item(paper: Paper) -> str:
+    byline = f" — {escape_markdown(paper.byline)}" if paper.byline else ""
+    venue = f". {escape_markdown(paper.venue)}" if paper.venue else ""
+    return f"- {_title(paper)}{byline}{venue}.{_retraction(paper)}{_link(paper)}\n"
+
+
+def answer_to_markdown(answer: Answer) -> str:
+    """Return question, answer and footnotes."""
+    question = " ".join(answer.question.split())  # a blank line would end the bold text
+    text = _abstention(answer) if answer.abstained else " ".join(map(_claim, answer.claims))
+    parts = [f"**{escape_markdown(question)}**\n", f"{text}\n", *map(_footnote, answer.citations)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def conversation_to_markdown(answers: Iterable[Answer]) -> str:
+    """Return all questions and answers, followed by their footnotes, each once."""
+    body: list[str] = []
+    footnotes: dict[str, str] = {}
+    for answer in answers:
+        for line in answer_to_markdown(answer).splitlines():
+            # Brackets in untrusted text are escaped, so only a footnote starts like this.
+            if line.startswith("[^"):
+                footnotes[line.partition(":")[0]] = line
+            else:
+                body.append(line)
+        body.append("")
+    text = "\n".join(body).rstrip() + "\n"
+    return "\n".join([text, *footnotes.values()]).rstrip() + "\n"
+
+
+def _abstention(answer: Answer) -> str:
+    text = escape_markdown(answer.text)
+    return "\n".join([f"{text}\n", *map(_nearest_item, answer.hits)]) if answer.hits else text
+
+
+def _nearest_item(hit: Hit) -> str:
+    return f"- {_title(hit.paper)}"
+
+
+def _claim(claim: Claim) -> str:
+    references = "".join(map("[^{}]".format, claim.citations))
+    return escape_markdown(claim.display_text) + references
+
+
+def _footnote(citation: Citation) -> str:
+    paper = citation.paper
+    byline = f" {escape_markdown(paper.byline)}." if paper.byline else ""
+    source = f"{_title(paper)}.{byline}{_retraction(paper)}{_link(paper)}"
+    return f"[^{citation.number}]: {source} “{escape_markdown(citation.quote)}”"
+
+
+def _title(paper: Paper) -> str:
+    return f"*{escape_markdown(paper.title)}*"
+
+
+def _retraction(paper: Paper) -> str:
+    return " **Retracted.**" if paper.retracted else ""
+
+
+def _link(paper: Paper) -> str:
+    return f" <{paper.link}>" if paper.link else ""
