@@ -1,6 +1,6 @@
 """Figures about the code itself: how long, branched and dense it is, and how deep it imports.
 
-`python tests/code_metrics.py [FOLDER…]` prints them for each package, and what breaks a limit with its place.
+`python tests/code_metrics.py [FOLDER…]` prints them, `--list` also the places that break a limit.
 `tests/test_code.py` holds the packages to the limits.
 """
 
@@ -56,8 +56,9 @@ def functions(module: Module) -> Iterator[Function]:
 def branches(function: Function) -> int:
     """Count the places where a function's control flow or value forks.
 
-    Each if, for, while, except, case, conditional expression, comprehension clause (`for` and `if`) counts once,
-    and a boolean expression once for each operator. Functions defined inside count as part of it.
+    Each if, for, while, except, case, conditional expression and comprehension clause (`for` and
+    `if`) counts once, a boolean expression once for each operator. Functions defined inside count
+    as part of it.
     """
     count = 0
     for node in ast.walk(function):
@@ -98,7 +99,7 @@ def nested_comprehensions(module: Module) -> Iterator[str]:
 
 
 def nested_conditionals(module: Module) -> Iterator[str]:
-    """Yield the places of statements whose expressions hold more than one conditional expression."""
+    """Yield the places of conditional expressions inside another one."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.IfExp):
             inside = [child for child in ast.walk(node) if isinstance(child, ast.IfExp)]
@@ -114,7 +115,7 @@ def long_lines(module: Module) -> Iterator[str]:
 
 
 def undocumented(module: Module) -> Iterator[str]:
-    """Yield public functions and classes at module level, and public methods, without a docstring."""
+    """Yield public functions, classes and methods without a docstring."""
     for node in module.tree.body:
         members = [node, *(node.body if isinstance(node, ast.ClassDef) else [])]
         for member in members:
@@ -124,7 +125,7 @@ def undocumented(module: Module) -> Iterator[str]:
 
 
 def imported(module: Module) -> set[str]:
-    """Return the dotted names of the project's modules that a module imports when it is imported itself."""
+    """Return the project's modules that a module imports while it is being imported."""
     names = set()
     for node in module.tree.body:
         if isinstance(node, ast.Import):
@@ -152,7 +153,7 @@ def import_graph(modules: list[Module]) -> dict[str, set[str]]:
 
 
 def longest_chain(graph: dict[str, set[str]]) -> list[str]:
-    """Return the longest chain of modules in which each imports the next; the graph has no cycle."""
+    """Return the longest chain of modules that import each other; the graph has no cycle."""
     best: dict[str, list[str]] = {}
 
     def chain(name: str) -> list[str]:
@@ -187,12 +188,14 @@ def summary(modules: list[Module]) -> str:
     dense = sum(map(comprehensions, modules))
     wide = sum(len(list(long_lines(module))) for module in modules)
     p90 = bodies[int(0.9 * (len(bodies) - 1))]
-    return (
-        f"{len(modules)} modules, {lines:,} lines; body median {statistics.median(bodies):g}, p90 {p90}, "
-        f"max {bodies[-1]}; more than {MANY_BRANCHES} branches {branched / max(1, len(every)):.1%} of {len(every)}; "
-        f"comprehensions per 100 lines {100 * dense / max(1, lines):.1f} ({dense}); "
-        f"lines over {MAX_LINE} {wide} ({wide / max(1, lines):.1%})"
-    )
+    parts = [
+        f"{len(modules)} modules, {lines:,} lines",
+        f"body median {statistics.median(bodies):g}, p90 {p90}, max {bodies[-1]}",
+        f"more than {MANY_BRANCHES} branches {branched / max(1, len(every)):.1%} of {len(every)}",
+        f"comprehensions per 100 lines {100 * dense / max(1, lines):.1f} ({dense})",
+        f"lines over {MAX_LINE} {wide} ({wide / max(1, lines):.1%})",
+    ]
+    return "; ".join(parts)
 
 
 def main() -> None:
