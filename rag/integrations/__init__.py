@@ -1,1 +1,1 @@
-"""."""
+"""Adapters between Footnote and other libraries, each imported only when it is used."""

@@ -1,7 +1,7 @@
-"""The seam to llama-index: the retriever, the assistant and the language model as its own kinds of parts, and back.
+"""Adapters for llama-index: retriever, query engine and language model, in both directions.
 
-Nodes carry the paper's id and the span of the passage, so that whatever is built on them can still be checked. Any
-`LLM` of llama-index can write for the assistant; what it writes is checked like everything else.
+Nodes carry the paper's id and the span of the passage, so that what is built on them can still be
+checked. Any llama-index `LLM` can generate answers; its text is verified like any other.
 """
 
 import hashlib
@@ -26,47 +26,47 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.models.runtimes.streaming import Emit, stream_from_thread
-from rag.records import Answer, Hit, Paper
+from rag.records import Answer, Citation, Hit, Paper
 
-# The name by which other modules know it, for only this one knows llama-index.
+# Other modules use this name: only this module imports llama-index.
 AnyLLM = LLM
+
+# Assumed for counting, with a few tokens per message for its role.
+_CHARACTERS_PER_TOKEN = 2
+_TOKENS_PER_MESSAGE = 8
 
 
 class FootnoteRetriever(BaseRetriever):
-    """Finds passages for any llama-index pipeline; `search` gives the hits for a question."""
+    """Search of an assistant as a retriever for any llama-index pipeline."""
 
     def __init__(self, search: Callable[[str], list[Hit]]) -> None:
         self._search = search
         super().__init__()
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return [_node_of_hit(hit) for hit in self._search(query_bundle.query_str)]
+        return list(map(_hit_node, self._search(query_bundle.query_str)))
 
 
 class FootnoteQueryEngine(CustomQueryEngine):
-    """Asks the assistant; the `Answer` itself is in the response's metadata under `answer`."""
+    """Assistant as a query engine; the response's metadata holds the `Answer` under `answer`."""
 
     ask: Callable[[str], Answer]
 
     def custom_query(self, query_str: str) -> Response:
-        """The answer as llama-index knows it, one source node for each citation."""
+        """Return the answer as a llama-index response with one source node per citation."""
         answer = self.ask(query_str)
-        scores = {number: claim.score for claim in answer.claims for number in claim.citations}
-        nodes = [
-            _node(
-                c.paper,
-                c.quote,
-                (c.start, c.end),
-                scores.get(c.number, 0.0),
-                {"citation": c.number},
-            )
-            for c in answer.citations
-        ]
+        scores: dict[int, float] = {}
+        for claim in answer.claims:
+            scores.update(dict.fromkeys(claim.citations, claim.score))
+        nodes = []
+        for citation in answer.citations:
+            score = scores.get(citation.number, 0.0)
+            nodes.append(_citation_node(citation, score))
         return Response(answer.text, source_nodes=nodes, metadata={"answer": answer})
 
 
 class FootnoteLLM(CustomLLM):
-    """A language model of Footnote as a llama-index `LLM`: greedy, and stopped by closing what it streams."""
+    """Language model of Footnote as a llama-index `LLM`: greedy decoding, streams can be closed."""
 
     model: Any  # a LanguageModel; llama-index would try to validate a protocol
     tokens: int = 256
@@ -74,7 +74,7 @@ class FootnoteLLM(CustomLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """Name, context window and longest reply."""
+        """Name, context window and maximum length of a reply."""
         return LLMMetadata(
             context_window=self.model.context_tokens,
             num_output=self.tokens,
@@ -82,14 +82,22 @@ class FootnoteLLM(CustomLLM):
             model_name=self.model.name,
         )
 
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: ANN401
-        """The whole reply to a prompt."""
+    def complete(
+        self,
+        prompt: str,
+        formatted: bool = False,
+        **kwargs: Any,  # noqa: ANN401 - the signature of llama-index
+    ) -> CompletionResponse:
+        """Return the whole reply to a prompt."""
         return CompletionResponse(text="".join(self._pieces([Message("user", prompt)])))
 
     def stream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponseGen:  # noqa: ANN401
-        """The reply to a prompt, piece by piece."""
+        self,
+        prompt: str,
+        formatted: bool = False,
+        **kwargs: Any,  # noqa: ANN401 - the signature of llama-index
+    ) -> CompletionResponseGen:
+        """Yield the reply to a prompt piece by piece."""
 
         def responses() -> CompletionResponseGen:
             text = ""
@@ -99,21 +107,28 @@ class FootnoteLLM(CustomLLM):
 
         return responses()
 
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:  # noqa: ANN401
-        """The whole reply to a conversation."""
-        text = "".join(self._pieces(_from_llama(messages)))
+    def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        **kwargs: Any,  # noqa: ANN401 - the signature of llama-index
+    ) -> ChatResponse:
+        """Return the whole reply to a conversation."""
+        text = "".join(self._pieces(_from_llama_index(messages)))
         return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text))
 
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:  # noqa: ANN401
-        """The reply to a conversation, piece by piece."""
+    def stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        **kwargs: Any,  # noqa: ANN401 - the signature of llama-index
+    ) -> ChatResponseGen:
+        """Yield the reply to a conversation piece by piece."""
 
         def responses() -> ChatResponseGen:
             text = ""
-            for piece in self._pieces(_from_llama(messages)):
+            for piece in self._pieces(_from_llama_index(messages)):
                 text += piece
-                yield ChatResponse(
-                    message=ChatMessage(role=MessageRole.ASSISTANT, content=text), delta=piece
-                )
+                message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
+                yield ChatResponse(message=message, delta=piece)
 
         return responses()
 
@@ -123,65 +138,80 @@ class FootnoteLLM(CustomLLM):
 
 
 class LlamaIndexModel:
-    """Any llama-index `LLM` as a language model of Footnote; see `rag.models.LanguageModel`."""
+    """Any llama-index `LLM` as a `rag.models.language_model.LanguageModel`."""
 
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
         self.name = llm.metadata.model_name
         self.context_tokens = llm.metadata.context_window
-        self.fingerprint = hashlib.sha256(
-            f"{type(llm).__qualname__}:{self.name}".encode()
-        ).hexdigest()[:12]
+        identity = f"{type(llm).__qualname__}:{self.name}".encode()
+        self.fingerprint = hashlib.sha256(identity).hexdigest()[:12]
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """An estimate that errs upwards, for the model keeps its tokeniser to itself: one for every two characters."""
-        return sum(len(message.content) // 2 + 8 for message in messages)
+        """Estimate the number of tokens, rather too many: llama-index hides the tokenizer."""
+        total = 0
+        for message in messages:
+            total += len(message.content) // _CHARACTERS_PER_TOKEN + _TOKENS_PER_MESSAGE
+        return total
 
     def stream(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
     ) -> Iterator[str]:
-        """See `rag.models.LanguageModel`; how many tokens it writes, the model was told when it was made."""
-        turns = [
-            ChatMessage(role=MessageRole(message.role), content=message.content)
-            for message in messages
-        ]
+        """Yield the reply piece by piece; the model's own settings limit its number of tokens."""
+        chat_messages = list(map(_to_llama_index, messages))
 
         def generate(emit: Emit) -> None:
-            for response in self._llm.stream_chat(turns):
+            for response in self._llm.stream_chat(chat_messages):
                 if not emit(response.delta or ""):
                     return
 
-        return stream_from_thread(self.name, generate, limits, stop, on_end=lambda: None)
+        return stream_from_thread(self.name, generate, limits, stop, on_close=lambda: None)
 
 
-def _from_llama(messages: Sequence[ChatMessage]) -> list[Message]:
-    known = {MessageRole.SYSTEM: "system", MessageRole.ASSISTANT: "assistant"}
-    return [Message(known.get(message.role, "user"), message.content or "") for message in messages]  # type: ignore[arg-type]
+def _to_llama_index(message: Message) -> ChatMessage:
+    return ChatMessage(role=MessageRole(message.role), content=message.content)
 
 
-def _node_of_hit(hit: Hit) -> NodeWithScore:
-    span = (hit.passage.start, hit.passage.end)
-    return _node(
-        hit.paper,
-        hit.paper.abstract[slice(*span)] or hit.paper.title,
-        span,
-        hit.score,
-        {"rank": hit.rank},
-    )
+def _from_llama_index(messages: Sequence[ChatMessage]) -> list[Message]:
+    """Convert messages; a role that Footnote does not use becomes `user`."""
+    converted = []
+    for message in messages:
+        text = message.content or ""
+        if message.role == MessageRole.SYSTEM:
+            converted.append(Message("system", text))
+        elif message.role == MessageRole.ASSISTANT:
+            converted.append(Message("assistant", text))
+        else:
+            converted.append(Message("user", text))
+    return converted
+
+
+def _hit_node(hit: Hit) -> NodeWithScore:
+    start, end = hit.passage.start, hit.passage.end
+    # A paper without an abstract is represented by its title.
+    text = hit.paper.abstract[start:end] or hit.paper.title
+    return _node(hit.paper, text, (start, end), hit.score, {"rank": hit.rank})
+
+
+def _citation_node(citation: Citation, score: float) -> NodeWithScore:
+    span = (citation.start, citation.end)
+    return _node(citation.paper, citation.quote, span, score, {"citation": citation.number})
 
 
 def _node(
     paper: Paper, text: str, span: tuple[int, int], score: float, extra: dict[str, Any]
 ) -> NodeWithScore:
+    start, end = span
     metadata = {
         "paper_id": paper.id,
         "title": paper.title,
-        "start": span[0],
-        "end": span[1],
+        "start": start,
+        "end": end,
         **extra,
+        "byline": paper.byline,
+        "url": paper.link,
     }
-    metadata |= {"byline": paper.byline, "url": paper.link}
-    node = TextNode(id_=f"{paper.id}:{span[0]}-{span[1]}", text=text, metadata=metadata)
+    node = TextNode(id_=f"{paper.id}:{start}-{end}", text=text, metadata=metadata)
     # A language model needs title and byline; ids and offsets would only distract it.
     node.excluded_llm_metadata_keys = ["paper_id", "start", "end", "url", *extra]
     return NodeWithScore(node=node, score=score)
