@@ -1,4 +1,4 @@
-"""Text with LaTeX becomes safe HTML: formulas can be read, and nothing of a stranger is active."""
+"""LaTeX in untrusted text becomes safe HTML: formulas are readable and nothing is active."""
 
 import re
 from html import escape
@@ -8,23 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ui.render.mathematics import escaped, plain_text, prose_html, visible
+from ui.render.mathematics import escape_text, plain_text, prose_html, strip_invisible
 
 MATHML = set(
-    "math mrow mstyle mi mn mo mtext mspace msub msup msubsup mfrac msqrt mroot mover munder munderover "
-    "mtable mtr mtd".split()
+    "math mrow mstyle mi mn mo mtext mspace msub msup msubsup mfrac msqrt mroot mover munder "
+    "munderover mtable mtr mtd".split()
 )
 ATTRIBUTES = set(
-    "stretchy fence accent movablelimits displaystyle form linethickness scriptlevel minsize maxsize width "
-    "mathvariant lspace rspace".split()
+    "stretchy fence accent movablelimits displaystyle form linethickness scriptlevel minsize "
+    "maxsize width mathvariant lspace rspace".split()
 )
-# What strangers may write: pieces of HTML, of templates, of LaTeX, of addresses, and any character at all.
+# Untrusted text: pieces of HTML, templates, LaTeX and addresses, and any characters.
 PIECES = (
-    "<script>alert(1)</script> </details> </mark> <img src=x onerror=alert(1)> ${alert(1)} {{constructor}} ` ${ {{ }} "
-    "javascript:alert(1) https://doi.example/10 &lt; &#60; &amp; \" ' --> <!-- ]]> ~ -- --- `` '' $5 50% $ $$ \\( \\) "
-    "\\[ \\] \\ \\\\ { } _ ^ & % # $x$ $n\\log n$ $\\frac{a}{b}$ $10^{-3}$ \\emph{a} \\textbf{b} {\\em c} \\texttt{d} "
-    "\\cite{e} $\\text{<img>}$ $\\href{javascript:alert(1)}{x}$ $\\style{color:red}{x}$ $\\class{mark}{x}$ "
-    "$\\def\\a{\\a\\a}\\a$ $\\unicode{x3c}$ $\\begin{matrix}a&b\\end{matrix}$ \\% \\& \\$ tides rise and fall"
+    "<script>alert(1)</script> </details> </mark> <img src=x onerror=alert(1)> ${alert(1)} "
+    "{{constructor}} ` ${ {{ }} javascript:alert(1) https://doi.example/10 &lt; &#60; &amp; \" ' "
+    "--> <!-- ]]> ~ -- --- `` '' $5 50% $ $$ \\( \\) \\[ \\] \\ \\\\ { } _ ^ & % # $x$ $n\\log "
+    "n$ $\\frac{a}{b}$ $10^{-3}$ \\emph{a} \\textbf{b} {\\em c} \\texttt{d} \\cite{e} "
+    "$\\text{<img>}$ $\\href{javascript:alert(1)}{x}$ $\\style{color:red}{x}$ $\\class{mark}{x}$ "
+    "$\\def\\a{\\a\\a}\\a$ $\\unicode{x3c}$ $\\begin{matrix}a&b\\end{matrix}$ \\% \\& \\$ tides "
+    "rise and fall"
 ).split()
 HOSTILE = st.lists(
     st.sampled_from(PIECES)
@@ -35,7 +37,7 @@ HOSTILE = st.lists(
 
 
 class Parsed(HTMLParser):
-    """HTML as a browser would see it: every element with its attributes, the text, and whether all is closed."""
+    """HTML as a browser sees it: elements with attributes, text, and whether all are closed."""
 
     def __init__(self, html):
         super().__init__()
@@ -64,7 +66,7 @@ class Parsed(HTMLParser):
                 self.texts[name] = self.texts.get(name, "") + data
 
     def handle_comment(self, data):
-        raise AssertionError(f"a comment: {data}")
+        raise AssertionError(f"unexpected markup: {data}")
 
     handle_decl = handle_pi = unknown_decl = handle_comment
 
@@ -77,12 +79,12 @@ class Parsed(HTMLParser):
 
 
 def tokens(html):
-    """The letters, numbers and signs of the formulas, in order."""
+    """Return the letters, numbers and signs of the formulas, in order."""
     return re.findall(r"<m(?:i|n|o|text)(?: [^>]*)?>([^<]*)<", html)
 
 
 @pytest.mark.parametrize(
-    ("tex", "shown"),
+    ("tex", "expected"),
     [
         (r"$O(n \log n)$", ["O", "(", "n", "log", "n", ")"]),
         (r"$\mathcal{N}=4$", ["𝒩", "=", "4"]),
@@ -107,21 +109,22 @@ def tokens(html):
         (r"$\begin{pmatrix} a & b \\ c & d \end{pmatrix}$", ["(", "a", "b", "c", "d", ")"]),
     ],
 )
-def test_formulas_become_mathml(tex, shown):
+def test_formulas_become_mathml(tex, expected):
     html = prose_html(tex)
-    assert tokens(html) == shown
+    assert tokens(html) == expected
     assert "math" in Parsed(html).tags
 
 
-def test_structure_is_told_by_elements():
+def test_structure_becomes_elements():
     assert prose_html("$10^{-3}$") == (
-        '<math><mrow><msup><mn>10</mn><mrow><mo lspace="0" rspace="0">−</mo><mn>3</mn></mrow></msup></mrow></math>'
+        "<math><mrow><msup><mn>10</mn><mrow>"
+        '<mo lspace="0" rspace="0">−</mo><mn>3</mn></mrow></msup></mrow></math>'
     )
     assert "<msqrt>" in prose_html(r"$\sqrt{T}$")
     assert "<mfrac>" in prose_html(r"$\frac{1}{n}$")
 
 
-def test_attributes_that_browsers_do_not_know_are_left_out():
+def test_attributes_outside_mathml_core_are_dropped():
     assert all(
         attributes == {}
         for _, attributes in Parsed(prose_html(r"$\begin{array}{l}a\end{array}$")).elements
@@ -129,10 +132,10 @@ def test_attributes_that_browsers_do_not_know_are_left_out():
     assert prose_html(r"$\mathsf{N}_\mathbb{PR}$").count("mathvariant") == 0
 
 
-def test_functions_have_thin_spaces_beside_operands_only():
+def test_function_names_get_thin_spaces_beside_operands_only():
     def spaces(tex):
-        found = re.search(r'<mo lspace="([^"]*)" rspace="([^"]*)">log</mo>', prose_html(tex))
-        return found[1] != "0", found[2] != "0"
+        match = re.search(r'<mo lspace="([^"]*)" rspace="([^"]*)">log</mo>', prose_html(tex))
+        return match[1] != "0", match[2] != "0"
 
     assert spaces(r"$n \log n$") == (True, True)
     assert spaces(r"$\log n$") == (False, True)
@@ -140,13 +143,13 @@ def test_functions_have_thin_spaces_beside_operands_only():
     assert spaces(r"$(x) \log_2 n$") == (True, True)
 
 
-def test_a_sign_is_no_operator_between_what_stands_beside_it():
+def test_number_signs_are_not_spaced_like_operators():
     assert '<mo form="prefix">−</mo>' in prose_html("$(-x)$")
     assert "<mo>−</mo>" in prose_html("$(a)-x$")
     assert '<mo lspace="0" rspace="0">×</mo>' in prose_html(r"$3\times$")
 
 
-def test_thousands_stand_close_together():
+def test_thousands_separators_get_no_space():
     close = '<mn>1</mn><mo lspace="0" rspace="0">,</mo><mn>000</mn>'
     assert close in prose_html("$1,000$")
     assert close in prose_html("$1{,}000$")
@@ -191,7 +194,7 @@ def test_money_and_plain_words_stay_text(text):
         r"\(\text{\emph x}\)",
     ],
 )
-def test_what_is_no_mathematics_stays_as_it_was_written(tex):
+def test_non_mathematical_commands_stay_latex(tex):
     html = prose_html(tex)
     assert Parsed(html).elements == [("code", {"class": "tex"})]
     assert Parsed(html).text == tex
@@ -213,11 +216,11 @@ def test_markup_in_a_formula_is_text():
         "$" + "^" * 200 + "$",
     ],
 )
-def test_what_is_too_long_too_deep_or_too_large_stays_as_it_was_written(tex):
+def test_formulas_beyond_the_limits_stay_latex(tex):
     assert prose_html(tex) == f'<code class="tex">{escape(tex)}</code>'
 
 
-def test_a_text_holds_so_many_formulas_and_no_more():
+def test_number_of_formulas_per_text_is_limited():
     html = prose_html("$x$ and " * 120)
     assert html.count("<math>") == 100
     assert html.count('<code class="tex">$x$</code>') == 20
@@ -237,13 +240,19 @@ def test_emphasis_and_escapes_outside_formulas():
     assert tokens(prose_html(r"\emph{$k$-means}")) == ["k"]
 
 
-def test_lines_become_one_and_what_cannot_be_seen_is_left_out():
+def test_text_becomes_one_line_of_visible_characters():
     text = "a\n\n b\u200bc\u202ed\U000e0041e\x00f\x9bg\ud800h\u2028i\u00adj"
-    assert prose_html(text) == visible(text) == escaped(text) == plain_text(text) == "a bcdefgh ij"
+    assert (
+        prose_html(text)
+        == strip_invisible(text)
+        == escape_text(text)
+        == plain_text(text)
+        == "a bcdefgh ij"
+    )
 
 
-def test_escaped_text_reads_no_latex():
-    assert escaped(' $x$ <b> "q" \\emph{a} \n') == "$x$ &lt;b&gt; &quot;q&quot; \\emph{a}"
+def test_escape_text_leaves_latex_alone():
+    assert escape_text(' $x$ <b> "q" \\emph{a} \n') == "$x$ &lt;b&gt; &quot;q&quot; \\emph{a}"
 
 
 @pytest.mark.parametrize(
@@ -260,12 +269,12 @@ def test_escaped_text_reads_no_latex():
         ("<b> $5 and $6", "<b> $5 and $6"),
     ],
 )
-def test_a_label_is_plain_text(text, label):
+def test_plain_text_spells_out_formulas(text, label):
     assert plain_text(text) == label
 
 
 @given(HOSTILE)
-def test_whatever_is_written_only_listed_elements_come_out(text):
+def test_any_text_yields_only_listed_elements(text):
     html = prose_html(text)
     parsed = Parsed(html)
     assert parsed.is_balanced
@@ -274,24 +283,24 @@ def test_whatever_is_written_only_listed_elements_come_out(text):
         assert set(attributes) <= ATTRIBUTES or (tag, attributes) == ("code", {"class": "tex"})
     assert html.isprintable() or "\u00a0" in html
     html.encode()
-    for label in (plain_text(text), escaped(text)):
+    for label in (plain_text(text), escape_text(text)):
         assert len(label.splitlines()) <= 1
         label.encode()
 
 
 @given(st.text(st.characters(exclude_characters="$\\{}~-`'")))
-def test_all_that_can_be_seen_is_shown(text):
-    assert Parsed(prose_html(text)).text == visible(text)
-    assert plain_text(text) == visible(text).strip()
+def test_text_without_latex_is_shown_in_full(text):
+    assert Parsed(prose_html(text)).text == strip_invisible(text)
+    assert plain_text(text) == strip_invisible(text).strip()
 
 
 @given(HOSTILE)
 def test_no_letter_or_digit_is_lost_outside_formulas(text):
     text = text.replace("$", "").replace("\\", "")
 
-    def letters(of):
-        return [char for char in of if char.isalnum()]
+    def letters(string):
+        return [char for char in string if char.isalnum()]
 
     assert letters(re.sub(r"\{em +", "", Parsed(prose_html(text)).text)) == letters(
-        re.sub(r"\{em +", "", visible(text))
+        re.sub(r"\{em +", "", strip_invisible(text))
     )

@@ -1,387 +1,463 @@
 """Records as HTML, each on one line, for the chat, its sources and the library.
 
-Everything that a stranger wrote goes through `ui.render.mathematics`; links lead into the page, or to http and https.
+Untrusted text goes through `ui.render.mathematics`. Links lead into the page, or to http and https.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
+from itertools import chain, repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from rag import AddReport, Answer, Citation, Claim, Paper, Trace, paper_injections
-from ui.render.mathematics import escaped, plain_text, prose_html, visible
+from rag import AddReport, Answer, Citation, Claim, Paper, Trace
+from rag.text.prompt_injection import paper_injections
+from ui.render.mathematics import escape_text, plain_text, prose_html, strip_invisible
+from ui.render.text import format_count, format_megabytes
 
 if TYPE_CHECKING:
-    from rag import Check
+    from rag.library.doctor import Check
 
-_BADGES = {"quoted": "quoted", "checked": "written and checked", "unsupported": "unsupported"}
-_PROOFS = {"doi": "DOI", "arxiv": "arXiv number", "pmid": "PubMed number", "title": "title"}
-_MOST_MERGES = 20
-_MOST_REJECTIONS = 50
-# A host without a name before it: what looks like the host is the host.
-_ADDRESS = re.compile(r"https?://(?:www\.)?([^\s/?#@\\]+(?:[/?#]\S*)?)", re.IGNORECASE)
-_LONGEST_ADDRESS = 80
-_NO_ABSTRACT = "No abstract: found by its title, never quoted."
-_INSTRUCTION = "Reads like an instruction to a program, so it is never quoted:"
-
-
-def pieces_html(text: str) -> str:
-    """The text of an answer while it comes."""
-    return f'<div class="answer pending">{prose_html(text)}</div>'
+_MATCHED_BY = {"doi": "DOI", "arxiv": "arXiv ID", "pmid": "PubMed ID", "title": "title"}
+_MAX_MERGES = 20
+_MAX_REJECTIONS = 50
+# A host without user information: the link leads to the host that it shows.
+_WEB_ADDRESS = re.compile(r"https?://(?:www\.)?([^\s/?#@\\]+(?:[/?#]\S*)?)", re.IGNORECASE)
+_MAX_LINK_CHARS = 80
+_RETRACTED = ' <strong class="retracted">Retracted</strong>'
+_NO_ABSTRACT = "No abstract: the paper can be found by its title but never quoted."
+_INJECTION = "Reads like an instruction to a program, so it is never quoted:"
 
 
-def failure_html(message: str) -> str:
-    """What stands in place of an answer that failed."""
-    return (
-        '<div class="answer failed"><p class="verdict">This question was not answered.</p>'
-        f'<p>{escaped(message)}</p><p class="about">It can be asked again.</p></div>'
-    )
+# --- messages -------------------------------------------------------------------------------------
 
 
 def waiting_html() -> str:
-    """What stands there before the first of it comes."""
-    return '<div class="answer pending"><p class="about">Looking in your library</p></div>'
+    """Return what the chat shows before an answer begins."""
+    return '<div class="answer pending"><p class="fine-print">Searching your library</p></div>'
 
 
-def problem_html(problem: object) -> str:
-    """What went wrong, where it was tried."""
-    return f'<p class="problem" role="alert">{escaped(str(problem))}</p>'
+def partial_answer_html(text: str) -> str:
+    """Return the text of an answer that is still being generated."""
+    return f'<div class="answer pending">{prose_html(text)}</div>'
 
 
-def remark_html(remark: str) -> str:
-    """What there is to know."""
-    return f'<p class="remark" role="status">{escaped(remark)}</p>'
+def failed_answer_html(message: str) -> str:
+    """Return what the chat shows in place of an answer that failed."""
+    return (
+        '<div class="answer failed"><p class="answer-status">No answer</p>'
+        f'<p>{escape_text(message)}</p><p class="fine-print">You can ask again.</p></div>'
+    )
+
+
+def error_html(error: object) -> str:
+    """Return an error message for the place where the action was tried."""
+    return f'<p class="error-message" role="alert">{escape_text(str(error))}</p>'
+
+
+def notice_html(text: str) -> str:
+    """Return a message that needs no action."""
+    return f'<p class="notice" role="status">{escape_text(text)}</p>'
+
+
+# --- answers --------------------------------------------------------------------------------------
 
 
 def answer_html(answer: Answer) -> str:
-    """The answer with a link from each footnote to its sentence (`#s-3`), or what comes nearest where there is none."""
+    """Return the answer, or the closest matches when the library does not answer.
+
+    Each footnote links to its sentence among the sources (`#s-3`).
+    """
     if answer.abstained:
-        return _abstention(answer)
-    sentences = " ".join(_sentences(answer)) or "Nothing was said."
-    sure = f"Confidence: {answer.confidence_label} ({answer.confidence:.2f})"
-    made = (
-        f"written by {answer.trace.language_model}" if answer.trace.style == "write" else "quoted"
-    )
-    return f'<div class="answer"><p dir="auto">{sentences}</p>{_remarks(answer)}{_about(answer.trace, sure, made)}</div>'
-
-
-def _sentences(answer: Answer) -> Iterator[str]:
-    """The claims; the place where a footnote is first cited is where the way back from its sentence leads."""
-    notes = {citation.number: citation for citation in answer.citations}
-    met: set[int] = set()
-    for claim in answer.claims:
-        numbers = [number for number in claim.citations if number in notes]
-        links = ", ".join(
-            _link_to_note(notes[number], first=number not in met) for number in numbers
-        )
-        met.update(numbers)
-        words = f"“{prose_html(claim.text)}”" if claim.kind == "quoted" else prose_html(claim.text)
-        marks = f'<sup class="marks">{links}</sup>' if links else ""
-        verdict = _verdict(claim)
-        badge = f" {_badge(verdict, verdict)}" if verdict != "quoted" else ""
-        withdrawn = next(
-            (one for number in numbers if (one := notes[number].paper).retracted), None
-        )
-        yield words + marks + badge + (_retracted(withdrawn) if withdrawn else "")
-
-
-def _link_to_note(citation: Citation, first: bool) -> str:
-    place = f' id="n-{citation.number}"' if first else ""
-    title = escape(_titled(citation.paper))
+        return _abstention_html(answer)
+    claims = " ".join(_claims_html(answer)) or "No answer."
+    confidence = f"Confidence: {answer.confidence_label} ({answer.confidence:.2f})"
+    is_written = answer.trace.style == "write"
+    method = f"written by {answer.trace.language_model}" if is_written else "quoted"
     return (
-        f'<a class="mark"{place} href="#s-{citation.number}" title="{title}">{citation.number}</a>'
+        f'<div class="answer"><p dir="auto">{claims}</p>{_notices_html(answer)}'
+        f"{_fine_print_html(answer.trace, confidence, method)}</div>"
     )
 
 
-def _titled(paper: Paper) -> str:
+def _abstention_html(answer: Answer) -> str:
+    matches = ""
+    for hit in answer.hits:
+        matches += f"<li>{_card_link(hit.paper)}</li>"
+    closest = f'<p>Closest matches:</p><ul class="closest">{matches}</ul>' if matches else ""
+    reason = f"<p>{escape_text(answer.reason)}</p>" if answer.reason else ""
+    return (
+        '<div class="answer abstained"><p class="answer-status">Your library does not say.</p>'
+        f"{reason}{closest}{_notices_html(answer)}{_fine_print_html(answer.trace)}</div>"
+    )
+
+
+def _claims_html(answer: Answer) -> Iterator[str]:
+    """Yield the claims; the first footnote of a number is the target of the link back to it."""
+    citations = {citation.number: citation for citation in answer.citations}
+    linked: set[int] = set()
+    for claim in answer.claims:
+        cited = [citations[number] for number in claim.citations if number in citations]
+        yield _claim_html(claim, cited, linked)
+        linked.update(citation.number for citation in cited)
+
+
+def _claim_html(claim: Claim, citations: Sequence[Citation], linked: Collection[int]) -> str:
+    status = _claim_status(claim)
+    badge = "" if status == "quoted" else f" {_badge_html(status)}"
+    is_retracted = any(citation.paper.retracted for citation in citations)
+    return "".join(
+        (
+            prose_html(claim.display_text),
+            _footnotes_html(citations, linked),
+            badge,
+            _RETRACTED if is_retracted else "",
+        )
+    )
+
+
+def _footnotes_html(citations: Sequence[Citation], linked: Collection[int]) -> str:
+    links = []
+    for citation in citations:
+        number = citation.number
+        anchor = "" if number in linked else f' id="n-{number}"'
+        title = escape(_paper_title(citation.paper))
+        links.append(f'<a class="footnote"{anchor} href="#s-{number}" title="{title}">{number}</a>')
+    return f'<sup class="footnotes">{", ".join(links)}</sup>' if links else ""
+
+
+def _paper_title(paper: Paper) -> str:
     return " — ".join(filter(None, (plain_text(paper.title), plain_text(paper.byline))))
 
 
-def _verdict(claim: Claim) -> str:
+def _claim_status(claim: Claim) -> str:
     if not claim.supported:
         return "unsupported"
     return "quoted" if claim.kind == "quoted" else "checked"
 
 
-def _badge(verdict: str, words: str) -> str:
-    return f'<span class="badge {verdict}">{words}</span>'
+def _badge_html(status: str) -> str:
+    return f'<span class="badge {status}">{status}</span>'
 
 
-def _abstention(answer: Answer) -> str:
-    nearest = "".join(f"<li>{_link_to_card(hit.paper)}</li>" for hit in answer.hits)
-    shown = f'<p>The nearest papers:</p><ul class="nearest">{nearest}</ul>' if nearest else ""
-    reason = f"<p>{escaped(answer.reason)}</p>" if answer.reason else ""
-    chance = f"Chance that the library answers: {answer.confidence:.2f}"
-    return (
-        '<div class="answer abstained"><p class="verdict">Your library does not say.</p>'
-        f"{reason}{shown}{_remarks(answer)}{_about(answer.trace, chance)}</div>"
-    )
-
-
-def _link_to_card(paper: Paper) -> str:
+def _card_link(paper: Paper) -> str:
     byline = f" — {prose_html(paper.byline)}" if paper.byline else ""
-    link = f'<a class="near" href="#p-{escaped(paper.id)}">{prose_html(paper.title)}</a>'
-    return f"{link}{byline}{_retracted(paper)}"
+    title = prose_html(paper.title)
+    link = f'<a class="card-link" href="#p-{escape_text(paper.id)}">{title}</a>'
+    return f"{link}{byline}{_retraction_html(paper)}"
 
 
-def _retracted(paper: Paper) -> str:
-    return ' <strong class="retracted">Retracted</strong>' if paper.retracted else ""
+def _retraction_html(paper: Paper) -> str:
+    return _RETRACTED if paper.retracted else ""
 
 
-def _remarks(answer: Answer) -> str:
-    rewritten_query = (
-        [f"Read as: {answer.trace.rewritten_query}"] if answer.trace.rewritten_query else []
-    )
-    told = [*rewritten_query, *(remark[:1].upper() + remark[1:] for remark in answer.remarks)]
-    return "".join(f'<p class="remark">{escaped(remark)}</p>' for remark in told)
+def _notices_html(answer: Answer) -> str:
+    query = answer.trace.rewritten_query
+    notices = [f"Interpreted as: {query}"] if query else []
+    html = ""
+    for notice in (*notices, *answer.notices):
+        html += f'<p class="notice">{escape_text(notice[:1].upper() + notice[1:])}</p>'
+    return html
 
 
-def _about(trace: Trace, *said: str) -> str:
-    """The small print: how sure, how long it took, and what made it."""
-    seconds = [f"{sum(trace.seconds.values()):.1f} s"] if trace.seconds else []
-    reranker = [f"read with {trace.reranker}"] if trace.reranker != "none" else []
-    return f'<p class="about">{" · ".join(map(escaped, [*said[:1], *seconds, *said[1:], *reranker]))}</p>'
+def _fine_print_html(trace: Trace, confidence: str = "", method: str = "") -> str:
+    """Return confidence, time and models on one line."""
+    seconds = f"{sum(trace.seconds.values()):.1f} s" if trace.seconds else ""
+    reranker = "" if trace.reranker == "none" else f"reranked by {trace.reranker}"
+    parts = filter(None, (confidence, seconds, method, reranker))
+    return f'<p class="fine-print">{" · ".join(map(escape_text, parts))}</p>'
+
+
+# --- sources --------------------------------------------------------------------------------------
 
 
 def sources_html(answers: Sequence[Answer]) -> str:
-    """The papers behind a conversation, its answers in the order in which they were given, as cards.
+    """Return the papers behind a conversation as cards, those of the newest answer first.
 
-    Those of the newest answer come first. Each paper has one card (`p-ID`), each footnote one place (`s-3`).
+    `answers` are in the order of the conversation. Each paper has one card (`p-ID`) and each
+    footnote one anchor (`s-3`).
     """
     if not answers:
-        return '<p class="empty">The papers behind each answer will stand here, with the quoted sentences marked.</p>'
-    papers = {paper.id: paper for answer in answers for paper in _papers(answer)}
-    above = [paper.id for paper in _papers(answers[-1])]
-    cards = _cards(papers, answers, opened=above[:1])
-    newest = "".join(cards.pop(key) for key in above)
-    earlier = "".join(["<h3>Earlier in this conversation</h3>", *cards.values()] if cards else [])
-    heading = "Nearest papers" if answers[-1].abstained else "Sources"
+        hint = "Sources appear here, with quoted sentences highlighted."
+        return f'<p class="sources-empty">{hint}</p>'
+    papers: dict[str, Paper] = {}
+    for answer in answers:
+        papers |= _answer_papers(answer)
+    newest_ids = list(_answer_papers(answers[-1]))
+    cards = _cards(papers, answers, open_ids=newest_ids[:1])
+    newest = "".join(map(cards.pop, newest_ids))
+    earlier = "".join(cards.values())
+    if earlier:
+        earlier = f"<h3>Earlier in this conversation</h3>{earlier}"
+    heading = "Closest matches" if answers[-1].abstained else "Sources"
     return f'<section class="sources"><h2>{heading}</h2>{newest}{earlier}</section>'
 
 
-def _papers(answer: Answer) -> list[Paper]:
-    """What an answer leads to, each paper once: those cited, by number, or the nearest."""
-    cited = [one.paper for one in sorted(answer.citations, key=lambda one: one.number)]
-    nearest = [hit.paper for hit in answer.hits] if answer.abstained else []
-    return list({paper.id: paper for paper in [*cited, *nearest]}.values())
+def _answer_papers(answer: Answer) -> dict[str, Paper]:
+    """Return the papers of an answer: the cited ones by number, then the closest matches."""
+    citations = sorted(answer.citations, key=attrgetter("number"))
+    papers = {citation.paper.id: citation.paper for citation in citations}
+    if answer.abstained:
+        papers |= {hit.paper.id: hit.paper for hit in answer.hits}
+    return papers
 
 
 def _cards(
-    papers: Mapping[str, Paper], answers: Sequence[Answer], opened: Sequence[str]
+    papers: Mapping[str, Paper], answers: Sequence[Answer], open_ids: Collection[str]
 ) -> dict[str, str]:
-    """A card for each paper, by its id, with everything that the conversation cites of it."""
-    notes = {citation.number: citation for answer in answers for citation in answer.citations}
-    verdicts: dict[str, list[str]] = {key: [] for key in papers}
-    for claim in (claim for answer in answers for claim in answer.claims):
-        for number in filter(notes.__contains__, claim.citations):
-            verdicts[notes[number].paper.id].append(_verdict(claim))
-    cited: dict[str, list[Citation]] = {key: [] for key in papers}
-    for number in sorted(notes):
-        cited[notes[number].paper.id].append(notes[number])
-    return {
-        key: _card(paper, cited[key], list(dict.fromkeys(verdicts[key])), is_open=key in opened)
-        for key, paper in papers.items()
-    }
+    """Return a card for each paper, by id, with every citation of it in the conversation."""
+    citations: dict[int, Citation] = {}
+    for answer in answers:
+        citations |= {citation.number: citation for citation in answer.citations}
+    paper_citations = defaultdict(list)
+    for number in sorted(citations):
+        paper_citations[citations[number].paper.id].append(citations[number])
+    statuses = _paper_statuses(answers, citations)
+    cards = {}
+    for paper_id, paper in papers.items():
+        is_open = paper_id in open_ids
+        cards[paper_id] = _card(
+            paper, paper_citations[paper_id], statuses[paper_id], is_open=is_open
+        )
+    return cards
+
+
+def _paper_statuses(
+    answers: Sequence[Answer], citations: Mapping[int, Citation]
+) -> Mapping[str, Iterable[str]]:
+    """Return how each paper was used, by id: the statuses of the claims that cite it."""
+    statuses: dict[str, dict[str, None]] = defaultdict(dict)  # used as ordered sets
+    for claim in chain.from_iterable(map(attrgetter("claims"), answers)):
+        for number in filter(citations.__contains__, claim.citations):
+            statuses[citations[number].paper.id][_claim_status(claim)] = None
+    return statuses
 
 
 def _card(
-    paper: Paper, citations: Sequence[Citation], verdicts: Iterable[str], *, is_open: bool
+    paper: Paper, citations: Sequence[Citation], statuses: Iterable[str], *, is_open: bool
 ) -> str:
     numbers = " ".join(f"[{citation.number}]" for citation in citations)
+    byline = prose_html(paper.byline)
     parts = [
         f'<span class="numbers">{numbers}</span>' if numbers else "",
         f'<span class="title">{prose_html(paper.title)}</span>',
-        f'<span class="byline">{prose_html(paper.byline)}</span>' if paper.byline else "",
-        _retracted(paper).strip(),
-        *(_badge(verdict, _BADGES[verdict]) for verdict in verdicts),
+        f'<span class="byline">{byline}</span>' if byline else "",
+        _retraction_html(paper).strip(),
+        *map(_badge_html, statuses),
     ]
-    head = f'<details class="card" id="p-{escaped(paper.id)}"{" open" if is_open else ""}>'
-    return f"{head}<summary>{' '.join(filter(None, parts))}</summary>{_body(paper, citations)}</details>"
-
-
-def _body(paper: Paper, citations: Sequence[Citation]) -> str:
-    authors = (
-        f'<p class="authors">{prose_html(", ".join(paper.authors))}</p>' if paper.authors else ""
+    summary = " ".join(filter(None, parts))
+    return (
+        f'<details class="card" id="p-{escape_text(paper.id)}"{" open" if is_open else ""}>'
+        f"<summary>{summary}</summary>{_card_body(paper, citations)}</details>"
     )
-    facts = [str(paper.year or ""), prose_html(paper.venue), *_links(paper)]
-    shown = f'<p class="facts">{" · ".join(filter(None, facts))}</p>' if any(facts) else ""
-    return f'<div class="body">{authors}{shown}{"".join(_abstracts(paper, citations))}</div>'
 
 
-def _abstracts(paper: Paper, citations: Sequence[Citation]) -> Iterator[str]:
-    """The abstract, and below it any other wording of it that was quoted: a paper may be updated meanwhile."""
-    for wording in dict.fromkeys([paper.abstract, *(one.paper.abstract for one in citations)]):
-        if wording != paper.abstract:
-            yield '<p class="remark">Its abstract has changed since. As it was quoted:</p>'
-        marked = _highlighted(wording, [one for one in citations if one.paper.abstract == wording])
-        yield (
-            f'<p class="abstract" dir="auto">{marked}</p>'
-            if marked
-            else f'<p class="remark">{_NO_ABSTRACT}</p>'
+def _card_body(paper: Paper, citations: Sequence[Citation]) -> str:
+    authors = prose_html(", ".join(paper.authors))
+    parts = [str(paper.year or ""), prose_html(paper.venue), *_links(paper)]
+    metadata = " · ".join(filter(None, parts))
+    return "".join(
+        (
+            '<div class="body">',
+            f'<p class="authors">{authors}</p>' if authors else "",
+            f'<p class="metadata">{metadata}</p>' if metadata else "",
+            *_abstracts_html(paper, citations),
+            "</div>",
         )
-    if told := paper_injections(paper):
-        yield f'<p class="remark warning">{_INSTRUCTION} “{prose_html(" … ".join(told))}”</p>'
+    )
 
 
-def _highlighted(abstract: str, citations: Iterable[Citation]) -> str:
-    pieces, position = [], 0
-    for together in _overlapping(citations):
-        start, end = together[0].start, max(one.end for one in together)
-        pieces += [prose_html(abstract[position:start]), _marked(abstract[start:end], together)]
+def _abstracts_html(paper: Paper, citations: Sequence[Citation]) -> Iterator[str]:
+    """Yield the abstract, then earlier versions of it that were quoted."""
+    versions = dict.fromkeys([paper.abstract, *(citation.paper.abstract for citation in citations)])
+    for abstract in versions:
+        if abstract != paper.abstract:
+            yield '<p class="notice">The abstract has changed since. As quoted:</p>'
+        quoted = [citation for citation in citations if citation.paper.abstract == abstract]
+        if marked := _highlight(abstract, quoted):
+            yield f'<p class="abstract" dir="auto">{marked}</p>'
+        else:
+            yield f'<p class="notice">{_NO_ABSTRACT}</p>'
+    if injections := paper_injections(paper):
+        sentences = prose_html(" … ".join(injections))
+        yield f'<p class="notice paper-warning">{_INJECTION} “{sentences}”</p>'
+
+
+def _highlight(abstract: str, citations: Iterable[Citation]) -> str:
+    pieces: list[str] = []
+    position = 0
+    for group in _group_overlapping(citations):
+        start, end = group[0].start, _group_end(group)
+        pieces += [prose_html(abstract[position:start]), _mark(abstract[start:end], group)]
         position = end
     return "".join([*pieces, prose_html(abstract[position:])])
 
 
-def _overlapping(citations: Iterable[Citation]) -> list[list[Citation]]:
-    """The citations in the order of the abstract; those that share characters of it together."""
+def _group_overlapping(citations: Iterable[Citation]) -> list[list[Citation]]:
+    """Group the citations that share characters of the abstract, in its order."""
     groups: list[list[Citation]] = []
-    for citation in sorted(citations, key=lambda one: (one.start, one.number)):
-        if groups and citation.start < max(one.end for one in groups[-1]):
+    for citation in sorted(citations, key=attrgetter("start", "number")):
+        if groups and citation.start < _group_end(groups[-1]):
             groups[-1].append(citation)
         else:
             groups.append([citation])
     return groups
 
 
-def _marked(text: str, citations: Sequence[Citation]) -> str:
-    """The text highlighted, with a place for each number, and the ways back to where the answer cites it."""
-    first, *others = [citation.number for citation in citations]
-    places = "".join(
-        f'<span class="place" id="s-{number}" tabindex="-1"></span>' for number in others
-    )
-    back = "".join(
-        f' <a class="back" href="#n-{number}" title="Back to the answer">↩ {number}</a>'
-        for number in (first, *others)
-    )
-    return f'<mark id="s-{first}" tabindex="-1">{places}{prose_html(text)}</mark>{back}'
+def _group_end(group: Sequence[Citation]) -> int:
+    return max(citation.end for citation in group)
 
 
-def _links(paper: Paper) -> list[str]:
-    """Where the paper can be read, each address once."""
-    known = (
-        replace(paper, url=""),
-        replace(paper, url="", doi=""),
-        replace(paper, url="", doi="", arxiv_id=""),
-        paper,
-    )
-    addresses: dict[str, str] = {}
-    for one in known:
-        if found := _ADDRESS.fullmatch(visible(one.link)):
-            addresses.setdefault(found[1], found[0])
-    return [_link(address, shown) for shown, address in addresses.items()]
+def _mark(text: str, citations: Sequence[Citation]) -> str:
+    """Highlight a text, with an anchor for each citation and links back to the answer."""
+    anchors, links = [], []
+    for citation in citations:
+        number = citation.number
+        anchors.append(f'<span class="anchor" id="s-{number}" tabindex="-1"></span>')
+        link = f'<a class="back-link" href="#n-{number}" title="Back to the answer">↩ {number}</a>'
+        links.append(f" {link}")
+    opening = f'<mark id="s-{citations[0].number}" tabindex="-1">'
+    return f"{opening}{''.join(anchors[1:])}{prose_html(text)}</mark>{''.join(links)}"
 
 
-def _link(address: str, shown: str) -> str:
-    shown = shown if len(shown) <= _LONGEST_ADDRESS else shown[:_LONGEST_ADDRESS] + "…"
-    return (
-        f'<a href="{escape(address)}" target="_blank" rel="noopener noreferrer">{escape(shown)}</a>'
-    )
+# --- papers ---------------------------------------------------------------------------------------
 
 
 def paper_html(paper: Paper) -> str:
-    """One paper in full, as the library knows it."""
-    facts = {
+    """Return a paper with everything the library knows about it."""
+    metadata = {
         "Authors": prose_html(", ".join(paper.authors)),
         "Year": str(paper.year or ""),
         "Venue": prose_html(paper.venue),
-        "DOI": escaped(paper.doi),
-        "arXiv": escaped(paper.arxiv_id),
-        "PubMed": escaped(paper.pmid),
-        "Read it": ", ".join(_links(paper)),
-        "Id": escaped(paper.id),
-        "From": escaped(_file_name(paper.source)),
+        "DOI": escape_text(paper.doi),
+        "arXiv": escape_text(paper.arxiv_id),
+        "PubMed": escape_text(paper.pmid),
+        "Link": ", ".join(_links(paper)),
+        "ID": escape_text(paper.id),
+        "Source file": escape_text(_file_name(paper.source)),
     }
-    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items() if value)
+    rows = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in metadata.items() if text)
     return (
-        f'<article class="paper"><h3>{prose_html(paper.title)}{_retracted(paper)}</h3><dl class="facts">{listed}</dl>'
-        f"{''.join(_abstracts(paper, ()))}</article>"
+        '<article class="paper">'
+        f"<h3>{prose_html(paper.title)}{_retraction_html(paper)}</h3>"
+        f'<dl class="metadata">{rows}</dl>{"".join(_abstracts_html(paper, ()))}</article>'
     )
 
 
-def counted(number: int, one: str, several: str = "") -> str:
-    """`1 paper`, `1,204 papers`, `2 replies`."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
+def _links(paper: Paper) -> list[str]:
+    """Return links to the DOI, arXiv, PubMed and the paper's own URL, each address once."""
+    without_url = replace(paper, url="")
+    without_doi = replace(without_url, doi="")
+    without_arxiv = replace(without_doi, arxiv_id="")
+    addresses: dict[str, str] = {}
+    for variant in (without_url, without_doi, without_arxiv, paper):
+        if match := _WEB_ADDRESS.fullmatch(strip_invisible(variant.link)):
+            addresses.setdefault(match[1], match[0])
+    return [_link_html(address, text) for text, address in addresses.items()]
 
 
-def _file_name(source: str) -> str:
-    """The name without the folders, of either kind of path: they are the reader's own business."""
-    return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+def _link_html(address: str, text: str) -> str:
+    if len(text) > _MAX_LINK_CHARS:
+        text = text[:_MAX_LINK_CHARS] + "…"
+    attributes = 'target="_blank" rel="noopener noreferrer"'
+    return f'<a href="{escape(address)}" {attributes}>{escape(text)}</a>'
 
 
-def added_html(report: AddReport) -> str:
-    """What became of the records of an addition: counts, what proved to be one paper, and what was not taken."""
-    counts = [f"{report.added:,} added", f"{report.updated:,} updated", f"{report.merged:,} merged"]
-    counts += [f"{report.unchanged:,} unchanged", f"{len(report.rejected):,} rejected"]
-    without = f" Without an abstract, found by title and never quoted: {report.without_abstract:,}."
-    told = f"{counted(report.read, 'record')} read: {', '.join(counts)}. {counted(report.papers, 'paper')} in the library."
-    return (
-        f'<div class="report"><p>{told}{without if report.without_abstract else ""}</p>'
-        f"{_merges_html(report)}{_flagged_html(report)}{_rejections_html(report)}</div>"
+def _file_name(path: str) -> str:
+    """Return the last part of a POSIX or Windows path: the folders are the user's own business."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+# --- reports --------------------------------------------------------------------------------------
+
+
+def add_report_html(report: AddReport) -> str:
+    """Return the outcome of an import: counts, duplicates, suspicious sentences and rejections."""
+    records = format_count(report.read, "record")
+    papers = format_count(report.papers, "paper")
+    text = (
+        f"{records} read: {report.added:,} added, {report.updated:,} updated, "
+        f"{report.merged:,} merged, {report.unchanged:,} unchanged, "
+        f"{len(report.rejected):,} rejected. {papers} in the library."
     )
+    if report.without_abstract:
+        text += f" Without an abstract (never quoted): {report.without_abstract:,}."
+    tables = f"{_merges_html(report)}{_flagged_html(report)}{_rejections_html(report)}"
+    return f'<div class="report"><p>{text}</p>{tables}</div>'
 
 
 def _merges_html(report: AddReport) -> str:
-    """The same record again is no news; records that proved to be one paper are."""
-    merges = [(one, "") for one in report.merges if one.by != "record"]
-    merges += [(one, "; two papers became one") for one in report.absorbed]
-    rows = [
-        (
-            prose_html(one.title),
-            *_place(one.source, one.record),
-            _PROOFS.get(one.by, escaped(one.by)) + more,
-        )
-        for one, more in merges
-    ]
-    return _table(
-        "Taken for one paper", ("Paper", "File", "Record", "Proved by"), rows, _MOST_MERGES
-    )
+    # An identical record is no news.
+    merges = [merge for merge in report.merges if merge.matched_by != "record"]
+    absorbed = zip(report.absorbed, repeat("; two papers became one"))
+    rows = []
+    for merge, note in chain(zip(merges, repeat("")), absorbed):
+        matched_by = _MATCHED_BY.get(merge.matched_by, escape_text(merge.matched_by))
+        place = _record_cells(merge.source, merge.record)
+        rows.append((prose_html(merge.title), *place, matched_by + note))
+    columns = ("Paper", "File", "Record", "Matched by")
+    return table_html("Duplicates merged", columns, rows, max_rows=_MAX_MERGES)
 
 
 def _flagged_html(report: AddReport) -> str:
-    rows = [
-        (prose_html(one.title), prose_html(" … ".join(one.sentences))) for one in report.flagged
-    ]
-    return _table(
-        "Read like instructions to a program, so never quoted",
-        ("Paper", "Sentences"),
-        rows,
-        _MOST_MERGES,
-    )
+    rows = []
+    for paper in report.flagged:
+        rows.append((prose_html(paper.title), prose_html(" … ".join(paper.sentences))))
+    caption = "Sentences that read like instructions to a program (never quoted)"
+    return table_html(caption, ("Paper", "Sentences"), rows, max_rows=_MAX_MERGES)
 
 
 def _rejections_html(report: AddReport) -> str:
-    rows = [(*_place(one.source, one.record), escaped(one.reason)) for one in report.rejected]
-    return _table("Not taken", ("File", "Record", "Why"), rows, _MOST_REJECTIONS)
+    rows = []
+    for rejection in report.rejected:
+        cells = _record_cells(rejection.source, rejection.record)
+        rows.append((*cells, escape_text(rejection.reason)))
+    return table_html("Skipped", ("File", "Record", "Reason"), rows, max_rows=_MAX_REJECTIONS)
 
 
-def _place(source: str, record: int) -> tuple[str, str]:
-    return escaped(_file_name(source)), f"{record:,}" if record else "the whole file"
+def _record_cells(source: str, record: int) -> tuple[str, str]:
+    return escape_text(_file_name(source)), f"{record:,}" if record else "whole file"
 
 
 def health_html(checks: "Iterable[Check]", papers: int, size_bytes: int) -> str:
-    """How large a library is, and what was found when it was checked."""
-    rows = [
-        (
-            escaped(check.name),
-            f'<span class="{"ok" if check.ok else "bad"}">{"ok" if check.ok else "bad"}</span>',
-            escaped(check.seen),
-            f"<code>{escaped(check.mend)}</code>" if check.mend else "",
-        )
-        for check in checks
-    ]
-    table = _table("Checks", ("What", "State", "Seen", "What mends it"), rows, len(rows))
-    return f'<div class="report"><p>{counted(papers, "paper")}, {size_bytes / 1e6:,.0f} MB</p>{table}</div>'
+    """Return the size of a library and the results of its checks."""
+    rows = []
+    for check in checks:
+        css_class, status = ("ok", "OK") if check.ok else ("bad", "Problem")
+        fix = f"<code>{escape_text(check.mend)}</code>" if check.mend else ""
+        badge = f'<span class="{css_class}">{status}</span>'
+        rows.append((escape_text(check.name), badge, escape_text(check.seen), fix))
+    table = table_html("Checks", ("Check", "Status", "Details", "Fix"), rows)
+    size = f"{format_count(papers, 'paper')}, {format_megabytes(size_bytes)}"
+    return f'<div class="report"><p>{size}</p>{table}</div>'
 
 
-def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> str:
-    """Rows of HTML under their names, the first of each naming the row; nothing where there are none."""
+def table_html(
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    max_rows: int | None = None,
+) -> str:
+    """Return a table of cells that are HTML already; the first cell of a row is its header.
+
+    Without rows there is no table. A note counts the rows beyond `max_rows`.
+    """
     if not rows:
         return ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
-        for first, *others in rows[:most]
+    header = "".join(map('<th scope="col">{}</th>'.format, columns))
+    body = "".join(map(_table_row, rows[:max_rows]))
+    hidden = len(rows) - len(rows[:max_rows])
+    note = f'<p class="more">and {hidden:,} more</p>' if hidden else ""
+    return (
+        f"<table><caption>{caption}</caption><thead><tr>{header}</tr></thead>"
+        f"<tbody>{body}</tbody></table>{note}"
     )
-    more = f'<p class="more">and {len(rows) - most:,} more</p>' if len(rows) > most else ""
-    return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    header, *others = cells
+    columns = "".join(map("<td>{}</td>".format, others))
+    return f'<tr><th scope="row">{header}</th>{columns}</tr>'

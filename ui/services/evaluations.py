@@ -24,8 +24,8 @@ from pydantic import TypeAdapter
 
 from eval import Plan, Question, evaluate, load_questions, load_scores, write_report
 from rag import Assistant, FootnoteError, UsageError
-from ui.render.html import counted
 from ui.render.mathematics import plain_text
+from ui.render.text import format_count, format_number, format_time
 from ui.services.library_registry import SAMPLE
 
 _LARGEST = 20_000_000  # bytes of a file of questions
@@ -99,13 +99,13 @@ class Kept:
     @property
     def label(self) -> str:
         """One line of plain text for the list."""
-        worth = "without worth" if self.worth is None else f"worth {number(self.worth)}"
-        parts = [when(self.started), worth if self.state == "finished" else self.state]
+        worth = "without worth" if self.worth is None else f"worth {format_number(self.worth)}"
+        parts = [format_time(self.started), worth if self.state == "finished" else self.state]
         if self.about:
-            parts.append(f"{self.about['split']}, {counted(self.about['count'], 'question')}")
+            parts.append(f"{self.about['split']}, {format_count(self.about['count'], 'question')}")
         if self.job or self.about:
             parts.append(
-                self.job.library_name if self.job else counted(self.about["papers"], "paper")
+                self.job.library_name if self.job else format_count(self.about["papers"], "paper")
             )
         return plain_text(" · ".join(parts))
 
@@ -197,9 +197,9 @@ def asks(job: Job, questions: Path | None) -> str:
         else "the assistant"
     )
     if not questions:
-        count = counted(len(asked), "curated question")
+        count = format_count(len(asked), "curated question")
         return f"{count} for {whom}. They are about the sample papers: those are used, whatever is chosen above."
-    count = counted(len(asked), "question")
+    count = format_count(len(asked), "question")
     return plain_text(
         f"{count} of {job.questions} for {whom}, put to the library “{job.library_name}”."
     )
@@ -400,7 +400,7 @@ class Evaluations:
             self._state = ended
 
     def _ended(self, path: Path, job: Job) -> State:
-        run_of = f"The run of {when(job.started)}"
+        run_of = f"The run of {format_time(job.started)}"
         try:
             run = evaluate(
                 self._assistant_of(job), path, job.plan(path), on_progress=self._progress(path)
@@ -440,18 +440,6 @@ class Evaluations:
 
 
 # --- words ------------------------------------------------------------------------------------------------------
-
-
-def number(value: float, signed: bool = False) -> str:
-    """Two digits after the point, with a true minus sign, and no sign before 0."""
-    text = f"{value:+.2f}" if signed else f"{value:.2f}"
-    return text.replace("-", "−") if text.strip("+-0.") else "0.00"
-
-
-def when(moment: datetime) -> str:
-    """Date and time of day where this machine stands."""
-    local = moment.astimezone()
-    return f"{local.day} {local:%b %Y, %H:%M}"
 
 
 def in_words(error: BaseException, folder: Path) -> str:

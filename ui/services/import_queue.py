@@ -13,9 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rag import AddReport, Assistant, FootnoteError, Rejection, UsageError, data_folder
-from ui.render.html import added_html, counted, problem_html
+from rag import AddReport, Assistant, FootnoteError, Rejection, UsageError
+from rag.config import data_folder
+from ui.render.html import add_report_html, error_html
 from ui.render.mathematics import plain_text
+from ui.render.text import format_count, format_duration
 
 MOST_FILES = 20
 LARGEST_FILE_BYTES = 100 << 20
@@ -56,17 +58,13 @@ def _said(progress: Progress) -> str:
         return f"{progress.waits_for}; waiting"
     if not progress.records:
         return "reading the files"
-    left = f", about {_duration(progress.seconds_left)} left" if progress.seconds_left >= 1 else ""
-    return counted(progress.records, "record") + left
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    left = f", about {format_duration(progress.seconds_left)} left" if progress.seconds_left >= 1 else ""
+    return format_count(progress.records, "record") + left
 
 
 def _outcome(report: AddReport) -> str:
     not_taken = f", {len(report.rejected):,} not taken" if report.rejected else ""
-    return f"{report.added:,} new of {counted(report.read, 'record')}{not_taken}"
+    return f"{report.added:,} new of {format_count(report.read, 'record')}{not_taken}"
 
 
 def safe_name(name: str) -> str:
@@ -143,11 +141,11 @@ class Adding:
         if isinstance(self._outcome, AddReport):
             said = f"Added to {escape(plain_text(self._library))}: {_outcome(self._outcome)}"
             shown = " open" if is_open else ""
-            return f'<details class="adding"{shown}><summary>{said}</summary>{added_html(self._outcome)}</details>'
+            return f'<details class="adding"{shown}><summary>{said}</summary>{add_report_html(self._outcome)}</details>'
         if isinstance(self._outcome, FootnoteError):
-            return problem_html(self._outcome)
+            return error_html(self._outcome)
         if self._outcome:
-            return problem_html(
+            return error_html(
                 "The adding broke off; the terminal says why. What was added until then is kept."
             )
         since = time.monotonic() - self._began - self._progress.seconds
