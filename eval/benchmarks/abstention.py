@@ -1,208 +1,246 @@
-"""When should the library be said not to answer? `python -m eval.benchmarks.abstention`.
+"""Measure how well the confidence separates answerable from unanswerable questions.
 
-Questions with known answers are put to libraries that hold their source and to libraries that do not. The
-signals of `Answer.trace` are fitted by logistic regression on one half of the subjects and judged on the other;
-the command prints the coefficients for `rag.answering.evidence`, and how well old and new separate the two kinds.
+`python -m eval.benchmarks.abstention [--questions N] [--libraries DIR]`
 
-Questions: `squad2` (its paragraphs as papers; half of its subjects are left out of the library) and `scitldr`
-(one-line descriptions of papers; half of the papers are left out, but their neighbours are there: that is reported,
-and not fitted on), each also put to the other's library, and those of `squad2` to every fourth abstract of `acl`, for
-in a larger library more of a question's words occur by chance. `qasper`, what readers of an abstract wanted to know of
-its paper, is only reported, for few of these questions stand alone. And the `dev` split of the curated questions, with
-five times the weight of the others, for they ask as people do and miss by a detail; all of them are fitted on, and
-what comes of it for others is in `footnote eval`.
+Questions with known answers are put to libraries that hold their source and to libraries that do
+not. For each kind of question, the benchmark prints the area under the ROC curve and the shares
+answered and refused at a confidence of .5. It leaves out the half of the subjects on which
+`eval.training.abstention` fits the confidence.
+
+- `squad2`: paragraphs as papers; the library holds half of the subjects.
+- `scitldr`: one-line descriptions of papers. The library holds half of the papers; the others
+  have similar ones in it (`neighbour`; not used for fitting).
+- `foreign`: each set's questions put to the other's library; `acl`: those of `squad2` put to every
+  fourth abstract of the ACL Anthology, because in a larger library more of a question's words
+  occur by chance.
+- `qasper`: questions about a whole paper, by readers of its abstract. Few make sense without the
+  paper, so they are not used for fitting.
+- `curated`: the `dev` split of the curated questions. All of them are used for fitting; `footnote
+  eval --split test` shows the effect on others.
 """
 
 import argparse
 import hashlib
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eval.benchmarks.collections import build_library, data_folder, read_jsonl
-from eval.harness.measures import area_under_roc
-from eval.harness.questions import load_questions, sample_questions
+from eval.benchmarks.collections import (
+    Document,
+    Row,
+    build_library,
+    data_folder,
+    load_documents,
+    read_jsonl,
+    read_split,
+    squad_documents,
+)
+from eval.benchmarks.common import add_libraries_option, curated_questions, working_folder
+from eval.harness.ranking import area_under_roc
 from rag import Assistant
+
+KINDS = ("squad2", "scitldr", "neighbour", "foreign", "acl", "qasper", "curated")
+# Kinds that are only reported.
+NOT_FITTED = ("neighbour", "qasper")
+_MAX_CHARACTERS = 2000
+_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question put to a library that does or does not hold its source."""
+    """A question, and whether the library that it is put to answers it."""
 
     kind: str
     subject: str
     question: str
-    answered: bool
+    answerable: bool
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the confidence may be fitted on this case."""
+        in_half = self.kind == "curated" or coin(self.subject, "fit")
+        return in_half and self.kind not in NOT_FITTED
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether the case belongs to the half that is held out, or is curated."""
+        return self.kind == "curated" or not coin(self.subject, "fit")
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A case with the signals that the assistant gave for it, and the confidence it has now."""
+class Outcome:
+    """A case with the signals and the confidence of the assistant's answer."""
 
     case: Case
     signals: Mapping[str, float]
     confidence: float
 
 
-def half(text: str, salt: str) -> bool:
-    """A coin that always falls the same way for a text."""
+Cases = Iterator[tuple[Assistant, list[Case]]]
+
+
+def coin(text: str, salt: str) -> bool:
+    """Flip a coin that always falls the same way for a text."""
     return hashlib.sha256(f"{salt}:{text}".encode()).digest()[0] % 2 == 0
 
 
-def squad_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assistant, list[Case]]]:
-    rows = [row for row in read_jsonl(data / "squad2" / "flat.jsonl") if not row["is_impossible"]]
-    paragraphs = dict.fromkeys(
-        (row["title"], row["context"]) for row in rows if half(row["title"], "library")
-    )
-    documents = ((str(number), *paragraph) for number, paragraph in enumerate(paragraphs))
-    assistant, _ = build_library(scratch / "half-squad2", documents)
-    asked = rows[:: max(1, len(rows) // most)]
-    yield (
-        assistant,
-        [
-            Case("squad2", row["title"], row["question"], half(row["title"], "library"))
-            for row in asked
-        ],
-    )
-    yield (
-        assistant,
-        [Case("foreign", q["_id"], q["text"], False) for q in _descriptions(data)[: most // 4]],
-    )
+# --- questions and their libraries ---------------------------------------------------------------
 
 
-def scitldr_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assistant, list[Case]]]:
-    rows = list(read_jsonl(data / "scitldr" / "corpus.jsonl"))
-    kept = ((row["_id"], row["title"], row["text"]) for row in rows if half(row["_id"], "library"))
-    assistant, _ = build_library(scratch / "half-scitldr", kept)
-    described = _descriptions(data)[:most]
-    held = {q["doc"]: half(q["doc"], "library") for q in described}
-    kinds = {True: "scitldr", False: "neighbour"}
-    yield (
-        assistant,
-        [Case(kinds[held[q["doc"]]], q["doc"], q["text"], held[q["doc"]]) for q in described],
-    )
-    foreign = list(read_jsonl(data / "squad2" / "flat.jsonl"))[:: max(1, 4 * 6000 // most)]
-    yield assistant, [Case("foreign", row["title"], row["question"], False) for row in foreign]
+def squad_cases(data: Path, folder: Path, limit: int) -> Cases:
+    """Yield questions about SQuAD paragraphs, half of them absent, and descriptions of papers."""
+    answerable, present = [], []
+    for row in _squad_rows(data):
+        if not row["is_impossible"]:
+            answerable.append(row)
+            if _is_present(row["title"]):
+                present.append(row)
+    assistant, _ = build_library(folder / "half-squad2", squad_documents(present))
+    cases = []
+    for row in answerable[:: max(1, len(answerable) // limit)]:
+        subject = row["title"]
+        cases.append(Case("squad2", subject, row["question"], _is_present(subject)))
+    yield assistant, cases
+    foreign = []
+    for row in _descriptions(data)[: limit // 4]:
+        foreign.append(Case("foreign", row["_id"], row["text"], False))
+    yield assistant, foreign
 
 
-def acl_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assistant, list[Case]]]:
-    rows = list(read_jsonl(data / "acl" / "acl.jsonl"))[::4]
-    assistant, _ = build_library(
-        scratch / "quarter-acl", ((row["id"], row["title"], row["abstract"]) for row in rows)
-    )
-    foreign = list(read_jsonl(data / "squad2" / "flat.jsonl"))[:: max(1, 2 * 6000 // most)]
-    yield assistant, [Case("acl", row["title"], row["question"], False) for row in foreign]
+def scitldr_cases(data: Path, folder: Path, limit: int) -> Cases:
+    """Yield descriptions of papers, half of them absent, and questions about SQuAD paragraphs."""
+    present = []
+    for document in load_documents(data / "scitldr"):
+        if _is_present(document.id):
+            present.append(document)
+    assistant, _ = build_library(folder / "half-scitldr", present)
+    cases = []
+    for row in _descriptions(data)[:limit]:
+        answerable = _is_present(row["doc"])
+        kind = "scitldr" if answerable else "neighbour"
+        cases.append(Case(kind, row["doc"], row["text"], answerable))
+    yield assistant, cases
+    yield assistant, _foreign_squad_cases("foreign", data, max(1, 4 * 6000 // limit))
 
 
-def qasper_cases(data: Path, scratch: Path, most: int) -> Iterator[tuple[Assistant, list[Case]]]:
-    """What readers of an abstract asked of its whole paper: the abstract answers few of their questions."""
-    rows = list(read_jsonl(data / "qasper_linked" / "corpus.jsonl"))
-    assistant, _ = build_library(
-        scratch / "qasper", ((row["_id"], row["title"], row["text"]) for row in rows)
-    )
-    asked = list(read_jsonl(data / "qasper_linked" / "questions.jsonl"))[:most]
-    yield assistant, [Case("qasper", row["doc"], row["text"], _in_abstract(row)) for row in asked]
+def acl_cases(data: Path, folder: Path, limit: int) -> Cases:
+    """Yield questions about SQuAD paragraphs for every fourth abstract of the ACL Anthology."""
+    documents = []
+    for row in list(read_jsonl(data / "acl" / "acl.jsonl"))[::4]:
+        documents.append(Document(row["id"], row["title"], row["abstract"]))
+    assistant, _ = build_library(folder / "quarter-acl", documents)
+    yield assistant, _foreign_squad_cases("acl", data, max(1, 2 * 6000 // limit))
 
 
-def _in_abstract(row: Mapping[str, object]) -> bool:
-    return bool(row["evidence_in_abstract"] or row["answer_string_in_abstract"])
+def qasper_cases(data: Path, folder: Path, limit: int) -> Cases:
+    """Yield readers' questions about whole papers; the abstract answers few of them."""
+    assistant, _ = build_library(folder / "qasper", load_documents(data / "qasper_linked"))
+    cases = []
+    for row in list(read_jsonl(data / "qasper_linked" / "questions.jsonl"))[:limit]:
+        answerable = bool(row["evidence_in_abstract"] or row["answer_string_in_abstract"])
+        cases.append(Case("qasper", row["doc"], row["text"], answerable))
+    yield assistant, cases
 
 
 def curated_cases() -> tuple[Assistant, list[Case]]:
-    """The curated questions; without those whose false premise the library contradicts: both replies are right."""
-    questions = [
-        q for q in load_questions(sample_questions()) if q.split == "dev" and q.kind != "followup"
-    ]
-    clear = [q for q in questions if q.answerable or not q.nuggets]
-    sample = Assistant(Assistant.sample().library, language_model="none")
-    return sample, [Case("curated", q.cluster, q.question, q.answerable) for q in clear]
+    """Return the curated questions but for false premises that the library contradicts.
+
+    To those, both an abstention and an answer are right.
+    """
+    cases = []
+    for question in curated_questions("dev"):
+        is_clear = question.answerable or not question.nuggets
+        if is_clear and question.kind != "followup":
+            case = Case("curated", question.cluster, question.question, question.answerable)
+            cases.append(case)
+    return Assistant(Assistant.sample().library, language_model="none"), cases
 
 
-def _descriptions(data: Path) -> list[dict[str, str]]:
-    return [
-        row
-        for row in read_jsonl(data / "scitldr" / "queries_known_item.jsonl")
-        if row["split"] == "dev"
-    ]
+def _is_present(subject: str) -> bool:
+    return coin(subject, "library")
 
 
-def judge(assistant: Assistant, cases: Iterable[Case]) -> Iterator[Judged]:
+def _squad_rows(data: Path) -> list[Row]:
+    return list(read_jsonl(data / "squad2" / "flat.jsonl"))
+
+
+def _foreign_squad_cases(kind: str, data: Path, step: int) -> list[Case]:
+    cases = []
+    for row in _squad_rows(data)[::step]:
+        cases.append(Case(kind, row["title"], row["question"], False))
+    return cases
+
+
+def _descriptions(data: Path) -> list[Row]:
+    return read_split(data / "scitldr" / "queries_known_item.jsonl", "dev")
+
+
+# --- asking and reporting ------------------------------------------------------------------------
+
+
+def ask_cases(assistant: Assistant, cases: Iterable[Case]) -> Iterator[Outcome]:
+    """Ask each question, and yield the answer's signals and confidence."""
     for case in cases:
-        answer = assistant.ask(case.question[:2000])
-        yield Judged(case, answer.trace.signals, answer.confidence)
+        answer = assistant.ask(case.question[:_MAX_CHARACTERS])
+        yield Outcome(case, answer.trace.signals, answer.confidence)
 
 
-def fit(judged: list[Judged]) -> tuple[float, tuple[float, ...]]:
-    """Intercept and weights; curated questions weigh five times as much as public ones, and both outcomes the same."""
-    from sklearn.linear_model import LogisticRegression
-
-    groups = [(one.case.kind == "curated", one.case.answered) for one in judged]
-    sizes = Counter(groups)
-    weights = [
-        (1 + 4 * curated) * len(judged) / sizes[curated, answered] for curated, answered in groups
-    ]
-    model = LogisticRegression(C=10.0, max_iter=1000)
-    signals = np.array([list(one.signals.values()) for one in judged])
-    model.fit(signals, [one.case.answered for one in judged], weights)
-    return float(model.intercept_[0]), tuple(float(weight) for weight in model.coef_[0])
+def collect_outcomes(options: argparse.Namespace) -> list[Outcome]:
+    """Ask the questions of every kind, as the options of `add_options` say."""
+    outcomes: list[Outcome] = []
+    with working_folder(options.libraries) as folder:
+        for load_cases in (squad_cases, scitldr_cases, acl_cases, qasper_cases):
+            for assistant, cases in load_cases(data_folder(), folder, options.questions):
+                outcomes += ask_cases(assistant, cases)
+    outcomes += ask_cases(*curated_cases())
+    return outcomes
 
 
-def report(name: str, judged: list[Judged], scores: list[float]) -> None:
-    """Print how well the scores tell answered from unanswered, in all and by kind of question."""
-    for kind in ("all", "squad2", "scitldr", "neighbour", "foreign", "acl", "qasper", "curated"):
-        chosen = [
-            (s, one.case.answered)
-            for s, one in zip(scores, judged, strict=True)
-            if kind in ("all", one.case.kind)
-        ]
-        positive = [score for score, answered in chosen if answered]
-        negative = [score for score, answered in chosen if not answered]
-        kept = f"{np.mean(np.array(positive) >= 0.5):.3f} of {len(positive)}" if positive else "-"
-        refused = f"{np.mean(np.array(negative) < 0.5):.3f} of {len(negative)}" if negative else "-"
-        area = f"{area_under_roc(positive, negative):.3f}" if positive and negative else "-"
-        print(f"  {name:10} {kind:9} AUC {area:6}  answered {kept:14}  refused {refused}")
+def reported(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return the outcomes whose case is reported."""
+    return [outcome for outcome in outcomes if outcome.case.is_reported]
+
+
+def confidences(outcomes: Iterable[Outcome]) -> list[float]:
+    """Return the confidence of each outcome."""
+    return [outcome.confidence for outcome in outcomes]
+
+
+def print_report(name: str, outcomes: Sequence[Outcome], scores: Sequence[float]) -> None:
+    """Print how well scores, one per outcome, separate the answerable, overall and by kind."""
+    for kind in ("all", *KINDS):
+        positives: list[float] = []
+        negatives: list[float] = []
+        for outcome, score in zip(outcomes, scores, strict=True):
+            if kind in ("all", outcome.case.kind):
+                (positives if outcome.case.answerable else negatives).append(score)
+        answered = _share_text(np.array(positives) >= _THRESHOLD)
+        refused = _share_text(np.array(negatives) < _THRESHOLD)
+        has_both = positives and negatives
+        area = f"{area_under_roc(positives, negatives):.3f}" if has_both else "-"
+        print(f"  {name:10} {kind:9} AUC {area:6}  answered {answered:14}  refused {refused}")
+
+
+def _share_text(hits: NDArray[np.bool_]) -> str:
+    return f"{np.mean(hits):.3f} of {len(hits)}" if len(hits) else "-"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `collect_outcomes`."""
+    parser.add_argument("--questions", type=int, default=1200, help="how many of each set")
+    add_libraries_option(parser)
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--questions", type=int, default=1200, help="how many of each set")
-    parser.add_argument(
-        "--libraries", type=Path, help="keep the libraries here, to run again without embedding"
-    )
-    options = parser.parse_args()
-    judged: list[Judged] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = options.libraries or Path(scratch)
-        for cases in (squad_cases, scitldr_cases, acl_cases, qasper_cases):
-            for assistant, of_library in cases(data_folder(), folder, options.questions):
-                judged += judge(assistant, of_library)
-    judged += judge(*curated_cases())
-    clear = [one for one in judged if one.case.kind not in ("neighbour", "qasper")]
-    fitted_on = [
-        one for one in clear if one.case.kind == "curated" or half(one.case.subject, "fit")
-    ]
-    held_out = [
-        one for one in judged if one.case.kind == "curated" or not half(one.case.subject, "fit")
-    ]
-    intercept, weights = fit(fitted_on)
-    new = [
-        1 / (1 + np.exp(-(intercept + np.dot(weights, list(one.signals.values())))))
-        for one in held_out
-    ]
-    print(
-        f"fitted on {len(fitted_on)} cases, judged on {len(held_out)}: of other subjects, but for the curated"
-    )
-    report("as used", held_out, [one.confidence for one in held_out])
-    report("fitted", held_out, [float(score) for score in new])
-    fitted = ", ".join(
-        f"{name}={weight:.2f}" for name, weight in zip(held_out[0].signals, weights, strict=True)
-    )
-    print(f"_INTERCEPT = {intercept:.2f}\n_WEIGHTS = Signals({fitted})")
+    add_options(parser)
+    outcomes = reported(collect_outcomes(parser.parse_args()))
+    print(f"{len(outcomes)} cases, of subjects that the confidence was not fitted on, or curated")
+    print_report("as used", outcomes, confidences(outcomes))
 
 
 if __name__ == "__main__":

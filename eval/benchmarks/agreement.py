@@ -1,12 +1,16 @@
-"""How well do metrics of correctness agree with people? `python -m eval.benchmarks.agreement`.
+"""Measure how well automatic metrics agree with people.
 
-Short answers (`evouna`; Wang et al., 2023): five systems' answers to questions of two sets, judged right or wrong by
-people. Facts are matched in this project by `eval.harness.measures.fact_found`; beside it stand its rivals, and calling
-everything right. Intervals are resampled by question. Improper questions and answers without a judgment are left out.
+`python -m eval.benchmarks.agreement`
 
-Long answers (`ragchecker_meta`; Ru et al., 2024): pairs of answers, of which two people each said which is the better,
-and by how much. There are no facts to match: printed is how the difference of a metric between the two answers
-correlates with the mean of the two people, and with one person, where the other person is the ceiling.
+Short answers (`evouna`; Wang et al., 2023): people judged the answers of five systems to two sets
+of questions right or wrong. `eval.harness.nuggets.contains_nugget`, which this project uses, is
+compared with other metrics, and with calling every answer right. Intervals are resampled by
+question. Improper questions and answers without a judgment are left out.
+
+Long answers (`ragchecker_meta`; Ru et al., 2024): pairs of answers. Two people each said which one
+is better, and by how much. There are no nuggets to match, so the benchmark prints how the
+difference of a metric between the two answers correlates with the mean of the two people, and with
+one person, where the other person is the ceiling.
 """
 
 import argparse
@@ -15,20 +19,21 @@ import math
 import string
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from operator import eq
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from eval.benchmarks.collections import data_folder
-from eval.harness.measures import fact_found
-from eval.harness.statistics import Interval, bootstrap
-
-Values = NDArray[np.float64]
+from eval.benchmarks.collections import Row, data_folder
+from eval.benchmarks.tables import Columns
+from eval.harness.nuggets import contains_nugget
+from eval.harness.statistics import Interval, Values, bootstrap
 
 _SETS = ("NQ", "TQ")
 _SYSTEMS = ("fid", "gpt35", "chatgpt", "gpt4", "newbing")
@@ -36,255 +41,309 @@ _ASPECTS = ("correctness", "completeness", "overall")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = frozenset(("a", "an", "the"))
 _FUNCTION_WORDS = frozenset(
-    "also and are as at be been being but by can could did do does for from had has have he her his how i if in into "
-    "is it its may might more most no not of on or our she should so some such than that their them then there these "
-    "they this those to was we were what when where which while who will with would you your".split()
+    "also and are as at be been being but by can could did do does for from had has have he her "
+    "his how i if in into is it its may might more most no not of on or our she should so some "
+    "such than that their them then there these they this those to was we were what when where "
+    "which while who will with would you your".split()
 )
+
+# --- metrics -------------------------------------------------------------------------------------
 
 
 def answer_tokens(text: str) -> list[str]:
-    """Words in lower case, without punctuation and articles (as in SQuAD; Rajpurkar et al., 2016)."""
-    return [word for word in text.lower().translate(_PUNCTUATION).split() if word not in _ARTICLES]
+    """Return words as SQuAD compares them (Rajpurkar et al., 2016).
+
+    They are in lower case, without punctuation and articles.
+    """
+    words = text.lower().translate(_PUNCTUATION).split()
+    return [word for word in words if word not in _ARTICLES]
 
 
 def content_tokens(text: str) -> list[str]:
-    """`answer_tokens` without the commonest function words."""
+    """Return `answer_tokens` without the commonest function words."""
     return [word for word in answer_tokens(text) if word not in _FUNCTION_WORDS]
 
 
-def exact_match(found: Sequence[str], expected: Sequence[str]) -> float:
-    """1 when both are the same tokens in the same order, else 0."""
-    return float(list(found) == list(expected))
+def exact_match(tokens: Sequence[str], reference: Sequence[str]) -> float:
+    """Return 1 when both are the same tokens in the same order, else 0."""
+    return float(list(tokens) == list(reference))
 
 
-def token_f1(found: Sequence[str], expected: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall of tokens, repeated ones counted; 0 when none is shared."""
-    shared = _shared(found, expected)
-    return 2 * shared / (len(found) + len(expected)) if shared else 0.0
+def token_f1(tokens: Sequence[str], reference: Sequence[str]) -> float:
+    """Return the harmonic mean of token precision and recall, counting repeats."""
+    shared = _shared_count(tokens, reference)
+    return 2 * shared / (len(tokens) + len(reference)) if shared else 0.0
 
 
-def token_recall(found: Sequence[str], expected: Sequence[str]) -> float:
-    """Share of the expected tokens that were found, repeated ones counted; 0 when none is expected."""
-    return _shared(found, expected) / len(expected) if expected else 0.0
+def token_recall(tokens: Sequence[str], reference: Sequence[str]) -> float:
+    """Return the share of the reference's tokens that occur, counting repeats; 0 if it has none."""
+    return _shared_count(tokens, reference) / len(reference) if reference else 0.0
 
 
-def _shared(found: Sequence[str], expected: Sequence[str]) -> int:
-    return (Counter(found) & Counter(expected)).total()
+def _shared_count(tokens: Sequence[str], reference: Sequence[str]) -> int:
+    return (Counter(tokens) & Counter(reference)).total()
 
 
-def cohens_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
-    """Agreement of two raters beyond chance (Cohen, 1960); not a number where chance alone agrees always."""
-    chance = _chance(one, other)
-    observed = sum(a == b for a, b in zip(one, other, strict=True)) / max(1, len(one))
-    return (observed - chance) / (1 - chance) if chance < 1 else math.nan
+# --- agreement and correlation -------------------------------------------------------------------
 
 
-def _chance(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
-    """Share of the items on which two raters with these habits agree when neither looks; 1 without items."""
-    counts, others = Counter(one), Counter(other)
-    return sum(counts[label] * others[label] for label in counts) / len(one) ** 2 if one else 1.0
+def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Return the agreement of two raters beyond chance (Cohen, 1960).
 
-
-def kappa_values(one: Sequence[bool], other: Sequence[bool]) -> Values:
-    """A value per item, (n,): their mean is Cohen's kappa, and the mean of a resample is nearly the resample's kappa.
-
-    This is kappa made linear in what each item adds to it (the large-sample variance of Fleiss, Cohen and Everitt,
-    1969), so that its interval can be had like that of any mean. Kappa must be a number.
+    Not a number when both always agree by chance, that is, when they use a single label.
     """
-    a, b = np.asarray(one, float), np.asarray(other, float)
-    agreed, kappa = (a == b).astype(float), cohens_kappa(one, other)
+    chance = _chance_agreement(first, second)
+    agreed = sum(map(eq, first, second)) / max(1, len(first))
+    return (agreed - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def _chance_agreement(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Return how often two raters with these label frequencies agree by chance; 1 without items."""
+    if not first:
+        return 1.0
+    first_counts, second_counts = Counter(first), Counter(second)
+    pairs = 0
+    for label, count in first_counts.items():
+        pairs += count * second_counts[label]
+    return pairs / len(first) ** 2
+
+
+def kappa_values(first: Sequence[bool], second: Sequence[bool]) -> Values:
+    """Return a value per item, (n,), whose mean is Cohen's kappa; the kappa must be a number.
+
+    This linearizes kappa in the contribution of each item (the large-sample variance of Fleiss,
+    Cohen and Everitt, 1969): the mean over a resample is nearly the resample's kappa, and the
+    interval is that of a mean.
+    """
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    agreed, kappa = (a == b).astype(float), cohens_kappa(first, second)
     by_chance = (2 * b.mean() - 1) * (a - a.mean()) + (2 * a.mean() - 1) * (b - b.mean())
-    values: Values = kappa + (agreed - agreed.mean() - (1 - kappa) * by_chance) / (
-        1 - _chance(one, other)
-    )
+    excess = agreed - agreed.mean() - (1 - kappa) * by_chance
+    values: Values = kappa + excess / (1 - _chance_agreement(first, second))
     return values
 
 
-def pearson(one: ArrayLike, other: ArrayLike) -> float:
-    """Linear correlation of two rows of values, (n,); not a number when either is constant."""
-    a, b = np.asarray(one, float), np.asarray(other, float)
+def pearson(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the linear correlation of two rows of values, (n,).
+
+    Not a number when either is constant.
+    """
+    a, b = np.asarray(first, float), np.asarray(second, float)
     if not len(a) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b / math.sqrt((a @ a) * (b @ b)))
 
 
-def spearman(one: ArrayLike, other: ArrayLike) -> float:
-    """Correlation of the ranks (Spearman, 1904), ties sharing their mean rank; not a number when either is constant."""
-    return pearson(_ranks(one), _ranks(other))
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the correlation of the ranks (Spearman, 1904); ties share their mean rank.
+
+    Not a number when either is constant.
+    """
+    return pearson(_mean_ranks(first), _mean_ranks(second))
 
 
-def _ranks(values: ArrayLike) -> Values:
+def _mean_ranks(values: ArrayLike) -> Values:
     _, group, sizes = np.unique(np.asarray(values, float), return_inverse=True, return_counts=True)
     means: Values = np.cumsum(sizes) - (sizes - 1) / 2
     return means[group]
 
 
+def fisher_interval(correlation: float, n: int) -> Interval:
+    """Return a linear correlation in `n` pairs with its 95 % interval (Fisher, 1921).
+
+    Up to three pairs say nothing: the interval is then -1 to 1.
+    """
+    if not abs(correlation) < 1:
+        return Interval(correlation, correlation, correlation)
+    centre = math.atanh(correlation)
+    half = 1.96 / math.sqrt(n - 3) if n > 3 else math.inf
+    return Interval(correlation, math.tanh(centre - half), math.tanh(centre + half))
+
+
+# --- judgments of people -------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class ShortAnswer:
-    """An answer to a question (its number), the answers accepted, and whether people found it right."""
+    """An answer to a question (by number), the accepted answers, and the judgment of people."""
 
     question: int
     text: str
     accepted: tuple[str, ...]
-    right: bool
+    is_right: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LongPair:
-    """Two answers, the reference, and per aspect what two people said: -2 (the first is better) to 2 (the second)."""
+    """Two answers, a reference, and the judgments of two people for each aspect.
+
+    A judgment runs from -2 (the first answer is better) to 2 (the second is).
+    """
 
     reference: str
     first: str
     second: str
-    said: dict[str, tuple[int, int]]
+    judgments: dict[str, tuple[int, int]]
 
 
-def short_answers(path: Path) -> list[ShortAnswer]:
-    """The judged answers of one set; accepted answers are divided by a slash there."""
-    proper = [row for row in _read(path) if not row["improper"]]
-    return [answer for number, row in enumerate(proper) for answer in _answers(number, row)]
+def load_short_answers(path: Path) -> list[ShortAnswer]:
+    """Load the judged answers of one set."""
+    answers: list[ShortAnswer] = []
+    question = 0
+    for row in _read_json(path):
+        if not row["improper"]:
+            answers += _judged_answers(question, row)
+            question += 1
+    return answers
 
 
-def _answers(number: int, row: dict[str, Any]) -> Iterator[ShortAnswer]:
-    accepted = tuple(
-        one for one in (row["golden_answer"] or "").split("/") if any(map(str.isalnum, one))
-    )
+def _judged_answers(question: int, row: Row) -> Iterator[ShortAnswer]:
+    alternatives = (row["golden_answer"] or "").split("/")
+    accepted = tuple(filter(_has_alphanumeric, alternatives))
     for system in _SYSTEMS:
-        right = row[f"judge_{system}"]
-        if isinstance(right, bool):  # where nobody judged it says null, or "nan"
-            yield ShortAnswer(number, row[f"answer_{system}"] or "", accepted, right)
+        judgment = row[f"judge_{system}"]
+        if isinstance(judgment, bool):  # null or "nan" where nobody judged
+            yield ShortAnswer(question, row[f"answer_{system}"] or "", accepted, judgment)
 
 
-def long_pairs(path: Path) -> list[LongPair]:
-    """The pairs; each stands there twice, one person's labels each time."""
-    rows = sorted(_read(path), key=lambda row: int(row["instance_id"]))
-    return [_pair(*both) for _, both in groupby(rows, key=lambda row: int(row["instance_id"]))]
+def _has_alphanumeric(text: str) -> bool:
+    return any(map(str.isalnum, text))
 
 
-def _pair(one: dict[str, Any], other: dict[str, Any]) -> LongPair:
-    said = {aspect: (one[f"{aspect}_label"], other[f"{aspect}_label"]) for aspect in _ASPECTS}
-    return LongPair(one["gt_answer"], one["model1"]["response"], one["model2"]["response"], said)
+def load_long_pairs(path: Path) -> list[LongPair]:
+    """Load the pairs; the file holds each of them twice, with one person's labels each."""
+    pairs = []
+    for _, (first, second) in groupby(sorted(_read_json(path), key=_instance_id), _instance_id):
+        judgments = {}
+        for aspect in _ASPECTS:
+            label = f"{aspect}_label"
+            judgments[aspect] = (first[label], second[label])
+        answers = first["model1"]["response"], first["model2"]["response"]
+        pairs.append(LongPair(first["gt_answer"], *answers, judgments))
+    return pairs
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _instance_id(row: Row) -> int:
+    return int(row["instance_id"])
+
+
+def _read_json(path: Path) -> list[Row]:
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return rows
 
 
+# --- tables --------------------------------------------------------------------------------------
+
 TokenMetric = Callable[[Sequence[str], Sequence[str]], float]
 
 
-def _at_least(threshold: float, metric: TokenMetric) -> Callable[[ShortAnswer], bool]:
-    """Whether the metric reaches a threshold for one of the accepted answers."""
-
-    def found_right(answer: ShortAnswer) -> bool:
-        tokens = answer_tokens(answer.text)
-        return any(metric(tokens, answer_tokens(one)) >= threshold for one in answer.accepted)
-
-    return found_right
+def _contains_accepted(answer: ShortAnswer) -> bool:
+    return contains_nugget(answer.text, answer.accepted, ())
 
 
-SHORT: dict[str, Callable[[ShortAnswer], bool]] = {
-    "fact_found, as used": lambda answer: fact_found(answer.text, answer.accepted, ()),
-    "exact match": _at_least(1.0, exact_match),
-    "token F1 >= 1/2": _at_least(1 / 2, token_f1),
-    "gold-token recall >= 1/2": _at_least(1 / 2, token_recall),
-    "gold-token recall >= 2/3": _at_least(2 / 3, token_recall),
+def _reaches(answer: ShortAnswer, metric: TokenMetric, threshold: float) -> bool:
+    """Tell whether the metric reaches a threshold for one of the accepted answers."""
+    tokens = answer_tokens(answer.text)
+    scores = map(partial(metric, tokens), map(answer_tokens, answer.accepted))
+    return max(scores, default=0.0) >= threshold
+
+
+SHORT_METRICS: dict[str, Callable[[ShortAnswer], bool]] = {
+    "contains_nugget, as used": _contains_accepted,
+    "exact match": partial(_reaches, metric=exact_match, threshold=1.0),
+    "token F1 >= 1/2": partial(_reaches, metric=token_f1, threshold=1 / 2),
+    "gold-token recall >= 1/2": partial(_reaches, metric=token_recall, threshold=1 / 2),
+    "gold-token recall >= 2/3": partial(_reaches, metric=token_recall, threshold=2 / 3),
     "everything is right": lambda _answer: True,
 }
 
 
-def _on_content(metric: TokenMetric) -> Callable[[str, str], float]:
-    return lambda text, reference: metric(content_tokens(text), content_tokens(reference))
+def _compare_content(text: str, reference: str, metric: TokenMetric) -> float:
+    return metric(content_tokens(text), content_tokens(reference))
 
 
-LONG: dict[str, Callable[[str, str], float]] = {
-    "content-token F1": _on_content(token_f1),
-    "content-token recall": _on_content(token_recall),
+LONG_METRICS: dict[str, Callable[[str, str], float]] = {
+    "content-token F1": partial(_compare_content, metric=token_f1),
+    "content-token recall": partial(_compare_content, metric=token_recall),
     "length in words": lambda text, _reference: float(len(text.split())),
 }
 
 
-def report_short(name: str, answers: Sequence[ShortAnswer]) -> None:
+def print_short(name: str, answers: Sequence[ShortAnswer]) -> None:
     """Print for each metric how well its "right" agrees with that of people."""
-    questions = len({answer.question for answer in answers})
-    share = sum(answer.right for answer in answers) / len(answers)
-    print(f"{name}: {len(answers)} answers to {questions} questions, {share:.3f} of them right")
-    print(f"  {'':26} {'accuracy':22} {'kappa':22} {'precision of right':22} recall of right")
-    for metric, found_right in SHORT.items():
-        said = [found_right(answer) for answer in answers]
-        columns = (*_agreements(answers, said), *_precision_and_recall(answers, said))
-        print(f"  {metric:26} " + " ".join(f"{column or '-'!s:22}" for column in columns).rstrip())
+    clusters = [answer.question for answer in answers]
+    truth = np.array([answer.is_right for answer in answers])
+    questions = len(set(clusters))
+    share = f"{truth.mean():.3f}"
+    print(f"{name}: {len(answers)} answers to {questions} questions, {share} of them right")
+    columns = Columns("<26", "<22", "<22", "<22", "", indent=2)
+    columns.print_row("", "accuracy", "kappa", "precision of right", "recall of right")
+    for metric, is_right in SHORT_METRICS.items():
+        called = np.array(list(map(is_right, answers)))
+        columns.print_row(metric, *agreement_intervals(called, truth, np.array(clusters)))
 
 
-def _agreements(answers: Sequence[ShortAnswer], said: Sequence[bool]) -> Iterator[Interval | None]:
-    """Accuracy and kappa; no kappa where there is nothing to tell apart."""
-    right = [answer.right for answer in answers]
-    yield _mean(answers, [a == b for a, b in zip(said, right, strict=True)])
-    yield (
-        None if math.isnan(cohens_kappa(said, right)) else _mean(answers, kappa_values(said, right))
-    )
+def agreement_intervals(
+    called: Values, truth: Values, clusters: Values
+) -> Iterator[Interval | str]:
+    """Yield accuracy, Cohen's kappa, and precision and recall of "right", each with its interval.
+
+    All arrays are (answers,). A dash stands for what is not defined: kappa without two labels,
+    precision when nothing is called right, recall when nothing is.
+    """
+    yield bootstrap(called == truth, clusters.tolist())
+    labels, true_labels = called.tolist(), truth.tolist()
+    if math.isnan(cohens_kappa(labels, true_labels)):
+        yield "-"
+    else:
+        yield bootstrap(kappa_values(labels, true_labels), clusters.tolist())
+    for values, selected in ((truth, called), (called, truth)):
+        yield bootstrap(values[selected], clusters[selected].tolist()) if selected.any() else "-"
 
 
-def _precision_and_recall(
-    answers: Sequence[ShortAnswer], said: Sequence[bool]
-) -> Iterator[Interval | None]:
-    """Of what the metric calls right; nothing where it calls nothing so, or people do not."""
-    pairs = list(zip(answers, said, strict=True))
-    called = [answer for answer, called_right in pairs if called_right]
-    yield _mean(called, [answer.right for answer in called]) if called else None
-    right = [(answer, called_right) for answer, called_right in pairs if answer.right]
-    yield (
-        _mean([answer for answer, _ in right], [called_right for _, called_right in right])
-        if right
-        else None
-    )
-
-
-def _mean(answers: Sequence[ShortAnswer], values: ArrayLike) -> Interval:
-    return bootstrap(values, clusters=[answer.question for answer in answers])
-
-
-def report_long(name: str, pairs: Sequence[LongPair]) -> None:
+def print_long(name: str, pairs: Sequence[LongPair]) -> None:
     """Print for each metric how its preferences correlate with those of people."""
     print(f"\n{name}: {len(pairs)} pairs of long answers")
-    print(f"  {'':26} " + " ".join(f"{aspect:31}" for aspect in _ASPECTS).rstrip())
-    print(f"  {'':26} " + " ".join(f"{'Pearson':22} {'Spearman':8}" for _ in _ASPECTS))
-    preferred = {
-        metric: [_preference(pair, value) for pair in pairs] for metric, value in LONG.items()
-    }
-    people = [np.array([pair.said[aspect] for pair in pairs], float) for aspect in _ASPECTS]
+    columns = Columns("<26", "<31", "<31", "", indent=2)
+    columns.print_row("", *_ASPECTS)
+    columns.print_row("", *[f"{'Pearson':22} Spearman"] * len(_ASPECTS))
+    preferences = {}
+    for metric, compute in LONG_METRICS.items():
+        preferences[metric] = np.array([_preference(pair, compute) for pair in pairs])
+    people = [_judgment_matrix(pairs, aspect) for aspect in _ASPECTS]
     print("  with the mean of two people")
-    for metric, values in preferred.items():
-        _print_correlations(metric, [(values, said.mean(axis=1)) for said in people], len(pairs))
+    for metric, values in preferences.items():
+        correlate = partial(_correlation_text, values, pairs=len(pairs))
+        columns.print_row(f"  {metric}", *map(correlate, [_mean_judgment(both) for both in people]))
     print("  with one person, both counted")
-    for metric, values in preferred.items():
-        _print_correlations(metric, [(values * 2, said.T.ravel()) for said in people], len(pairs))
-    _print_correlations(
-        "the other person", [(said[:, 0], said[:, 1]) for said in people], len(pairs)
-    )
+    for metric, values in preferences.items():
+        correlate = partial(_correlation_text, np.tile(values, 2), pairs=len(pairs))
+        columns.print_row(f"  {metric}", *map(correlate, map(np.ravel, people)))
+    ceilings = []
+    for first, second in people:
+        ceilings.append(_correlation_text(first, second, len(pairs)))
+    columns.print_row("  the other person", *ceilings)
 
 
 def _preference(pair: LongPair, metric: Callable[[str, str], float]) -> float:
-    """By how much the second answer is better than the first."""
+    """Return by how much the metric prefers the second answer."""
     return metric(pair.second, pair.reference) - metric(pair.first, pair.reference)
 
 
-def _print_correlations(name: str, both: Iterable[tuple[ArrayLike, ArrayLike]], pairs: int) -> None:
-    columns = [
-        f"{fisher(pearson(one, other), pairs)!s:22} {spearman(one, other):<8.3f}"
-        for one, other in both
-    ]
-    print(f"    {name:24} " + " ".join(columns).rstrip())
+def _judgment_matrix(pairs: Sequence[LongPair], aspect: str) -> Values:
+    """Judgments of an aspect, (people, pairs)."""
+    return np.array([pair.judgments[aspect] for pair in pairs], float).T
 
 
-def fisher(correlation: float, n: int) -> Interval:
-    """A linear correlation in `n` pairs with its 95 % interval (Fisher, 1921); of three pairs nothing is known."""
-    if not abs(correlation) < 1:
-        return Interval(correlation, correlation, correlation)
-    centre, half = math.atanh(correlation), 1.96 / math.sqrt(n - 3) if n > 3 else math.inf
-    return Interval(correlation, math.tanh(centre - half), math.tanh(centre + half))
+def _mean_judgment(judgments: Values) -> Values:
+    means: Values = judgments.mean(axis=0)
+    return means
+
+
+def _correlation_text(first: ArrayLike, second: ArrayLike, pairs: int) -> str:
+    interval = fisher_interval(pearson(first, second), pairs)
+    return f"{interval!s:22} {spearman(first, second):<8.3f}"
 
 
 def main() -> None:
@@ -296,11 +355,11 @@ def main() -> None:
     for path in (*short.values(), long):
         if not path.is_file():
             sys.exit(
-                f"no judgments of people in {path}; FOOTNOTE_DATA is the folder that holds them"
+                f"no judgments of people in {path}; set FOOTNOTE_DATA to the folder that holds them"
             )
     for name, path in short.items():
-        report_short(name, short_answers(path))
-    report_long("ragchecker_meta", long_pairs(long))
+        print_short(name, load_short_answers(path))
+    print_long("ragchecker_meta", load_long_pairs(long))
 
 
 if __name__ == "__main__":

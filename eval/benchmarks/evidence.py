@@ -1,68 +1,87 @@
-"""Do the sentences quoted hold the answer? `python -m eval.benchmarks.evidence [--questions N]`.
+"""Measure how often the quoted sentences hold the answer.
 
-The library is the paragraphs of a reading-comprehension set (`squad2`), the questions are those that their
-paragraph answers. Printed is how often one of the answers stands in the first sentence quoted, and in the first three,
-as the assistant is and with each ingredient of reading switched off in turn; an answer that was refused holds none.
-Openings of paragraphs are no openings of abstracts, and often answer. The answer may also stand in a paragraph other
-than the question's own: what counts is the answer's words.
+`python -m eval.benchmarks.evidence [--questions N] [--libraries DIR]`
+
+The papers are the paragraphs of a reading-comprehension set (`squad2`), the questions those that
+their paragraph answers. Prints how often one of the accepted answers is in the first quoted
+sentence, and in the first three, for the assistant as used and for each ablation of evidence
+selection; an abstention holds none. First sentences of paragraphs often answer, unlike those of
+abstracts. The answer may also be in another paragraph than the question's: only its words count.
 """
 
 import argparse
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
 
-from eval.benchmarks.collections import build_library, data_folder, read_jsonl
-from eval.harness.metrics import SENTENCES
+from eval.benchmarks.collections import build_library, data_folder, read_jsonl, squad_documents
+from eval.benchmarks.common import add_libraries_option, working_folder
+from eval.benchmarks.tables import Columns
+from eval.harness.metrics import ANSWER_SENTENCES
 from eval.harness.questions import Question
 from eval.harness.replies import Reply
-from eval.harness.statistics import bootstrap, sign_flip
-from eval.harness.systems import systems
+from eval.harness.statistics import bootstrap, sign_flip_test
+from eval.harness.systems import System, build_systems
 from rag import Assistant
+
+# A question and its accepted answers.
+Item = tuple[str, list[str]]
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=500, help="how many, spread over the set")
-    parser.add_argument(
-        "--libraries", type=Path, help="keep the library here, to run again without embedding"
-    )
+    add_libraries_option(parser)
     options = parser.parse_args()
     rows = list(read_jsonl(data_folder() / "squad2" / "flat.jsonl"))
-    paragraphs = dict.fromkeys((row["title"], row["context"]) for row in rows)
-    answerable = [row for row in rows if not row["is_impossible"]]
-    asked = answerable[:: max(1, len(answerable) // options.questions)]
-    with tempfile.TemporaryDirectory() as scratch:
-        documents = ((str(number), title, text) for number, (title, text) in enumerate(paragraphs))
-        plain, _ = build_library((options.libraries or Path(scratch)) / "squad2", documents)
-        report(Assistant(plain.library), [(row["question"], row["answers"]) for row in asked])
+    items: list[Item] = []
+    for row in rows:
+        if not row["is_impossible"]:
+            items.append((row["question"], row["answers"]))
+    step = max(1, len(items) // options.questions)
+    with working_folder(options.libraries) as folder:
+        without_model, _ = build_library(folder / "squad2", squad_documents(rows))
+        print_report(Assistant(without_model.library), items[::step])
 
 
-def report(assistant: Assistant, asked: list[tuple[str, list[str]]]) -> None:
-    """Print how often one of the answers stands in the first sentence and in the first three."""
-    print(
-        f"{len(asked)} questions\n  {'':30} {'in the first sentence':26} {'p':7} {'in the first three':26} p"
-    )
-    used: list[list[float]] = []
-    for system in (one for one in systems(assistant, "quote") if one.group != "baseline"):
-        given = [(system.reply(_question(question)), answers) for question, answers in asked]
-        held = [[_holds(reply, answers, k) for reply, answers in given] for k in (1, SENTENCES)]
-        used = used or held
-        p = [
-            "" if held is used else f"{sign_flip(*pair):.4f}"
-            for pair in zip(held, used, strict=True)
-        ]
-        print(
-            f"  {system.name:30} {bootstrap(held[0])!s:26} {p[0]:7} {bootstrap(held[1])!s:26} {p[1]}"
-        )
+def print_report(assistant: Assistant, items: Sequence[Item]) -> None:
+    """Print for each system how often an accepted answer is in the first sentences."""
+    print(f"{len(items)} questions")
+    columns = Columns("<30", "<26", "<7", "<26", "<7", indent=2)
+    columns.print_row("", "in the first sentence", "p", f"in the first {ANSWER_SENTENCES}", "p")
+    as_used: tuple[list[float], list[float]] | None = None
+    for system in build_systems(assistant, "quote"):
+        if system.group == "baseline":
+            continue
+        in_first, in_all = answer_hits(system, items)
+        p_first = p_all = ""
+        if as_used is None:
+            as_used = in_first, in_all
+        else:
+            p_first = f"{sign_flip_test(in_first, as_used[0]):.4f}"
+            p_all = f"{sign_flip_test(in_all, as_used[1]):.4f}"
+        columns.print_row(system.name, bootstrap(in_first), p_first, bootstrap(in_all), p_all)
 
 
-def _question(text: str) -> Question:
+def answer_hits(system: System, items: Sequence[Item]) -> tuple[list[float], list[float]]:
+    """Return per item whether the first sentence, and the first three, hold an accepted answer."""
+    in_first, in_all = [], []
+    for question, answers in items:
+        reply = system.reply(_bare_question(question))
+        in_first.append(_holds_answer(reply, answers, 1))
+        in_all.append(_holds_answer(reply, answers, ANSWER_SENTENCES))
+    return in_first, in_all
+
+
+def _bare_question(text: str) -> Question:
     return Question(text, "dev", "base", "fact", text, True, (), ())
 
 
-def _holds(reply: Reply, answers: list[str], k: int) -> float:
-    return float(any(expected in said.text for said in reply.said[:k] for expected in answers))
+def _holds_answer(reply: Reply, answers: Sequence[str], sentences: int) -> float:
+    for statement in reply.statements[:sentences]:
+        for answer in answers:
+            if answer in statement.text:
+                return 1.0
+    return 0.0
 
 
 if __name__ == "__main__":

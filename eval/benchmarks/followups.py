@@ -1,143 +1,163 @@
-"""Are follow-up questions understood? `python -m eval.benchmarks.followups [--split dev|test]`.
+"""Measure how well follow-up questions are understood.
 
-The curated follow-ups are put to the sample library in three ways: in conversation after their history, alone without
-it, and as one question together with the one before. A question that changes the topic must not cite the old topic's
-papers; and questions that stand alone, asked after a foreign one, must be read as they are. Tuning looks at `dev`
-only; `test` is for reporting.
+`python -m eval.benchmarks.followups [--split dev|test]`
+
+The curated follow-ups are put to the sample library in three ways: in conversation after their
+history, alone without it, and concatenated with the question before. A follow-up that changes the
+topic must not cite papers of the old one; and a question that stands alone must not be rewritten,
+whatever was asked before it. Tune on `dev`; `test` is for reporting.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
 
-from eval.harness.metrics import SENTENCES, facts, right_paper
-from eval.harness.questions import SPLITS, Question, load_questions, sample_questions
-from eval.harness.replies import Reply, reply_of
-from eval.harness.statistics import bootstrap, sign_flip
+from eval.benchmarks.common import curated_questions
+from eval.benchmarks.tables import Columns
+from eval.harness.metrics import ANSWER_SENTENCES, nugget_recall, right_paper_cited
+from eval.harness.questions import SPLITS, Question
+from eval.harness.replies import Reply
+from eval.harness.statistics import bootstrap, sign_flip_test
 from rag import Answer, Assistant
 
 _UNRELATED = "How does KIVI quantize the keys of the KV cache?"
 
 
-def in_conversation(assistant: Assistant, question: Question) -> Answer:
+def ask_in_conversation(assistant: Assistant, question: Question) -> Answer:
     """Ask the history first, then the question."""
     chat = assistant.chat()
     for earlier in question.history:
-        chat.ask(earlier, sentences=SENTENCES, style="quote")
-    return chat.ask(question.question, sentences=SENTENCES, style="quote")
+        chat.ask(earlier, sentences=ANSWER_SENTENCES, style="quote")
+    return chat.ask(question.question, sentences=ANSWER_SENTENCES, style="quote")
 
 
-def alone(assistant: Assistant, question: Question) -> Answer:
+def ask_alone(assistant: Assistant, question: Question) -> Answer:
     """Ask the question as if nothing had been said before."""
-    return assistant.ask(question.question, sentences=SENTENCES, style="quote")
+    return assistant.ask(question.question, sentences=ANSWER_SENTENCES, style="quote")
 
 
-def concatenated(assistant: Assistant, question: Question) -> Answer:
-    """Ask the question together with the one before it."""
-    return assistant.ask(
-        f"{question.history[-1]} {question.question}", sentences=SENTENCES, style="quote"
-    )
+def ask_concatenated(assistant: Assistant, question: Question) -> Answer:
+    """Ask the question and the one before it as a single question."""
+    text = f"{question.history[-1]} {question.question}"
+    return assistant.ask(text, sentences=ANSWER_SENTENCES, style="quote")
 
 
-WAYS: dict[str, Callable[[Assistant, Question], Answer]] = {
-    "in conversation": in_conversation,
-    "alone": alone,
-    "concatenated": concatenated,
+METHODS: dict[str, Callable[[Assistant, Question], Answer]] = {
+    "in conversation": ask_in_conversation,
+    "alone": ask_alone,
+    "concatenated": ask_concatenated,
 }
 
 
 def changes_topic(question: Question) -> bool:
-    """Whether a follow-up has a topic of its own; its note says so."""
+    """Tell whether a follow-up starts a topic of its own, as its note says."""
     return question.note.startswith("topic change")
 
 
-QuestionReplies = list[tuple[Question, Reply]]
+QuestionReply = tuple[Question, Reply]
 
 
-def ask_all(assistant: Assistant, questions: Sequence[Question], way: str) -> QuestionReplies:
-    """Put the questions to the assistant in one of the `WAYS`."""
-    return [(question, reply_of(WAYS[way](assistant, question))) for question in questions]
+def ask_all(
+    assistant: Assistant, questions: Sequence[Question], method: str
+) -> list[QuestionReply]:
+    """Put the questions to the assistant by one of the `METHODS`."""
+    ask = METHODS[method]
+    return [(question, Reply.from_answer(ask(assistant, question))) for question in questions]
 
 
-def report(name: str, asked: QuestionReplies, used: QuestionReplies) -> None:
-    """Print one way's figures, and whether its facts differ from those in conversation."""
-    p = "" if asked is used else f"{sign_flip(_facts(asked), _facts(used)):.3f}"
-    right = bootstrap([right_paper(*one, {}) or 0.0 for one in asked])
-    abstained = sum(reply.abstained for _, reply in asked)
-    print(
-        f"{name:20} {bootstrap(_facts(asked))!s:22} {p:6} {right!s:22} {abstained} of {len(asked)}"
-    )
+def print_methods(assistant: Assistant, questions: Sequence[Question]) -> None:
+    """Print nugget recall, right papers and abstentions for each method, and each question's own
+    recall.
+
+    p is for a difference in nugget recall from asking in conversation.
+    """
+    columns = Columns("<20", "<22", "<6", "<22", "")
+    columns.print_row("", "nugget recall", "p", "right paper", "abstained")
+    replies = {method: ask_all(assistant, questions, method) for method in METHODS}
+    in_conversation = _nugget_recalls(replies["in conversation"])
+    for method, pairs in replies.items():
+        recalls = _nugget_recalls(pairs)
+        is_reference = method == "in conversation"
+        p = "" if is_reference else f"{sign_flip_test(recalls, in_conversation):.3f}"
+        abstained = [reply.abstained for _, reply in pairs]
+        abstentions = f"{sum(abstained)} of {len(pairs)}"
+        papers = bootstrap(list(map(_right_paper, pairs)))
+        columns.print_row(method, bootstrap(recalls), p, papers, abstentions)
+    for (question, reply), recall in zip(replies["in conversation"], in_conversation, strict=True):
+        query = reply.rewritten_query or question.question
+        print(f"  {question.id:4} nugget recall {recall:.2f}  {query}")
 
 
-def _facts(asked: QuestionReplies) -> list[float]:
-    return [facts(*one, {}) or 0.0 for one in asked]
+def _nugget_recalls(pairs: Sequence[QuestionReply]) -> list[float]:
+    return [nugget_recall(question, reply, {}) or 0.0 for question, reply in pairs]
+
+
+def _right_paper(pair: QuestionReply) -> float:
+    question, reply = pair
+    return right_paper_cited(question, reply, {}) or 0.0
 
 
 def old_topic_share(assistant: Assistant, question: Question, reply: Reply) -> float:
-    """Share of the citations that go to papers which the history cites and the question's gold does not hold."""
+    """Return the share of the reply's papers that belong to the old topic.
+
+    Those are the papers that the history cites, without the question's gold papers.
+    """
+    if not reply.cited_papers:
+        return 0.0
     chat = assistant.chat()
-    old = {
-        citation.paper.id
-        for earlier in question.history
-        for citation in chat.ask(earlier, sentences=SENTENCES, style="quote").citations
-    }
-    old -= {paper for group in question.gold for paper in group}
-    return statistics.mean(paper in old for paper in reply.cited) if reply.cited else 0.0
+    old_papers = set()
+    for earlier in question.history:
+        answer = chat.ask(earlier, sentences=ANSWER_SENTENCES, style="quote")
+        for citation in answer.citations:
+            old_papers.add(citation.paper.id)
+    old_papers.difference_update(*question.gold)
+    return statistics.mean(map(old_papers.__contains__, reply.cited_papers))
 
 
-def report_changes(assistant: Assistant, questions: Sequence[Question]) -> None:
-    """Print what becomes of questions that change the topic, in each of the ways."""
-    for way in WAYS:
-        asked = ask_all(assistant, questions, way)
-        old = statistics.mean(old_topic_share(assistant, *one) for one in asked)
-        right = statistics.mean(right_paper(*one, {}) or 0.0 for one in asked)
-        print(f"{way:20} citations of the old topic's papers {old:.2f}, right paper {right:.2f}")
+def print_topic_changes(assistant: Assistant, questions: Sequence[Question]) -> None:
+    """Print for each method how often a change of topic leads to old papers, and to right ones."""
+    print(f"{len(questions)} changes of topic")
+    for method in METHODS:
+        old_shares, right_papers = [], []
+        for question, reply in ask_all(assistant, questions, method):
+            old_shares.append(old_topic_share(assistant, question, reply))
+            right_papers.append(_right_paper((question, reply)))
+        old, right = statistics.mean(old_shares), statistics.mean(right_papers)
+        print(f"{method:20} citations of the old topic's papers {old:.2f}, right paper {right:.2f}")
 
 
-def report_mistaken(assistant: Assistant, questions: Sequence[Question]) -> None:
-    """Print how many questions that stand alone are taken for follow-ups of an unrelated one."""
+def print_false_followups(assistant: Assistant, questions: Sequence[Question]) -> None:
+    """Print how many stand-alone questions are taken for follow-ups of an unrelated one."""
     mistaken = []
     for question in questions:
         chat = assistant.chat()
         chat.ask(_UNRELATED, sentences=1, style="quote")
         if chat.ask(question.question, sentences=1, style="quote").trace.rewritten_query:
             mistaken.append(question.question)
-    print(
-        f"taken for a follow-up though they stand alone: {len(mistaken)} of {len(questions)}",
-        *mistaken,
-        sep="\n  ",
-    )
+    count = f"{len(mistaken)} of {len(questions)}"
+    print(f"taken for a follow-up although they stand alone: {count}", *mistaken, sep="\n  ")
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", choices=SPLITS, default="dev")
-    options = parser.parse_args()
-    every = [
-        question
-        for question in load_questions(sample_questions())
-        if question.split == options.split
-    ]
-    followups = [question for question in every if question.kind == "followup"]
-    leaning = [question for question in followups if not changes_topic(question)]
-    changing = [question for question in followups if changes_topic(question)]
+    split = parser.parse_args().split
+    standalone, dependent, topic_changes = [], [], []
+    for question in curated_questions(split):
+        if question.kind != "followup":
+            standalone.append(question)
+        elif changes_topic(question):
+            topic_changes.append(question)
+        else:
+            dependent.append(question)
     sample = Assistant.sample()
-    print(f"{len(leaning)} follow-ups, split {options.split}, at most {SENTENCES} sentences")
-    print(f"{'':20} {'facts':22} {'p':6} {'right paper':22} refused")
-    used = ask_all(sample, leaning, "in conversation")
-    report("in conversation", used, used)
-    for way in ("alone", "concatenated"):
-        report(way, ask_all(sample, leaning, way), used)
-    for question, reply in used:
-        print(
-            f"  {question.id:4} facts {facts(question, reply, {}):.2f}  {reply.rewritten_query or question.question}"
-        )
-    if changing:
-        print(f"{len(changing)} changes of topic")
-        report_changes(sample, changing)
-    quick = Assistant(sample.library, language_model="none")
-    report_mistaken(quick, [question for question in every if question.kind != "followup"])
+    print(f"{len(dependent)} follow-ups, split {split}, at most {ANSWER_SENTENCES} sentences")
+    print_methods(sample, dependent)
+    if topic_changes:
+        print_topic_changes(sample, topic_changes)
+    without_model = Assistant(sample.library, language_model="none")
+    print_false_followups(without_model, standalone)
 
 
 if __name__ == "__main__":

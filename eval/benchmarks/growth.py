@@ -1,10 +1,13 @@
-"""How adding and asking keep their pace as a library grows: `python -m eval.benchmarks.growth [--papers N] [--folder DIR]`.
+"""Measure how adding and asking scale with the size of the library.
 
-Four libraries: 1,000 and 10,000 abstracts of the ACL Anthology; the whole of it, added in one go, killed once on the
-way and taken up again; and that one grown to N papers, first by all other abstracts of the test collections, then by
-perturbed copies, in which a third of the title's words and some sentences come from another paper. What is added is
-added by the command; each library is searched and asked by processes of its own, the libraries in turn. The results go
-into `eval/BENCHMARKS.md`. Libraries that are in DIR already are only asked.
+`python -m eval.benchmarks.growth [--papers N] [--folder DIR] [--runs N]`
+
+Four libraries: 1,000 and 10,000 abstracts of the ACL Anthology; all of it, added in one go that is
+killed once and resumed; and that library grown to N papers, first by the abstracts of the other
+test collections, then by perturbed copies, in which a third of the title's words and some
+sentences come from another paper. Papers are added by the command; each library is searched and
+asked by its own processes, the libraries in alternation. The results go into `eval/BENCHMARKS.md`.
+Libraries that are already in DIR are only asked.
 """
 
 import argparse
@@ -18,259 +21,284 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from eval.benchmarks.collections import data_folder, queries, read_jsonl
-from eval.benchmarks.speed import Bench, spread
-from eval.benchmarks.tables import write_section
-from eval.harness.questions import load_questions, sample_questions
+from eval.benchmarks.collections import (
+    Row,
+    data_folder,
+    load_documents,
+    load_queries,
+    read_jsonl,
+    write_jsonl,
+)
+from eval.benchmarks.common import FOOTNOTE, curated_questions, working_folder
+from eval.benchmarks.speed import Bench
+from eval.benchmarks.tables import median_and_range, write_section
 from rag import Library, LibraryNotFound
 
-_SMALL = (1_000, 10_000)
-_OTHERS = ("scitldr", "cacm", "cisi", "med", "qasper_linked")
+_SMALL_SIZES = (1_000, 10_000)
+_OTHER_COLLECTIONS = ("scitldr", "cacm", "cisi", "med", "qasper_linked")
 _STEP = 2_000
-_POLL = 0.3
-# The kill comes when so many papers are in; what is then added in one go is still most of the collection.
-_KILLED_AT = 4_000
-_SEARCHED = 200
-_ASKED = 10
+_POLL_SECONDS = 0.3
+# Kill when this many papers are in; most of the collection is then added in one go.
+_KILL_AT = 4_000
+_QUESTIONS_SEARCHED = 200
+_QUESTIONS_ASKED = 10
 _SEED = 0
 
-Row = dict[str, str]
+
+# --- adding --------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class Pace:
-    """How a run of the command `add` went: when how many papers were in, and the most memory it took."""
+class Progress:
+    """Progress of one run of `footnote add`: papers in the library over time, and peak memory."""
 
     papers: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     megabytes: float = 0.0
 
     def rate(self, start: int, end: int) -> float:
-        """Papers a second between two counts of papers."""
+        """Return the papers a second between two numbers of papers."""
         first, last = np.interp([start, end], self.papers, self.seconds)
         return (end - start) / float(last - first)
 
 
-def add(folder: Path, file: Path, kill_at: float = float("inf")) -> Pace:
-    """Add a file by the command, which is killed as soon as the library holds so many papers."""
-    pace, start = Pace(), time.perf_counter()
-    adding = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "rag.cli", "add", str(file), "--library", str(folder)],
-        stdout=subprocess.DEVNULL,
-    )
+def add_by_command(folder: Path, file: Path, kill_at: float = float("inf")) -> Progress:
+    """Add a file by the command; kill it as soon as the library holds `kill_at` papers."""
+    progress, start = Progress(), time.perf_counter()
+    command = [*FOOTNOTE, "add", str(file), "--library", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
     while True:
-        ended, status, usage = os.wait4(adding.pid, os.WNOHANG)
-        held = _held(folder)
-        if not pace.papers or held > pace.papers[-1]:
-            pace.papers.append(held)
-            pace.seconds.append(time.perf_counter() - start)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        papers = _count_papers(folder)
+        if not progress.papers or papers > progress.papers[-1]:
+            progress.papers.append(papers)
+            progress.seconds.append(time.perf_counter() - start)
         if ended:
-            pace.megabytes = usage.ru_maxrss / 1024  # kibibytes on Linux
-            if status and held < kill_at:
+            progress.megabytes = usage.ru_maxrss / 1024  # kibibytes on Linux
+            if status and papers < kill_at:
                 sys.exit(f"adding {file} ended with status {status}")
-            return pace
-        if held >= kill_at:
-            os.kill(adding.pid, signal.SIGKILL)
-        time.sleep(_POLL)
+            return progress
+        if papers >= kill_at:
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
 
 
-def _held(folder: Path) -> int:
-    """Papers in a library that another process may be about to make."""
+def _count_papers(folder: Path) -> int:
+    """Count the papers of a library that another process may be about to create."""
     try:
         return len(Library(folder, create=False))
     except LibraryNotFound:
         return 0
 
 
-def _write(file: Path, rows: Iterable[Row]) -> Path:
-    """The rows as JSON Lines. Each has a number of its own as its PubMed id, so that no two become one paper."""
-    with file.open("w", encoding="utf-8") as lines:
-        for number, row in enumerate(rows, 1):
-            lines.write(json.dumps(row | {"pmid": str(number)}, ensure_ascii=False) + "\n")
-    return file
+def _write_papers(file: Path, rows: Iterable[Row]) -> Path:
+    """Write papers as JSON Lines, each with its own PubMed id, so that no two are merged."""
+    return write_jsonl(file, _number_rows(rows))
 
 
-def _anthology() -> list[Row]:
-    """In an order drawn by lot, for abstracts grew longer over the years."""
-    rows = read_jsonl(data_folder() / "acl" / "acl.jsonl")
-    papers = [{"title": row["title"], "abstract": row["abstract"]} for row in rows]
-    random.Random(_SEED).shuffle(papers)  # noqa: S311 - no secret
+def _number_rows(rows: Iterable[Row]) -> Iterator[Row]:
+    for number, row in enumerate(rows, 1):
+        yield row | {"pmid": str(number)}
+
+
+def _load_anthology() -> list[Row]:
+    """Load the ACL Anthology in random order, because abstracts grew longer over the years."""
+    papers = []
+    for row in read_jsonl(data_folder() / "acl" / "acl.jsonl"):
+        papers.append({"title": row["title"], "abstract": row["abstract"]})
+    random.Random(_SEED).shuffle(papers)  # noqa: S311 - reproducible, no secret
     return papers
 
 
-def _grown(anthology: list[Row]) -> Iterator[Row]:
-    """The anthology, the other real abstracts, and perturbed copies without end."""
-    others = [
-        {"title": row["title"] or "Untitled", "abstract": row["text"]}
-        for name in _OTHERS
-        for row in read_jsonl(data_folder() / name / "corpus.jsonl")
-    ]
-    real = anthology + others
-    return chain(real, _perturbed(real, random.Random(_SEED)))  # noqa: S311 - no secret
+def _grow_endlessly(anthology: list[Row]) -> Iterator[Row]:
+    """Yield the anthology, the other real abstracts, and perturbed copies without end."""
+    papers = list(anthology)
+    for name in _OTHER_COLLECTIONS:
+        for document in load_documents(data_folder() / name):
+            papers.append({"title": document.title or "Untitled", "abstract": document.text})
+    return chain(papers, _perturb_endlessly(papers))
 
 
-def _perturbed(papers: list[Row], chance: random.Random) -> Iterator[Row]:
+def _perturb_endlessly(papers: list[Row]) -> Iterator[Row]:
+    rng = random.Random(_SEED)  # noqa: S311 - reproducible, no secret
     while True:
         for paper in papers:
-            other = chance.choice(papers)
-            words = paper["title"].split()
-            foreign = [word for word in other["title"].split() if word.isalpha()] or words
-            for place in chance.sample(range(len(words)), -(-len(words) // 3)):
-                words[place] = chance.choice(foreign)
-            own = [sentence for sentence in paper["abstract"].split(". ") if chance.random() < 0.6]
-            taken = [
-                sentence for sentence in other["abstract"].split(". ") if chance.random() < 0.4
-            ]
-            yield {
-                "title": " ".join(words),
-                "abstract": ". ".join(own + taken) or paper["abstract"],
-            }
+            yield _perturb_paper(paper, rng.choice(papers), rng)
 
 
-def _build(folder: Path, papers: int) -> list[Path]:
-    """The four libraries; those that are missing are made, and their pace is kept beside them."""
-    anthology = _anthology()
-    small = [_made(folder / f"{size}", anthology[:size]) for size in _SMALL]
+def _perturb_paper(paper: Row, other: Row, rng: random.Random) -> Row:
+    """Replace a third of the title's words, and mix the sentences with those of another paper."""
+    words = paper["title"].split()
+    other_words = list(filter(str.isalpha, other["title"].split())) or words
+    for index in rng.sample(range(len(words)), -(-len(words) // 3)):
+        words[index] = rng.choice(other_words)
+    sentences = _sample_sentences(paper, 0.6, rng) + _sample_sentences(other, 0.4, rng)
+    return {"title": " ".join(words), "abstract": ". ".join(sentences) or paper["abstract"]}
+
+
+def _sample_sentences(paper: Row, share: float, rng: random.Random) -> list[str]:
+    return [sentence for sentence in paper["abstract"].split(". ") if rng.random() < share]
+
+
+def _build_libraries(folder: Path, papers: int) -> list[Path]:
+    """Build those of the four libraries that are missing; return all of them."""
+    anthology = _load_anthology()
+    libraries = []
+    for size in _SMALL_SIZES:
+        libraries.append(_build_library(folder / str(size), anthology[:size]))
     whole, grown = folder / "anthology", folder / "grown"
     if not whole.exists():
-        add(whole, _write(whole.with_suffix(".jsonl"), anthology), _KILLED_AT)
-    _made(whole, anthology)
+        file = _write_papers(whole.with_suffix(".jsonl"), anthology)
+        add_by_command(whole, file, _KILL_AT)
+    _build_library(whole, anthology)
     if not grown.exists():
         shutil.copytree(whole, grown)
-    return [*small, whole, _made(grown, islice(_grown(anthology), papers))]
+    _build_library(grown, islice(_grow_endlessly(anthology), papers))
+    return [*libraries, whole, grown]
 
 
-def _made(library: Path, rows: Iterable[Row]) -> Path:
-    """The library with the rows added, unless that was done and its pace is known."""
-    kept = library.with_suffix(".pace.json")
-    if not kept.exists():
-        pace = add(library, _write(library.with_suffix(".jsonl"), rows))
-        kept.write_text(json.dumps(asdict(pace)), encoding="utf-8")
+def _build_library(library: Path, rows: Iterable[Row]) -> Path:
+    """Add the rows and save the progress, unless that was done before."""
+    file = _progress_file(library)
+    if not file.exists():
+        progress = add_by_command(library, _write_papers(library.with_suffix(".jsonl"), rows))
+        file.write_text(json.dumps(asdict(progress)), encoding="utf-8")
     return library
 
 
-def _pace(library: Path) -> Pace:
-    return Pace(**json.loads(library.with_suffix(".pace.json").read_text(encoding="utf-8")))
+def _load_progress(library: Path) -> Progress:
+    return Progress(**json.loads(_progress_file(library).read_text(encoding="utf-8")))
 
 
-def _write_paces(libraries: list[Path]) -> None:
+def _progress_file(library: Path) -> Path:
+    return library.with_suffix(".pace.json")
+
+
+def write_adding(libraries: Iterable[Path]) -> None:
+    """Write the pace at which each library was added."""
     rows = []
     for library in libraries:
-        pace = _pace(library)
-        first, last = pace.papers[0], pace.papers[-1]
-        cells = f"{first:,}–{last:,}", f"{pace.rate(first, last):.1f}", f"{pace.seconds[-1]:,.0f}"
-        rows.append([*cells, f"{pace.megabytes:,.0f}"])
-    said = "By the command; the larger ones begin with what was there before (after a kill, or a smaller library)."
+        progress = _load_progress(library)
+        first, last = progress.papers[0], progress.papers[-1]
+        pace = f"{progress.rate(first, last):.1f}", f"{progress.seconds[-1]:,.0f}"
+        rows.append([f"{first:,}–{last:,}", *pace, f"{progress.megabytes:,.0f}"])
     write_section(
-        "Growth: adding", said, [["papers", "a second", "seconds", "peak memory, MB"], *rows]
+        "Growth: adding",
+        "By the command. The larger libraries start with what was there before: what a killed run "
+        "left, or a smaller library.",
+        ["papers", "a second", "seconds", "peak memory, MB"],
+        rows,
     )
 
 
-def _write_steps(library: Path) -> None:
-    """The pace of the run that took a killed one up again; nothing may be missing then."""
-    pace = _pace(library)
-    kept, last = pace.papers[0], pace.papers[-1]
-    rows = [
-        [f"{start:,}–{start + _STEP:,}", f"{pace.rate(start, start + _STEP):.1f}"]
-        for start in range(kept, last - _STEP + 1, _STEP)
-    ]
-    said = f"The ACL Anthology in one go, in an order drawn by lot; the command was killed when {kept:,} papers were in, "
-    said += f"and given again: in the end the library held {last:,}."
-    write_section("Growth: the pace of one go", said, [["papers", "a second"], *rows])
+def write_resumed_run(library: Path) -> None:
+    """Write the pace of the run that resumed a killed one, and how many papers it ended with."""
+    progress = _load_progress(library)
+    first, last = progress.papers[0], progress.papers[-1]
+    rows = []
+    for start in range(first, last - _STEP + 1, _STEP):
+        end = start + _STEP
+        rows.append([f"{start:,}–{end:,}", f"{progress.rate(start, end):.1f}"])
+    write_section(
+        "Growth: pace over one run",
+        "The ACL Anthology in one go, in random order. The command was killed when "
+        f"{first:,} papers were in, and run again; in the end the library held {last:,}.",
+        ["papers", "a second"],
+        rows,
+    )
 
 
-def _ask(libraries: list[Path], runs: int, scratch: Path) -> None:
-    """Searching and asking in libraries of all sizes, in turn."""
-    bench = Bench(scratch, runs, 0)
-    searched = [
-        {"question": one.text} for one in queries(data_folder() / "scitldr", "test")[:_SEARCHED]
-    ]
-    asked = [
-        {"question": one.question}
-        for one in load_questions(sample_questions())
-        if one.split == "dev"
-    ][:_ASKED]
-    runs_of: dict[Path, list[tuple[float, ...]]] = {library: [] for library in libraries}
-    for _ in range(runs):
-        for library, done in runs_of.items():
-            done.append(_run(bench, library, searched, asked))
-    table = [
-        [
-            f"{len(Library(library)):,}",
-            *map(spread, zip(*done, strict=True), _DIGITS),
-            _size(library),
-        ]
-        for library, done in runs_of.items()
-    ]
-    said = f"{len(searched)} one-line descriptions of papers searched for, {len(asked)} questions asked with models in "
-    said += "memory, and one by the command. Of the largest library, most papers are perturbed copies of real ones."
-    write_section("Growth: asking", said, [["papers", *_HEADINGS, "bytes a paper"], *table])
+# --- asking --------------------------------------------------------------------------------------
+
+# Columns of `_measure_library`, with their decimal places.
+_MEASURED = {
+    "search p50, ms": 1,
+    "p95, ms": 1,
+    "an answer, seconds": 2,
+    "peak memory, MB": 0,
+    "cold, seconds": 2,
+    "cold, MB": 0,
+}
 
 
-_HEADINGS = (
-    "finding p50, ms",
-    "p95, ms",
-    "an answer, seconds",
-    "peak memory, MB",
-    "cold, seconds",
-    "cold, MB",
-)
-_DIGITS = (1, 1, 2, 0, 2, 0)
+def write_asking(libraries: Iterable[Path], bench: Bench) -> None:
+    """Measure and write searching and asking in libraries of all sizes, in alternation."""
+    searches = []
+    for query in load_queries(data_folder() / "scitldr", "test")[:_QUESTIONS_SEARCHED]:
+        searches.append({"question": query.text})
+    questions = []
+    for question in curated_questions("dev")[:_QUESTIONS_ASKED]:
+        questions.append({"question": question.question})
+    measured: dict[Path, list[tuple[float, ...]]] = defaultdict(list)
+    for _ in range(bench.runs):
+        for library in libraries:
+            measured[library].append(_measure_library(bench, library, searches, questions))
+    rows = []
+    for library, runs in measured.items():
+        columns = zip(*runs, strict=True)
+        cells = map(median_and_range, columns, _MEASURED.values())
+        rows.append([f"{len(Library(library)):,}", *cells, _bytes_per_paper(library)])
+    write_section(
+        "Growth: asking",
+        f"{len(searches)} one-line descriptions of papers searched for, {len(questions)} questions "
+        "asked with models in memory, and one by the command. Most papers of the largest library "
+        "are perturbed copies of real ones.",
+        ["papers", *_MEASURED, "bytes a paper"],
+        rows,
+    )
 
 
-def _run(bench: Bench, library: Path, searched: list[Row], asked: list[Row]) -> tuple[float, ...]:
-    """What was measured of one library, in the order of `_HEADINGS`."""
-    found = bench.act("footnote", "search", str(library), searched)
-    answers = bench.act("footnote", "ask", str(library), asked)
-    middle, late = np.percentile(1000 * np.array(found["seconds"]), [50, 95])
+def _measure_library(
+    bench: Bench, library: Path, searches: Sequence[Row], questions: Sequence[Row]
+) -> tuple[float, ...]:
+    """Return the values of `_MEASURED` for a library."""
+    found = bench.act("footnote", "search", str(library), searches)
+    answers = bench.act("footnote", "ask", str(library), questions)
+    p50, p95 = np.percentile(1000 * np.array(found["seconds"]), [50, 95])
+    answer_seconds = statistics.median(answers["whole"])
     peak = max(found["megabytes"], answers["megabytes"])
-    return (
-        float(middle),
-        float(late),
-        statistics.median(answers["whole"]),
-        peak,
-        *_cold(library, asked[0]["question"]),
-    )
+    cold_seconds, cold_megabytes = _ask_cold(library, questions[0]["question"])
+    return float(p50), float(p95), answer_seconds, peak, cold_seconds, cold_megabytes
 
 
-def _cold(library: Path, question: str) -> tuple[float, float]:
-    """Seconds and peak memory of the command that asks one question."""
+def _ask_cold(library: Path, question: str) -> tuple[float, float]:
+    """Ask one question by the command; return seconds and peak memory in megabytes."""
     start = time.perf_counter()
-    asking = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "rag.cli", "ask", question, "--library", str(library)],
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(asking.pid, 0)
+    command = [*FOOTNOTE, "ask", question, "--library", str(library)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+    _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"asking {library} ended with status {status}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def _size(library: Path) -> str:
-    return f"{Library(library).size() / len(Library(library)):,.0f}"
+def _bytes_per_paper(folder: Path) -> str:
+    library = Library(folder)
+    return f"{library.size() / len(library):,.0f}"
 
 
 def main() -> None:
     """Build what is missing, then ask."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--papers", type=int, default=111_000, help="of the largest library")
-    parser.add_argument("--folder", type=Path, help="where the libraries lie, or shall")
+    parser.add_argument(
+        "--papers", type=int, default=111_000, help="number of papers in the largest library"
+    )
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the libraries here")
     parser.add_argument("--runs", type=int, default=3, help="how often each library is asked")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = (options.folder or Path(scratch)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        libraries = _build(folder, options.papers)
-        _write_steps(folder / "anthology")
-        _write_paces(libraries)
-        _ask(libraries, options.runs, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, working_folder(options.folder) as folder:
+        libraries = _build_libraries(folder.resolve(), options.papers)
+        write_resumed_run(folder.resolve() / "anthology")
+        write_adding(libraries)
+        write_asking(libraries, Bench(Path(scratch), options.runs))
 
 
 if __name__ == "__main__":

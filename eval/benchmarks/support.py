@@ -1,128 +1,120 @@
-"""Which written sentences pass verification? `python -m eval.benchmarks.support [--split dev]`.
+"""Measure which generated sentences pass verification.
 
-Honest sentences should pass: one-line descriptions that people wrote of a paper (`scitldr`), against the sentences of
-its abstract; and digests of the sample library with a clause dropped, against the whole sentence. False ones should
-not: the same descriptions against another paper's abstract; and sentences of the sample library in which one thing
-was changed. Printed are the shares with their 95 % intervals, for several thresholds of carried content, with all
-words weighing the same and with rare words (in the collection) weighing more.
-The thresholds of `rag` were chosen on `dev`.
+`python -m eval.benchmarks.support [--split dev] [--failures KIND]`
+
+True sentences should pass: one-line descriptions that people wrote of a paper (`scitldr`), checked
+against the sentences of its abstract; and sentences of the sample library with a clause dropped,
+checked against the whole sentence. False ones should not: the same descriptions checked against
+another abstract; and sentences of the sample library with one detail changed. Prints the shares
+with 95 % intervals for several thresholds of term overlap, with equal weights for all terms and
+with idf weights. The thresholds in `rag` were chosen on `dev`.
 """
 
 import argparse
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 
-from eval.benchmarks.collections import data_folder, read_jsonl
+from eval.benchmarks.collections import (
+    Document,
+    Row,
+    data_folder,
+    load_documents,
+    read_jsonl,
+    read_split,
+)
+from eval.benchmarks.tables import Columns
 from eval.harness.statistics import bootstrap
 from rag import LexicalVerifier, Source, Support
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.52, 0.6)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
-_FEWEST_WORDS = 5
-# The other abstract that a description is put to stands this far down the list.
-_OTHER = 37
+_MIN_WORDS = 5
+# How far down the list the other abstract is that a description is checked against.
+_OTHER_OFFSET = 37
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A sentence put to sources that do or do not carry it."""
+    """A sentence, its sources, and whether they support it."""
 
     kind: str
     sentence: str
     sources: tuple[Source, ...]
-    honest: bool
+    is_true: bool
 
 
-def main() -> None:
-    """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", default="dev", choices=("train", "dev", "test"))
-    parser.add_argument(
-        "--missed", default="", help="also print the cases of this kind that were judged wrongly"
-    )
-    options = parser.parse_args()
-    corpus = list(read_jsonl(data_folder() / "scitldr" / "corpus.jsonl"))
-    cases = [*described(corpus, options.split), *digested()]
-    weights = {"plain": lambda _term: 1.0, "idf": rarity([row["text"] for row in corpus])}
-    for name, weight in weights.items():
-        judged = [
-            (case, LexicalVerifier(weight, 0.0).check(case.sentence, case.sources))
-            for case in cases
-        ]
-        report(name, judged)
-    for case, support in judged:
-        if case.kind == options.missed and support.supported != case.honest:
-            print(
-                f"\n{case.sentence}\n  {support.reason}\n  "
-                + "\n  ".join(source.text for source in case.sources)
-            )
+Outcome = tuple[Case, Support]
 
 
-def rarity(texts: Sequence[str]) -> Callable[[str], float]:
-    """Idf of the verifier's own terms in these texts."""
-    counts: Counter[str] = Counter()
-
-    def count(term: str) -> float:
-        counts[term] += 1
-        return 1.0
-
-    for text in texts:
-        LexicalVerifier(count).check(text, ())
-    return lambda term: math.log(1 + (len(texts) - counts[term] + 0.5) / (counts[term] + 0.5))
+# --- sentences written by people -----------------------------------------------------------------
 
 
-def described(corpus: list[dict[str, str]], split: str) -> Iterator[Case]:
-    """Descriptions of papers by people, against their own abstract and against another one."""
-    abstracts = {row["_id"]: _sources(row["title"], row["text"]) for row in corpus}
-    rows = [
-        row
-        for row in read_jsonl(data_folder() / "scitldr" / "queries_known_item.jsonl")
-        if row["split"] == split
-    ]
-    for number, row in enumerate(rows):
-        other = rows[(number + _OTHER) % len(rows)]
+def description_cases(documents: Sequence[Document], split: str) -> Iterator[Case]:
+    """Yield descriptions of papers with the paper's own abstract, and with another one."""
+    abstracts = {}
+    for document in documents:
+        abstracts[document.id] = _split_sources(document.title, document.text)
+    rows = read_split(data_folder() / "scitldr" / "queries_known_item.jsonl", split)
+    for index, row in enumerate(rows):
+        other = rows[(index + _OTHER_OFFSET) % len(rows)]
         yield Case("own abstract", row["text"], abstracts[row["doc"]], True)
         if other["doc"] != row["doc"]:
             yield Case("other abstract", row["text"], abstracts[other["doc"]], False)
 
 
-def _sources(title: str, text: str) -> tuple[Source, ...]:
-    return tuple(
-        Source(sentence, title) for sentence in _SENTENCE_END.split(text) if sentence.strip()
-    )
+def _split_sources(title: str, abstract: str) -> tuple[Source, ...]:
+    sentences = filter(str.strip, _SENTENCE_END.split(abstract))
+    return tuple(Source(sentence, title) for sentence in sentences)
 
 
-def digested() -> Iterator[Case]:
-    """Sentences of the sample library: shortened ones, and the whole and the shortened ones with one thing changed."""
-    rows = list(read_jsonl(files("rag").joinpath("sample", "papers.jsonl")))  # type: ignore[arg-type]
-    names = [name for row in rows for name in _NAME.findall(row["abstract"])]
-    for number, row in enumerate(rows):
-        foreign = [
-            name for name in names[number * 7 :] + names if name.lower() not in str(row).lower()
-        ]
-        for source in _sources(row["title"], row["abstract"]):
-            short = shortened(source.text)
-            yield from (Case("shortened", sentence, (source,), True) for sentence in short)
-            for sentence in (source.text, *short):
-                yield from (
-                    Case(kind, s, (source,), False) for kind, s in changed(sentence, foreign[0])
-                )
+# --- sentences of the sample library -------------------------------------------------------------
 
 
-def shortened(sentence: str) -> list[str]:
-    """The sentence without what follows, and without what precedes, a comma."""
+def sample_cases() -> Iterator[Case]:
+    """Yield shortened sentences of the sample papers, and sentences with one detail changed."""
+    with as_file(files("rag.ingest.sample") / "papers.jsonl") as path:
+        rows = list(read_jsonl(path))
+    names: list[str] = []
+    for row in rows:
+        names += _NAME.findall(row["abstract"])
+    for index, row in enumerate(rows):
+        other_name = _find_foreign_name(row, names[index * 7 :] + names)
+        for source in _split_sources(row["title"], row["abstract"]):
+            yield from _sentence_cases(source, other_name)
+
+
+def _sentence_cases(source: Source, other_name: str) -> Iterator[Case]:
+    shortened = shorten_sentence(source.text)
+    for sentence in shortened:
+        yield Case("shortened", sentence, (source,), True)
+    for sentence in (source.text, *shortened):
+        for kind, changed in change_details(sentence, other_name):
+            yield Case(kind, changed, (source,), False)
+
+
+def _find_foreign_name(row: Row, names: Sequence[str]) -> str:
+    """Return the first name that does not occur in a record."""
+    record = str(row).lower()
+    for name in names:
+        if name.lower() not in record:
+            return name
+    raise ValueError("every name occurs in the record")
+
+
+def shorten_sentence(sentence: str) -> list[str]:
+    """Return the parts before and after the first comma as sentences, if they are long enough."""
     first, comma, rest = sentence.rstrip(".").partition(", ")
     parts = [first, rest[:1].upper() + rest[1:]] if comma else []
-    return [f"{part}." for part in parts if len(part.split()) >= _FEWEST_WORDS]
+    return [f"{part}." for part in parts if len(part.split()) >= _MIN_WORDS]
 
 
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]*[A-Z0-9][\w-]*")
 _NUMBER = re.compile(r"(?<![\w.,-])\d+(?:\.\d+)?(?![\w.]*[a-z])")
-_UNITS = {
+_OTHER_UNITS = {
     "%": "x",
     "x": "%",
     " times": "%",
@@ -132,7 +124,7 @@ _UNITS = {
     " percent": " times",
 }
 _UNIT = re.compile(r"(?<=\d)(?:%(?! points)|x\b| times\b| GB\b| ms\b|-bit\b| percent\b)")
-_DENIALS = {
+_AFFIRMATIONS = {
     "cannot": "can",
     "without": "with",
     "no": "",
@@ -141,64 +133,138 @@ _DENIALS = {
     "neither": "both",
     "nor": "and",
 }
-_DENIAL = re.compile(rf"\b(?:{'|'.join(_DENIALS)})\b(?! only)")
-_AFFIRMED = re.compile(r"\b(?:is|are|was|were|can|could|may|does)\b(?! not|,)")
-_OPPOSITES = (
-    "increases decreases,improves worsens,faster slower,higher lower,less more,fewer more,better worse,larger smaller,"
-    "outperforms underperforms,gains loses,raises reduces,rises falls,grows shrinks,improve worsen,increase decrease,"
-    "raise reduce,outperform underperform,grow shrink,gain lose,improved worsened,increased decreased,raised reduced,"
-    "longer shorter,greater less,rises drops,increasing decreasing,improving worsening,raising reducing,raises lowers,"
-    "boosts cuts"
+_NEGATION = re.compile(rf"\b(?:{'|'.join(_AFFIRMATIONS)})\b(?! only)")
+_AUXILIARY = re.compile(r"\b(?:is|are|was|were|can|could|may|does)\b(?! not|,)")
+_DIRECTIONS = (
+    "increases decreases,improves worsens,faster slower,higher lower,less more,fewer more,"
+    "better worse,larger smaller,outperforms underperforms,gains loses,raises reduces,rises falls,"
+    "grows shrinks,improve worsen,increase decrease,raise reduce,outperform underperform,"
+    "grow shrink,gain lose,improved worsened,increased decreased,raised reduced,longer shorter,"
+    "greater less,rises drops,increasing decreasing,improving worsening,raising reducing,"
+    "raises lowers,boosts cuts"
 )
-_PAIRS = [pair.split() for pair in _OPPOSITES.split(",")]
-_OPPOSITE = {b: a for a, b in reversed(_PAIRS)} | dict(reversed(_PAIRS))
-_DIRECTION = re.compile(rf"\b(?:{'|'.join(_OPPOSITE)})\b(?! than \d)")
+
+
+def _opposite_directions() -> dict[str, str]:
+    """Map each word of `_DIRECTIONS` to its opposite; the first pair of a word counts."""
+    forward: dict[str, str] = {}
+    backward: dict[str, str] = {}
+    for pair in _DIRECTIONS.split(","):
+        up, down = pair.split()
+        forward.setdefault(up, down)
+        backward.setdefault(down, up)
+    return backward | forward
+
+
+_OPPOSITES = _opposite_directions()
+_DIRECTION = re.compile(rf"\b(?:{'|'.join(_OPPOSITES)})\b(?! than \d)")
 _COMPARISON = re.compile(
-    r"(?P<a>[A-Z][\w-]*[A-Z0-9][\w-]*)(?P<middle>[^,;:]*\b(?:outperforms?|beats?|surpass(?:es)?|exceeds?|than)\b[^,;:]*?)"
+    r"(?P<a>[A-Z][\w-]*[A-Z0-9][\w-]*)"
+    r"(?P<middle>[^,;:]*\b(?:outperforms?|beats?|surpass(?:es)?|exceeds?|than)\b[^,;:]*?)"
     r"(?P<b>[A-Z][\w-]*[A-Z0-9][\w-]*)"
 )
 
 
-def changed(sentence: str, foreign: str) -> Iterator[tuple[str, str]]:
-    """The sentence with one thing changed, in every kind of way that it allows: (kind, false sentence)."""
+def change_details(sentence: str, other_name: str) -> Iterator[tuple[str, str]]:
+    """Yield (kind, false sentence) for every kind of detail in the sentence that can be changed."""
     changes: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = {
-        "number": (_NUMBER, lambda found: _other_number(found[0], sentence)),
-        "unit": (_UNIT, lambda found: _UNITS[found[0]]),
-        "negation out": (_DENIAL, lambda found: _DENIALS[found[0]]),
-        "negation in": (_AFFIRMED, lambda found: f"{found[0]} not"),
-        "direction": (_DIRECTION, lambda found: _OPPOSITE[found[0]]),
-        "name": (_NAME, lambda _: foreign),
-        "comparison": (_COMPARISON, lambda found: found["b"] + found["middle"] + found["a"]),
+        "number": (_NUMBER, lambda match: _other_number(match[0], sentence)),
+        "unit": (_UNIT, lambda match: _OTHER_UNITS[match[0]]),
+        "negation out": (_NEGATION, lambda match: _AFFIRMATIONS[match[0]]),
+        "negation in": (_AUXILIARY, lambda match: f"{match[0]} not"),
+        "direction": (_DIRECTION, lambda match: _OPPOSITES[match[0]]),
+        "name": (_NAME, lambda _: other_name),
+        "comparison": (_COMPARISON, lambda match: match["b"] + match["middle"] + match["a"]),
     }
     for kind, (pattern, change) in changes.items():
-        other = pattern.sub(change, sentence, count=1)
-        if other != sentence:
-            yield kind, " ".join(other.split())
+        changed = pattern.sub(change, sentence, count=1)
+        if changed != sentence:
+            yield kind, " ".join(changed.split())
 
 
 def _other_number(number: str, sentence: str) -> str:
-    """The number with its first digit raised until the sentence does not hold it."""
-    digits = [number] + [f"{digit}{number[1:]}" for digit in "123456789"]
-    return next((other for other in digits if other not in sentence), number + "7")
+    """Return the number with another first digit, such that the sentence does not hold it."""
+    for first in (number[:1], *"123456789"):
+        candidate = first + number[1:]
+        if candidate not in sentence:
+            return candidate
+    return number + "7"
 
 
-def report(name: str, judged: Iterable[tuple[Case, Support]]) -> None:
-    """Print for each kind the share of honest sentences accepted, or of false ones detected, at each threshold."""
+# --- verifying -----------------------------------------------------------------------------------
+
+
+def fit_idf(texts: Sequence[str]) -> Callable[[str], float]:
+    """Return the inverse document frequency of the verifier's own terms in these texts."""
+    counts: Counter[str] = Counter()
+
+    def count_term(term: str) -> float:
+        counts[term] += 1
+        return 1.0
+
+    for text in texts:
+        LexicalVerifier(count_term).check(text, ())
+
+    def idf(term: str) -> float:
+        return math.log(1 + (len(texts) - counts[term] + 0.5) / (counts[term] + 0.5))
+
+    return idf
+
+
+def verify_cases(cases: Sequence[Case], weight: Callable[[str], float]) -> list[Outcome]:
+    """Check every case with these weights of terms, at no threshold."""
+    verifier = LexicalVerifier(weight, 0.0)
+    return [(case, verifier.check(case.sentence, case.sources)) for case in cases]
+
+
+def print_report(name: str, outcomes: Sequence[Outcome]) -> None:
+    """Print for each kind the share of true sentences accepted, or of false ones rejected."""
     by_kind: dict[tuple[bool, str], list[Support]] = {}
-    for case, support in judged:
-        by_kind.setdefault((not case.honest, case.kind), []).append(support)
-    print(f"{name:6} {'':16} cases " + "".join(f"{threshold:<23}" for threshold in THRESHOLDS))
-    for (false, kind), outcomes in sorted(by_kind.items()):
-        shares = [
-            bootstrap(
-                [float((one.supported and one.score >= threshold) != false) for one in outcomes]
-            )
-            for threshold in THRESHOLDS
-        ]
-        verb = "rejected" if false else "accepted"
-        print(
-            f"  {verb} {kind:14} {len(outcomes):5} " + " ".join(f"{share!s:22}" for share in shares)
-        )
+    for case, support in outcomes:
+        is_false = not case.is_true
+        by_kind.setdefault((is_false, case.kind), []).append(support)
+    columns = Columns("<25", "<5", *["<22"] * len(THRESHOLDS))
+    columns.print_row(name, "cases", *THRESHOLDS)
+    for (is_false, kind), supports in sorted(by_kind.items()):
+        shares = []
+        for threshold in THRESHOLDS:
+            hits = [_is_accepted(support, threshold) != is_false for support in supports]
+            shares.append(bootstrap(hits))
+        label = f"  {'rejected' if is_false else 'accepted'} {kind}"
+        columns.print_row(label, f"{len(supports):5}", *shares)
+
+
+def _is_accepted(support: Support, threshold: float) -> bool:
+    return support.supported and support.score >= threshold
+
+
+def print_failures(kind: str, outcomes: Sequence[Outcome]) -> None:
+    """Print the cases of a kind that were judged wrongly."""
+    for case, support in outcomes:
+        if case.kind == kind and support.supported != case.is_true:
+            print(f"\n{case.sentence}\n  {support.reason}")
+            for source in case.sources:
+                print(f"  {source.text}")
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--split", default="dev", choices=("train", "dev", "test"))
+    parser.add_argument(
+        "--failures",
+        default="",
+        metavar="KIND",
+        help="also print the cases of this kind that were judged wrongly, with idf weights",
+    )
+    options = parser.parse_args()
+    documents = load_documents(data_folder() / "scitldr")
+    cases = [*description_cases(documents, options.split), *sample_cases()]
+    print_report("plain", verify_cases(cases, lambda _term: 1.0))
+    idf = fit_idf([document.text for document in documents])
+    weighted = verify_cases(cases, idf)
+    print_report("idf", weighted)
+    print_failures(options.failures, weighted)
 
 
 if __name__ == "__main__":

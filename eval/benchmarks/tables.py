@@ -1,63 +1,92 @@
-"""`eval/BENCHMARKS.md`: what the benchmarks of speed measured, on which machine, when; written by them only."""
+"""Tables of results: printed in columns, or written as a section of `eval/BENCHMARKS.md`."""
 
 import os
 import platform
 import re
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 FILE = Path(__file__).parent.parent / "BENCHMARKS.md"
-_HEAD = """# Benchmarks
+_INTRODUCTION = """# Benchmarks
 
-Written by the commands that are named. Each section tells when and on which machine it was measured. Figures are
-medians of several runs in turn, with the least and the most in brackets; a ratio is taken run by run.
+Written by the commands named below; do not edit by hand. Each section gives the date and the
+machine. Figures are medians of several alternating runs, with minimum and maximum in brackets;
+ratios are taken run by run.
 """
+# Instruction sets that matter for matrix products.
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 
 
-def write_section(title: str, said: str, table: Sequence[Sequence[str]], file: Path = FILE) -> None:
-    """Put a section in the place of the one with that title, or at the end; `table` begins with its headings."""
-    before = file.read_text(encoding="utf-8") if file.exists() else _HEAD
-    parts = re.split(r"^(?=## )", before, flags=re.MULTILINE)
-    section = f"## {title}\n\n{said}\n\n{_markdown(table)}\n\n{_circumstances()}\n"
-    places = [n for n, part in enumerate(parts) if part.startswith(f"## {title}\n")]
-    if places:
-        parts[places[0]] = section
+class Columns:
+    """Columns of a printed table: `<12` aligns left in 12 characters, `>7` aligns right in 7."""
+
+    def __init__(self, *formats: str, indent: int = 0) -> None:
+        self._formats = formats
+        self._indent = " " * indent
+
+    def print_row(self, *cells: object) -> None:
+        """Print one row, which may have fewer cells than there are columns."""
+        texts = map(format, map(str, cells), self._formats)
+        print((self._indent + " ".join(texts)).rstrip(), flush=True)
+
+
+def median_and_range(values: Sequence[float], digits: int = 1) -> str:
+    """Format values as "median (minimum–maximum)"."""
+    middle = f"{statistics.median(values):,.{digits}f}"
+    return f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+
+
+def write_section(
+    title: str,
+    description: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    file: Path = FILE,
+) -> None:
+    """Write a section with a table, replacing the section of the same title if there is one."""
+    text = file.read_text(encoding="utf-8") if file.exists() else _INTRODUCTION
+    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    heading = f"## {title}\n"
+    section = f"{heading}\n{description}\n\n{_markdown_table(headings, rows)}\n\n{_provenance()}\n"
+    for index, existing in enumerate(sections):
+        if existing.startswith(heading):
+            sections[index] = section
+            break
     else:
-        parts.append(section)
-    file.write_text("\n".join(part.strip() + "\n" for part in parts), encoding="utf-8")
+        sections.append(section)
+    stripped = map(str.strip, sections)
+    file.write_text("\n\n".join(stripped) + "\n", encoding="utf-8")
 
 
-def _markdown(table: Sequence[Sequence[str]]) -> str:
-    headings, *rows = table
+def _markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    joined = map(" | ".join, lines)
+    return "| " + " |\n| ".join(joined) + " |"
 
 
-def _circumstances() -> str:
-    # Folders are this machine's own affair.
-    options = ["DIR" if Path(option).is_absolute() else option for option in sys.argv[1:]]
-    command = " ".join(["python", "-m", f"eval.benchmarks.{Path(sys.argv[0]).stem}", *options])
-    return (
-        f"`{command}`, {datetime.now(UTC).date()}; {_processor()}, {os.cpu_count()} cores, {_memory()}, Python "
-        + (f"{platform.python_version()}.")
-    )
+def _provenance() -> str:
+    """Describe how the figures came about: command, date, machine and Python version."""
+    command = ["python", "-m", f"eval.benchmarks.{Path(sys.argv[0]).stem}"]
+    for argument in sys.argv[1:]:
+        command.append("DIR" if Path(argument).is_absolute() else argument)
+    machine = f"{_processor()}, {os.cpu_count()} cores, {_memory()}"
+    date = datetime.now(UTC).date()
+    return f"`{' '.join(command)}`, {date}; {machine}, Python {platform.python_version()}."
 
 
 def _processor() -> str:
-    """The processor as Linux tells it, with what matters to matrix products."""
+    """Return the processor's name as Linux reports it, with its sets of `_CPU_FLAGS`."""
     try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    name = re.search(r"model name\s*: (.*)", told)
-    flags = [
-        flag
-        for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
-        if f" {flag}" in told
-    ]
-    return f"{name[1] if name else platform.machine()} ({', '.join(flags)})"
+    name = re.search(r"model name\s*: (.*)", cpuinfo)
+    words = frozenset(cpuinfo.split())
+    flags = ", ".join(filter(words.__contains__, _CPU_FLAGS))
+    return f"{name[1] if name else platform.machine()} ({flags})"
 
 
 def _memory() -> str:
