@@ -28,7 +28,7 @@ from eval.benchmarks.collections import (
 )
 from eval.benchmarks.tables import Columns
 from eval.harness.statistics import bootstrap
-from rag import LexicalVerifier, Source, Support
+from rag.verification.verifier import LexicalVerifier, Source, Support
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.52, 0.6)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
@@ -183,8 +183,8 @@ def change_details(sentence: str, other_name: str) -> Iterator[tuple[str, str]]:
 
 
 def _other_number(number: str, sentence: str) -> str:
-    """Return the number with another first digit, such that the sentence does not hold it."""
-    for first in (number[:1], *"123456789"):
+    """Return the number with another first digit, one that the sentence does not hold."""
+    for first in "123456789":
         candidate = first + number[1:]
         if candidate not in sentence:
             return candidate
