@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from rag.errors import FootnoteError, SourceError, UsageError
-from rag.records import Answer, Filters, Paper, Rejection, Trace
+from rag.library.filters import Filters
+from rag.records import Answer, Paper, Rejection, Trace
 
 _INSTRUMENTED = [
     "rag.ingest.sources",
@@ -297,20 +298,20 @@ def feed_text(data):
 def feed_question(data):
     """A question, five filters and a paper, line by line."""
     from rag.library.filters import parse_filters
-    from rag.retrieval.query_analysis import analyze_query, own_names
-    from rag.retrieval.typos import corrected, find_typos
+    from rag.retrieval.query_analysis import analyze_query, title_names
+    from rag.retrieval.typos import correct_typos, find_typos
     from rag.text.terms import index_text, query_terms
 
     question, *lines = data.decode("utf-8", "surrogateescape").split("\n")
     asked = analyze_query(question)
     text = " ".join(lines)
     terms = set(index_text(text).split())
-    assert set(asked.names_missing(terms, text)) <= set(asked.names)
-    assert asked.figure_missing([text]) in (True, False)
-    assert asked.thing_missing(terms, [text]) in (True, False)
-    own_names(text)
+    assert set(asked.missing_names(terms, text)) <= set(asked.names)
+    assert asked.lacks_quantity([text]) in (True, False)
+    assert asked.lacks_target(terms, [text]) in (True, False)
+    title_names(text)
     query_terms(question)
-    corrected(question, find_typos(question, [text], lambda word: word in terms))
+    correct_typos(question, find_typos(question, [text], lambda word: word in terms))
     try:
         parse_filters(Filters(*[*lines, "", "", "", "", ""][:5]))
     except UsageError as error:
@@ -320,21 +321,21 @@ def feed_question(data):
 def feed_answer(data):
     """A saved answer, compared with another one."""
     from rag.errors import PaperNotFound
-    from rag.output.replay import compare, lost_quotations, read_answer
+    from rag.output.replay import compare_answers, find_lost_quotations, load_answer
 
     def paper(name):
         raise PaperNotFound(name)
 
     try:
-        saved = read_answer(data)
+        saved = load_answer(data)
     except FootnoteError as error:
         check_line(str(error))
         return
     now = Answer("?", "It is.", (), (), (), True, "", 0.5, Trace("e", "none", "quote", "", ""))
     for change in (
-        *lost_quotations(saved, paper),
-        *compare(saved, now),
-        *compare(saved, replace(now, confidence=0.25)),
+        *find_lost_quotations(saved, paper),
+        *compare_answers(saved, now),
+        *compare_answers(saved, replace(now, confidence=0.25)),
     ):
         check_line(str(change))
 

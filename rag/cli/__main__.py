@@ -1,4 +1,4 @@
-"""`python -m rag.cli` is `footnote`."""
+"""Run `footnote` as `python -m rag.cli`."""
 
 from rag.cli.main import main
 

@@ -1,24 +1,25 @@
-"""A saved answer asked again, and what is different now.
+"""Replay of a saved answer: ask its question again and list what has changed.
 
-What was saved comes from a file that anyone may have written: it is read strictly, or refused with the place that is
-wrong. Seconds, tokens and the scores of single sentences and papers are not compared.
+A saved answer comes from a file that anyone may have written. It is checked strictly and rejected
+with the place of the first fault. Seconds, token counts and the scores of single sentences and
+papers are not compared.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from rag.errors import FootnoteError, LibraryError, UsageError
-from rag.library.filters import Filters
+from rag.library.filters import FILTERS
 from rag.records import Answer, Paper
 
-# What `footnote ask --json` printed, once `read_answer` has checked it.
-Saved = dict[str, Any]
+# JSON that `footnote ask --json` printed, validated by `load_answer`.
+SavedAnswer = dict[str, Any]
 
-# What of the trace is compared.
-_TRACED = (
+_COMPARED_TRACE_FIELDS = (
     "style",
     "fallback",
     "embedder",
@@ -27,8 +28,8 @@ _TRACED = (
     "prompt_digest",
     "library_digest",
 )
-# A saved answer as far as it is needed: a type, a list of one shape, or the shapes of named fields.
-_SHAPE: dict[str, Any] = {
+# The fields that a replay reads: a type, a list of items of one shape, or the shapes of fields.
+_ANSWER_SHAPE: dict[str, Any] = {
     "question": str,
     "text": str,
     "abstained": bool,
@@ -37,92 +38,105 @@ _SHAPE: dict[str, Any] = {
     "claims": [{"text": str, "citations": [int]}],
     "citations": [{"number": int, "paper_id": str, "title": str, "quote": str}],
     "hits": [{"paper_id": str, "title": str}],
-    "trace": {**dict.fromkeys((*_TRACED, "rewritten_query"), str), "settings": {}},
+    "trace": {
+        **dict.fromkeys(_COMPARED_TRACE_FIELDS, str),
+        "rewritten_query": str,
+        "settings": {},
+    },
 }
-_SETTINGS = {"style": str, "sentences": int, **dict.fromkeys(Filters.__slots__, str)}
-_LONGEST_NAME = 60  # characters of a stranger's setting
-_CALLED = {
-    str: "a text",
+_SETTING_TYPES: dict[str, type] = {"style": str, "sentences": int, **dict.fromkeys(FILTERS, str)}
+_TYPE_NAMES = {
+    str: "a string",
     bool: "true or false",
     float: "a number",
-    int: "a whole number",
+    int: "an integer",
     list: "a list",
     dict: "an object",
 }
+_ASK_AGAIN = "if another version of Footnote saved it, ask the question again"
+_MAX_NAME_LENGTH = 60  # of an unknown setting, in a message
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
-# What can change, and how it is told.
-_LINES = {
-    "abstained": "{then} then, {now} now",
-    "reason": "why the library does not say: {then} then, {now} now",
-    "claim removed": "no longer said: “{then}”",
-    "claim added": "said only now: “{now}”",
-    "claim reworded": "worded otherwise: “{then}” then, “{now}” now",
-    "claim cites otherwise": "cited otherwise: {then} then, {now} now",
-    "quotation gone": "{then}: {now}",
-    "text": "the same claims, put together otherwise: {then} then, {now} now",
-    "confidence": "confidence: {then} then, {now} now",
-    "papers found": "other papers were found, or in another order",
-    "style": "style: {then} then, {now} now",
-    "fallback": "fall-back: {then} then, {now} now",
-    "embedder": "embedding model: {then} then, {now} now",
-    "reranker": "model that ranked the sentences: {then} then, {now} now",
-    "language_model": "model that wrote: {then} then, {now} now",
-    "prompt_digest": "prompts: {then} then, {now} now",
-    "library_digest": "the library is another, or has changed: {then} then, {now} now",
+_MESSAGES = {
+    "abstained": "{before} before, {after} now",
+    "reason": "reason for abstaining: {before} before, {after} now",
+    "claim removed": "removed: “{before}”",
+    "claim added": "added: “{after}”",
+    "claim reworded": "reworded: “{before}” before, “{after}” now",
+    "citations changed": "cited differently: {before} before, {after} now",
+    "quotation lost": "{before}: {after}",
+    "text": "same claims, arranged differently: {before} before, {after} now",
+    "confidence": "confidence: {before} before, {after} now",
+    "papers retrieved": "retrieved other papers, or in another order",
+    "style": "style: {before} before, {after} now",
+    "fallback": "fallback: {before} before, {after} now",
+    "embedder": "embedding model: {before} before, {after} now",
+    "reranker": "reranker: {before} before, {after} now",
+    "language_model": "language model: {before} before, {after} now",
+    "prompt_digest": "prompts: {before} before, {after} now",
+    "library_digest": "another library, or a changed one: {before} before, {after} now",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is different: `what` it is, and plain data that it was `then` and is `now`. As text, one line."""
+    """Difference between a saved answer and the current one; as a string, one line.
 
-    what: str
-    then: Any
-    now: Any
+    `kind` is a key of `_MESSAGES`; `before` and `after` are plain data.
+    """
+
+    kind: str
+    before: Any
+    after: Any
 
     def __str__(self) -> str:
-        return _LINES[self.what].format(then=_shown(self.then), now=_shown(self.now))
+        before, after = _one_line(self.before), _one_line(self.after)
+        return _MESSAGES[self.kind].format(before=before, after=after)
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The answer that the question gets now, and how it differs from the one that was saved."""
+    """Current answer to a saved question, with its differences from the saved answer."""
 
     answer: Answer
     changes: tuple[Change, ...]
 
     @property
-    def same(self) -> bool:
+    def is_same(self) -> bool:
+        """True when nothing has changed."""
         return not self.changes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; the shape is part of the public interface."""
-        changes = [asdict(change) for change in self.changes]
-        return {"same": self.same, "changes": changes, "answer": self.answer.to_dict()}
+        """Return plain data for JSON. The shape is part of the public interface."""
+        return {
+            "same": self.is_same,
+            "changes": list(map(asdict, self.changes)),
+            "answer": self.answer.to_dict(),
+        }
 
 
-class ReplayAssistant(Protocol):
-    """What a replay needs of an assistant."""
+class SupportsReplay(Protocol):
+    """Methods of an assistant that a replay calls."""
 
     def ask(
         self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str
     ) -> Answer:
-        """Answer from the library."""
+        """Answer a question from the library."""
         ...
 
     def paper(self, name: str) -> Paper:
-        """The paper with that id, or `LibraryError`."""
+        """Return a paper by its id; raise `LibraryError` if there is none."""
         ...
 
 
-def replay(assistant: ReplayAssistant, saved: Saved) -> Replay:
-    """Ask the saved question again, with the settings in its trace, and compare.
+def replay(assistant: SupportsReplay, saved: SavedAnswer) -> Replay:
+    """Ask the question of a saved answer again with the settings in its trace, and compare.
 
-    A question that leaned on a conversation is asked in the stand-alone form that it was given then. So the answering
-    is repeated, not the understanding of the conversation, and footnotes count from 1 again. The language model is
-    the assistant's own: a trace holds the name of the one that wrote, which does not open it.
+    A follow-up question is asked in its rewritten, stand-alone form, so the replay repeats the
+    answer but not the rewriting, and footnotes start at 1. The language model is the assistant's:
+    a trace holds the name of a model, which is not enough to load it.
 
-    Raises `FootnoteError` when the question or its settings mean nothing.
+    Raises `FootnoteError` if the question or its settings are invalid.
     """
     settings = dict(saved["trace"]["settings"])
     style, sentences = settings.pop("style", "auto"), settings.pop("sentences", None)
@@ -130,183 +144,207 @@ def replay(assistant: ReplayAssistant, saved: Saved) -> Replay:
     try:
         answer = assistant.ask(question, sentences=sentences, style=style, **settings)
     except UsageError as error:
-        raise FootnoteError(f"the saved question cannot be asked again: {_shown(error)}") from error
-    changes = (*lost_quotations(saved, assistant.paper), *compare(saved, answer))
-    return Replay(answer, changes)
+        raise FootnoteError(f"cannot ask the saved question again: {_one_line(error)}") from error
+    lost_quotations = find_lost_quotations(saved, assistant.paper)
+    return Replay(answer, (*lost_quotations, *compare_answers(saved, answer)))
 
 
-# --- reading what was saved ---------------------------------------------------------------------------------------
+# --- loading a saved answer -------------------------------------------------------------------
 
 
-def read_answer(data: bytes | str, name: str = "the file") -> Saved:
-    """What `footnote ask --json` printed, as plain data of the shape that is compared. `name` is for messages.
+def load_answer(data: bytes | str, name: str = "the file") -> SavedAnswer:
+    """Parse what `footnote ask --json` printed and check its shape. `name` is for messages.
 
-    Raises `FootnoteError` with the first fault: no JSON, a field that is missing or of another type, a setting that
-    is not known here. Fields that are not needed may be missing, or be new.
+    Fields that a replay does not read may be missing or new.
+
+    Raises `FootnoteError` with the first fault: invalid JSON, a field that is missing or has
+    another type, an unknown setting.
     """
     try:
-        saved = json.loads(data, parse_constant=_refuse)
+        saved = json.loads(data, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        why = f"not JSON ({error})"
+        fault = f"invalid JSON ({error})"
     else:
-        why = next(_faults(saved), "")
-    if why:
-        raise FootnoteError(f"{name} is no answer that footnote ask --json printed: {why}")
+        fault = next(_find_faults(saved), "")
+    if fault:
+        raise FootnoteError(f"{name} is not an answer saved by footnote ask --json: {fault}")
     return dict(saved)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+def _reject_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number")
 
 
-def _faults(saved: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON can hold
-    """What is wrong with a saved answer, the first fault first; each is true only where those before it are not."""
-    yield from _misfits(saved, _SHAPE, "")
-    settings = saved["trace"]["settings"]
-    unknown = (name for name in settings if name not in _SETTINGS)
-    yield from (
-        f"the setting '{_shown(name[:_LONGEST_NAME])}' is not known to this version"
-        for name in unknown
-    )
-    yield from _misfits(settings, {name: _SETTINGS[name] for name in settings}, "trace.settings")
+def _find_faults(saved: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+    """Yield the faults of a saved answer. Only the first is certain: later checks rely on it."""
+    yield from _find_mismatches(saved, _ANSWER_SHAPE, "")
+    for name, value in saved["trace"]["settings"].items():
+        if name not in _SETTING_TYPES:
+            yield f"unknown setting '{_one_line(name[:_MAX_NAME_LENGTH])}'"
+        else:
+            yield from _find_mismatches(value, _SETTING_TYPES[name], f"trace.settings.{name}")
 
 
-def _misfits(value: Any, shape: Any, where: str) -> Iterator[str]:  # noqa: ANN401 - whatever JSON can hold
-    expected = shape if isinstance(shape, type) else type(shape)
-    if not _is(value, expected):
-        yield f"{where or 'the whole'} is not {_CALLED[expected]}"
+def _find_mismatches(value: Any, shape: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - JSON
+    """Yield what does not fit a shape. `path` leads to the value, such as `claims[0].text`."""
+    expected_type = shape if isinstance(shape, type) else type(shape)
+    if not _is_of_type(value, expected_type):
+        yield f"{path or 'it'} is not {_TYPE_NAMES[expected_type]}"
     elif isinstance(shape, list):
-        for number, one in enumerate(value):
-            yield from _misfits(one, shape[0], f"{where}[{number}]")
+        for number, item in enumerate(value):
+            yield from _find_mismatches(item, shape[0], f"{path}[{number}]")
     elif isinstance(shape, dict):
-        for name, inner in shape.items():
-            place = f"{where}.{name}".lstrip(".")
+        for name, field_shape in shape.items():
+            field_path = f"{path}.{name}".lstrip(".")
             if name in value:
-                yield from _misfits(value[name], inner, place)
+                yield from _find_mismatches(value[name], field_shape, field_path)
             else:
-                yield f"{place} is missing; perhaps another version saved it"
+                yield f"{field_path} is missing; {_ASK_AGAIN}"
 
 
-def _is(value: Any, expected: type) -> bool:  # noqa: ANN401 - whatever JSON can hold
-    """Whether a value of JSON is of a type; neither is true a number, nor 1e999, nor half a surrogate pair a text."""
-    if isinstance(value, bool) or expected is bool:
-        return isinstance(value, bool) and expected is bool
-    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        return False
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    return isinstance(value, expected) or (expected is float and isinstance(value, int))
+def _is_of_type(value: Any, expected_type: type) -> bool:  # noqa: ANN401 - any JSON value
+    """Check the type of a JSON value.
+
+    True is not a number, a number is finite, and a string holds no half of a surrogate pair.
+    """
+    if expected_type is bool or isinstance(value, bool):
+        return expected_type is bool and isinstance(value, bool)
+    if expected_type is str:
+        return isinstance(value, str) and not _SURROGATE.search(value)
+    if expected_type is float and isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int if expected_type is float else expected_type)
 
 
-# --- comparing ----------------------------------------------------------------------------------------------------
+# --- comparing --------------------------------------------------------------------------------
 
 
-def lost_quotations(then: Saved, paper: Callable[[str], Paper]) -> list[Change]:
-    """The saved footnotes that lead nowhere now; `paper` gives a paper by its id or raises `LibraryError`."""
+def find_lost_quotations(saved: SavedAnswer, get_paper: Callable[[str], Paper]) -> list[Change]:
+    """List the saved footnotes whose paper or sentence is gone.
+
+    `get_paper` returns a paper by its id or raises `LibraryError`.
+    """
     changes = []
-    for citation in then["citations"]:
+    for citation in saved["citations"]:
         try:
-            there = citation["quote"] in paper(citation["paper_id"]).abstract
-            why = "" if there else "its abstract no longer says so"
+            abstract = get_paper(citation["paper_id"]).abstract
         except LibraryError:
-            why = "the paper is no longer in the library"
-        if why:
-            footnote = f"[{citation['number']}] {citation['title']}, “{citation['quote']}”"
-            changes.append(Change("quotation gone", footnote, why))
+            reason = "the paper is no longer in the library"
+        else:
+            reason = "the abstract no longer contains it"
+            if citation["quote"] in abstract:
+                continue
+        footnote = f"[{citation['number']}] {citation['title']}, “{citation['quote']}”"
+        changes.append(Change("quotation lost", footnote, reason))
     return changes
 
 
-def compare(then: Saved, now: Answer) -> list[Change]:
-    """What is different between a saved answer and one of today: first what it says, then how it came about."""
-    today = now.to_dict()
-    said = [*_outcome(then, today), *_claims(then, today)]
-    return [*said, *([] if said else _wording(then, today)), *_circumstances(then, today)]
+def compare_answers(saved: SavedAnswer, answer: Answer) -> list[Change]:
+    """List the differences: first in what the answer says, then in how it was produced."""
+    current = answer.to_dict()
+    changes = [*_outcome_changes(saved, current), *_claim_changes(saved, current)]
+    if not changes:
+        changes += _text_changes(saved, current)
+    return [*changes, *_retrieval_changes(saved, current), *_trace_changes(saved, current)]
 
 
-def _outcome(then: Saved, now: Saved) -> Iterator[Change]:
-    for what in ("abstained", "reason"):
-        if then[what] != now[what]:
-            yield Change(what, then[what], now[what])
+def _outcome_changes(saved: SavedAnswer, current: SavedAnswer) -> Iterator[Change]:
+    for name in ("abstained", "reason"):
+        if saved[name] != current[name]:
+            yield Change(name, saved[name], current[name])
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """A claim without its numbers: the text, and the (paper id, quotation) of each footnote."""
+class _CitedText:
+    """Claim without footnote numbers: its text, and paper id and quotation of each footnote."""
 
     text: str
-    cited: tuple[tuple[str, str], ...]
+    quotations: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        return f"“{self.text}”" + "".join(f" [“{quotation}”]" for _, quotation in self.cited)
+        cited = "".join(f" [“{quotation}”]" for _, quotation in self.quotations)
+        return f"“{self.text}”{cited}"
 
 
-def _claims(then: Saved, now: Saved) -> Iterator[Change]:
-    before, after = _said(then), _said(now)
-    new = [one for one in after if one not in before]
-    for one in before:
-        if one in after:
+def _claim_changes(saved: SavedAnswer, current: SavedAnswer) -> Iterator[Change]:
+    claims_before, claims_after = _cited_texts(saved), _cited_texts(current)
+    added = [claim for claim in claims_after if claim not in claims_before]
+    for claim in claims_before:
+        if claim in claims_after:
             continue
-        other = _counterpart(one, new)
-        if other is None:
-            yield Change("claim removed", one.text, None)
+        counterpart = _find_counterpart(claim, added)
+        if counterpart is None:
+            yield Change("claim removed", claim.text, None)
             continue
-        new.remove(other)
-        if other.text == one.text:
-            yield Change("claim cites otherwise", str(one), str(other))
+        added.remove(counterpart)
+        if counterpart.text == claim.text:
+            yield Change("citations changed", str(claim), str(counterpart))
         else:
-            yield Change("claim reworded", one.text, other.text)
-    yield from (Change("claim added", None, one.text) for one in new)
+            yield Change("claim reworded", claim.text, counterpart.text)
+    for claim in added:
+        yield Change("claim added", None, claim.text)
 
 
-def _said(answer: Saved) -> list[_Said]:
-    cited = {one["number"]: (one["paper_id"], one["quote"]) for one in answer["citations"]}
-    return [
-        _Said(
-            claim["text"], tuple(cited[number] for number in claim["citations"] if number in cited)
-        )
-        for claim in answer["claims"]
-    ]
+def _cited_texts(answer: SavedAnswer) -> list[_CitedText]:
+    quotations: dict[int, tuple[str, str]] = {}
+    for citation in answer["citations"]:
+        quotations[citation["number"]] = (citation["paper_id"], citation["quote"])
+    claims = []
+    for claim in answer["claims"]:
+        cited = filter(None, map(quotations.get, claim["citations"]))
+        claims.append(_CitedText(claim["text"], tuple(cited)))
+    return claims
 
 
-def _counterpart(claim: _Said, new: list[_Said]) -> _Said | None:
-    """The new claim of the same text, or else one that rests on a quotation of this one."""
-    same_text = [one for one in new if one.text == claim.text]
-    same_source = [one for one in new if set(one.cited) & set(claim.cited)]
-    return next(iter(same_text + same_source), None)
+def _find_counterpart(claim: _CitedText, candidates: Sequence[_CitedText]) -> _CitedText | None:
+    """Find a claim with the same text, or else one that cites the same quotation."""
+    for candidate in candidates:
+        if candidate.text == claim.text:
+            return candidate
+    for candidate in candidates:
+        if set(candidate.quotations) & set(claim.quotations):
+            return candidate
+    return None
 
 
-def _wording(then: Saved, now: Saved) -> Iterator[Change]:
-    """What is left to differ where the claims are the same: their order, their numbers, their quotation marks."""
-
-    def text(answer: Saved) -> str:
-        # Footnotes of a conversation go on from earlier ones, so their numbers tell nothing.
-        claims = (
-            " ".join(claim["text"] for claim in answer["claims"])
-            if then["trace"]["rewritten_query"]
-            else ""
-        )
-        return claims or str(answer["text"])
-
-    if text(then) != text(now):
-        yield Change("text", then["text"], now["text"])
+def _text_changes(saved: SavedAnswer, current: SavedAnswer) -> Iterator[Change]:
+    """Compare texts with equal claims: their order, footnote numbers and quotation marks."""
+    # Footnotes continue through a conversation, so their numbers say nothing.
+    ignores_numbers = bool(saved["trace"]["rewritten_query"])
+    text_before = _comparable_text(saved, ignores_numbers)
+    if text_before != _comparable_text(current, ignores_numbers):
+        yield Change("text", saved["text"], current["text"])
 
 
-def _circumstances(then: Saved, now: Saved) -> Iterator[Change]:
-    if round(then["confidence"], 4) != now["confidence"]:
-        yield Change("confidence", then["confidence"], now["confidence"])
-    # An answer comes with more papers than a "does not say": those that both have are compared.
-    shared = min(len(then["hits"]), len(now["hits"]))
-    found, finds = ([hit["paper_id"] for hit in answer["hits"][:shared]] for answer in (then, now))
-    if found != finds:
-        yield Change("papers found", found, finds)
-    for what in _TRACED:
-        if then["trace"][what] != now["trace"][what]:
-            yield Change(what, then["trace"][what], now["trace"][what])
+def _comparable_text(answer: SavedAnswer, ignores_numbers: bool) -> str:
+    claims = " ".join(claim["text"] for claim in answer["claims"])
+    return claims if ignores_numbers and claims else str(answer["text"])
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - plain data, as a change holds it
-    """A value in words; what a stranger's file slips into it cannot steer the terminal."""
+def _retrieval_changes(saved: SavedAnswer, current: SavedAnswer) -> Iterator[Change]:
+    if round(saved["confidence"], 4) != current["confidence"]:
+        yield Change("confidence", saved["confidence"], current["confidence"])
+    # An answer lists more papers than an abstention: compare as many as both have.
+    count = min(len(saved["hits"]), len(current["hits"]))
+    ids_before, ids_after = _paper_ids(saved, count), _paper_ids(current, count)
+    if ids_before != ids_after:
+        yield Change("papers retrieved", ids_before, ids_after)
+
+
+def _paper_ids(answer: SavedAnswer, count: int) -> list[str]:
+    return [hit["paper_id"] for hit in answer["hits"][:count]]
+
+
+def _trace_changes(saved: SavedAnswer, current: SavedAnswer) -> Iterator[Change]:
+    for name in _COMPARED_TRACE_FIELDS:
+        before, after = saved["trace"][name], current["trace"][name]
+        if before != after:
+            yield Change(name, before, after)
+
+
+def _one_line(value: Any) -> str:  # noqa: ANN401 - plain data of a change
+    """Word a value in one line, without characters that could control the terminal."""
     if isinstance(value, bool):
-        return "the library does not say" if value else "answered"
+        return "abstained" if value else "answered"
     text = " ".join(str(value).split()) or "none"
     return "".join(char if char.isprintable() else "�" for char in text)

@@ -1,0 +1,110 @@
+"""Commands that look after a library and the settings: reindex, doctor, config."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rag.cli.options import JsonOption, LibraryOption, open_assistant
+from rag.cli.printing import ProgressBar, print_json, print_message
+
+if TYPE_CHECKING:
+    from rag.library.doctor import Check
+
+
+def reindex(
+    library: LibraryOption = None,
+    embedder: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="Embed every paper again with this model: a folder or a hub id."
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    r"""Rebuild the vector index.
+
+    The papers are not embedded again unless a model is named.
+
+    \b
+    footnote reindex
+    footnote reindex --embedder BAAI/bge-small-en-v1.5
+    """
+    with ProgressBar("papers") as bar:
+        passages = open_assistant(library).reindex(embedder, bar.update)
+    if as_json:
+        print_json({"passages": passages})
+    else:
+        typer.echo(f"indexed {passages:,} passages")
+
+
+def doctor(
+    library: LibraryOption = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Repair what can be rebuilt from the papers.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Check the installation and the library, and show how to fix what is wrong.
+
+    The whole library is read. With --fix, vectors, full text, metadata and the vector index are
+    rebuilt where they are damaged; papers are never changed. The exit code is 1 if a check fails.
+
+    \b
+    footnote doctor
+    footnote doctor --library ~/physics --json
+    footnote doctor --fix
+    """
+    from rag.config import load_settings
+    from rag.library.doctor import check_all, repair_library
+
+    folder = library.expanduser() if library else load_settings().library_folder
+    checks = list(check_all(folder))
+    if fix and (repaired := repair_library(folder, checks)):
+        print_message(f"repaired: {', '.join(repaired)}")
+        checks = list(check_all(folder))
+    if as_json:
+        print_json(list(map(asdict, checks)))
+    else:
+        typer.echo("\n".join(map(_check_text, checks)))
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
+def _check_text(check: "Check") -> str:
+    if check.ok:
+        return f"ok  {check.name}: {check.detail}"
+    fix = f"\n      fix: {check.fix}" if check.fix else ""
+    return f"BAD {check.name}: {check.detail}{fix}"
+
+
+def config(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a setting.")] = "",
+    value: Annotated[
+        str | None, typer.Argument(metavar="VALUE", help="New value; '' restores the default.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Show the settings, or change one.
+
+    \b
+    footnote config
+    footnote config library ~/papers
+    """
+    from rag.config import check_setting, config_file, expand_path, load_settings, save_setting
+
+    if value is not None:
+        if value and name == "library":
+            # The path must mean the same wherever the next command runs.
+            value = str(expand_path(value).absolute())
+        save_setting(name, value)
+    elif name:
+        check_setting(name)
+    current = load_settings()
+    settings = asdict(current) | {"library": str(current.library_folder)}
+    if name:
+        settings = {name: settings[name]}
+    if as_json:
+        print_json(settings if name else settings | {"file": str(config_file())})
+        return
+    for setting, text in settings.items():
+        typer.echo(f"{setting} = {text}")
