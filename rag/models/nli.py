@@ -1,18 +1,26 @@
-"""Natural-language inference: whether a premise entails a sentence, contradicts it, or neither."""
+"""Natural language inference: a premise entails a sentence, contradicts it, or neither."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rag.errors import FootnoteError, ModelFailed, ModelUnavailable
-from rag.models.files import check_weights, fingerprint, local_folder, why_not_loaded
+from rag.models.files import (
+    find_model_folder,
+    fingerprint_folder,
+    load_failure_reason,
+    reject_pickled_weights,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
+# How models name their outputs, in the order of the fields of `NliProbabilities`.
+_LABEL_PREFIXES = ("entail", "neutral", "contradict")
+
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class NliProbabilities:
     """Probabilities of the three relations of a premise to a sentence; they sum to 1."""
 
     entailment: float
@@ -21,49 +29,54 @@ class Relation:
 
 
 class NliModel(Protocol):
-    """Whatever tells how premises bear on sentences. `fingerprint` tells one model's weights from another's."""
+    """Model for natural language inference. `fingerprint` identifies its weights."""
 
     name: str
     fingerprint: str
 
-    def relations(self, pairs: Sequence[tuple[str, str]]) -> list[Relation]:
-        """One relation for each (premise, sentence). Raises `ModelFailed`."""
+    def predict(self, pairs: Sequence[tuple[str, str]]) -> list[NliProbabilities]:
+        """Return the probabilities for each (premise, sentence). Raises `ModelFailed`."""
         ...
 
 
 def load_nli_model(name: str) -> NliModel:
-    """The cross-encoder of that name: a folder, or a Hugging Face id that is on this machine.
+    """Load a cross-encoder from a folder, or by a Hugging Face id that was downloaded.
 
-    Weights are read from safetensors and no code of the model runs. Raises `ModelUnavailable`, also when the model's
-    labels do not tell which of them is entailment, neutral and contradiction: models order them differently.
+    Weights are read from safetensors, and no code of the model runs. Raises `ModelUnavailable`,
+    also when the model's labels do not name the three relations: models order them differently.
     """
-    folder = local_folder(name, "inference")
-    check_weights(name, folder, "inference")
+    folder = find_model_folder(name, "inference")
+    reject_pickled_weights(name, folder, "inference")
     try:
-        model = _load(str(folder))
-        return _CrossEncoder(name, fingerprint(folder), model, label_order(name, _labels(model)))
+        model = _load_cross_encoder(str(folder))
+        order = label_indices(name, _labels(model))
+        return _CrossEncoderNli(name, fingerprint_folder(folder), model, order)
     except FootnoteError:
         raise
-    except Exception as error:  # whatever a library raises over a file that is broken
-        why = why_not_loaded(error)
+    except Exception as error:  # a library may raise anything over a broken file
+        reason = load_failure_reason(error)
         raise ModelUnavailable(
-            f"the inference model '{name}' in {folder} does not load: {why}"
+            f"the inference model '{name}' in {folder} does not load: {reason}"
         ) from error
 
 
-def label_order(name: str, labels: Mapping[int, str]) -> tuple[int, int, int]:
-    """Which outputs are entailment, neutral and contradiction, by their names in any case; else `ModelUnavailable`."""
-    wanted = ("entail", "neutral", "contradict")
-    found = [
-        [int(i) for i, label in labels.items() if str(label).lower().startswith(start)]
-        for start in wanted
-    ]
-    if len(labels) != len(wanted) or any(len(places) != 1 for places in found):
-        listed = ", ".join(str(label) for label in labels.values()) or "none"
+def label_indices(name: str, labels: Mapping[int, str]) -> tuple[int, int, int]:
+    """Return which outputs are entailment, neutral and contradiction, by their labels.
+
+    Case does not matter. Raises `ModelUnavailable` when the labels do not tell.
+    """
+    indices: dict[str, int] = {}
+    for output, label in labels.items():
+        for prefix in _LABEL_PREFIXES:
+            if str(label).lower().startswith(prefix):
+                indices[prefix] = int(output)
+    if len(labels) != len(_LABEL_PREFIXES) or len(indices) != len(_LABEL_PREFIXES):
+        listed = ", ".join(map(str, labels.values())) or "none"
         raise ModelUnavailable(
-            f"the model '{name}' has the labels {listed}; needed are entailment, neutral and contradiction"
+            f"the model '{name}' has the labels {listed}; "
+            "needed are entailment, neutral and contradiction"
         )
-    return found[0][0], found[1][0], found[2][0]
+    return indices["entail"], indices["neutral"], indices["contradict"]
 
 
 def _labels(model: "CrossEncoder") -> dict[int, str]:
@@ -71,26 +84,26 @@ def _labels(model: "CrossEncoder") -> dict[int, str]:
     return {int(output): str(label) for output, label in labels.items()}
 
 
-def _load(folder: str) -> "CrossEncoder":
+def _load_cross_encoder(folder: str) -> "CrossEncoder":
     import torch
     from sentence_transformers import CrossEncoder
 
-    from rag.models.runtimes.quiet import quiet_conversion
+    from rag.models.runtimes.quiet import quiet_libraries
 
-    with quiet_conversion():
+    with quiet_libraries():
         model: CrossEncoder = CrossEncoder(
             folder,
             local_files_only=True,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
-            # Else it is what the model names, which is called, whatever of PyTorch that may be.
+            # Otherwise the model's files may name any function of PyTorch, and it would be called.
             activation_fn=torch.nn.Identity(),
         )
     return model
 
 
-class _CrossEncoder:
-    """See `EntailmentModel`; `order` gives the outputs of entailment, neutral and contradiction."""
+class _CrossEncoderNli:
+    """`NliModel` with a cross-encoder; `order` is the result of `label_indices`."""
 
     def __init__(
         self, name: str, fingerprint: str, model: "CrossEncoder", order: tuple[int, int, int]
@@ -100,12 +113,17 @@ class _CrossEncoder:
         self._model = model
         self._order = order
 
-    def relations(self, pairs: Sequence[tuple[str, str]]) -> list[Relation]:
-        """One relation for each (premise, sentence); what is beyond the model's longest input is cut off."""
+    def predict(self, pairs: Sequence[tuple[str, str]]) -> list[NliProbabilities]:
+        """Return the probabilities for each pair; text beyond the model's limit is cut off."""
         if not pairs:
             return []
         try:
             rows = self._model.predict(list(pairs), apply_softmax=True, show_progress_bar=False)
         except (RuntimeError, ValueError, IndexError) as error:
             raise ModelFailed(self.name, str(error)) from error
-        return [Relation(*(float(row[i]) for i in self._order)) for row in rows]
+        entailment, neutral, contradiction = self._order
+        probabilities = []
+        for row in rows:
+            chosen = float(row[entailment]), float(row[neutral]), float(row[contradiction])
+            probabilities.append(NliProbabilities(*chosen))
+        return probabilities

@@ -1,119 +1,115 @@
-"""Models: from a name to a model that runs."""
+"""Registry of model runtimes: which module opens a model, by the name that a user gives it.
 
+To add a runtime, write a module in `rag/models/runtimes/` with a function
+`open_language_model(name) -> LanguageModel` or `open_embedder(name, folder) -> Embedder`, and add
+its row to a table below.
+"""
+
+import importlib
 import logging
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar
 
 from rag.config import DEFAULT_EMBEDDER
 from rag.errors import FootnoteError, ModelUnavailable
 from rag.models.embedder import Embedder
 from rag.models.files import (
-    bundled_gguf,
-    check_weights,
-    digest_of,
-    fingerprint,
-    local_folder,
-    model_folder,
-    pools_by_mean,
-    why_not_loaded,
+    find_embedder_folder,
+    is_mean_pooled_encoder,
+    load_failure_reason,
+    reject_pickled_weights,
 )
 from rag.models.language_model import LanguageModel
 
 NO_LANGUAGE_MODEL = "none"
 BUNDLED_LANGUAGE_MODEL = "bundled"
-_EMBEDDED_NAME = "SmolLM2-135M-Instruct"
+
 _LOG = logging.getLogger("footnote")
+_Source = TypeVar("_Source", str, Path)
 
 
-def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
-    """The model of that name: the packaged default, a folder, or a Hugging Face id that is on this machine.
+@dataclass(frozen=True, slots=True)
+class Runtime(Generic[_Source]):
+    """Row of a table: a runtime, the names or folders it opens, and its module."""
 
-    Models that pool by the mean run in OpenVINO; all others, and those that OpenVINO cannot take, in
-    sentence-transformers. Raises `ModelUnavailable`.
-    """
-    folder = model_folder(name)
-    check_weights(name, folder, "embedding")
-    try:
-        return _loaded(name, folder)
-    except Exception as error:  # whatever a library raises over a file that is broken
-        why = why_not_loaded(error)
-        raise ModelUnavailable(
-            f"the embedding model '{name}' in {folder} does not load: {why}"
-        ) from error
+    title: str
+    recognizes: Callable[[_Source], bool]
+    module: str
+
+    def load(self) -> ModuleType:
+        """Import the runtime's module, and with it the libraries that it needs."""
+        _LOG.debug("loading %s", self.title)
+        return importlib.import_module(f"rag.models.runtimes.{self.module}")
 
 
-def _loaded(name: str, folder: Path) -> Embedder:
-    if pools_by_mean(folder):
-        try:
-            from rag.models.runtimes.openvino_embedder import OpenVinoEmbedder
-
-            return OpenVinoEmbedder(name, folder, fingerprint(folder))
-        except (
-            ImportError,
-            RuntimeError,
-        ) as error:  # OpenVINO raises RuntimeError for all its failures
-            _LOG.warning("OpenVINO cannot run %s (%s); sentence-transformers does", name, error)
-    from rag.models.runtimes.sentence_transformers_embedder import SentenceTransformersEmbedder
-
-    return SentenceTransformersEmbedder(name, folder, fingerprint(folder))
+# The first row that recognizes a name opens it.
+LANGUAGE_MODEL_RUNTIMES: tuple[Runtime[str], ...] = (
+    Runtime("the bundled model", lambda name: name == BUNDLED_LANGUAGE_MODEL, "bundled_lm"),
+    Runtime("a server", lambda name: name.startswith(("http://", "https://")), "server_lm"),
+    Runtime("OpenVINO", lambda name: Path(name, "openvino_model.xml").exists(), "openvino_lm"),
+    Runtime("transformers", lambda name: True, "transformers_lm"),
+)
+# Where the libraries of one row fail, the next row that recognizes the folder takes over.
+EMBEDDER_RUNTIMES: tuple[Runtime[Path], ...] = (
+    Runtime("OpenVINO", is_mean_pooled_encoder, "openvino_embedder"),
+    Runtime("sentence-transformers", lambda folder: True, "sentence_transformers_embedder"),
+)
 
 
 def load_language_model(name: str) -> LanguageModel | None:
-    """The language model of that name; None for `none`. Nothing is downloaded.
+    """Return the language model of that name, or None for `none`. Nothing is downloaded.
 
-    `embedded` is the model that comes along. `http://…` or `https://…` is an OpenAI-compatible server, with
-    `#model` at the end where it has several. A folder with `openvino_model.xml` runs in OpenVINO, any other folder
-    and a Hugging Face id that is on this machine in transformers. Raises `ModelUnavailable`.
+    `name` is `bundled`, the address of an OpenAI-compatible server (`http://…` or `https://…`, with
+    `#model` at the end where it has several), a folder with `openvino_model.xml`, any other model
+    folder, or a Hugging Face id that was downloaded. Raises `ModelUnavailable`.
     """
     if name == NO_LANGUAGE_MODEL:
         return None
     try:
-        return _language_model(name)
+        runtime = next(row for row in LANGUAGE_MODEL_RUNTIMES if row.recognizes(name))
+        model: LanguageModel = runtime.load().open_language_model(name)
+        return model
     except FootnoteError:
         raise
-    except Exception as error:  # whatever a library raises over a file that is broken
+    except Exception as error:  # a library may raise anything over a broken file
+        reason = load_failure_reason(error)
+        raise ModelUnavailable(f"the language model '{name}' does not load: {reason}") from error
+
+
+def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
+    """Return the embedding model of that name. Nothing is downloaded.
+
+    `name` is the default model, a model folder, or a Hugging Face id that was downloaded. Models
+    with mean pooling run in OpenVINO, all others in sentence-transformers. Raises
+    `ModelUnavailable`.
+    """
+    folder = find_embedder_folder(name)
+    reject_pickled_weights(name, folder, "embedding")
+    try:
+        return _open_embedder(name, folder)
+    except Exception as error:  # a library may raise anything over a broken file
+        reason = load_failure_reason(error)
         raise ModelUnavailable(
-            f"the language model '{name}' does not load: {why_not_loaded(error)}"
+            f"the embedding model '{name}' in {folder} does not load: {reason}"
         ) from error
 
 
-def _language_model(name: str) -> LanguageModel:
-    if name == BUNDLED_LANGUAGE_MODEL:
-        return _bundled(bundled_gguf())
-    if name.startswith(("http://", "https://")):
-        from rag.models.runtimes.server_lm import open_server
-
-        return open_server(name)
-    if (Path(name) / "openvino_model.xml").exists():
-        from rag.models.runtimes.openvino_lm import open_openvino_model
-
-        folder = Path(name).resolve()
-        return open_openvino_model(folder.name, folder, fingerprint(folder))
-    from rag.models.runtimes.transformers_lm import TransformersLanguageModel
-
-    folder = local_folder(name, "language")
-    return TransformersLanguageModel(name, folder, fingerprint(folder))
+def _open_embedder(name: str, folder: Path) -> Embedder:
+    """Open an embedding model in the first runtime whose libraries can run it."""
+    rows = [row for row in EMBEDDER_RUNTIMES if row.recognizes(folder)]
+    for row, fallback in pairwise(rows):
+        try:
+            return _open_embedder_in(row, name, folder)
+        except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for everything
+            message = "%s cannot run %s (%s); using %s instead"
+            _LOG.warning(message, row.title, name, error, fallback.title)
+    return _open_embedder_in(rows[-1], name, folder)
 
 
-@cache
-def _bundled(weights: Path) -> LanguageModel:
-    """The model that comes along: one for all who ask for it in this process, for it holds some 300 MB."""
-    try:
-        from rag.models.runtimes.openvino_gguf import openvino_from_gguf
-        from rag.models.runtimes.openvino_lm import open_openvino_model
-
-        return open_openvino_model(
-            _EMBEDDED_NAME, openvino_from_gguf(weights), digest_of([weights])
-        )
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # OpenVINO raises RuntimeError for all its failures
-        _LOG.warning(
-            "OpenVINO cannot run %s (%s); transformers does, more slowly", _EMBEDDED_NAME, error
-        )
-    from rag.models.runtimes.transformers_lm import TransformersLanguageModel, folder_from_gguf
-
-    return TransformersLanguageModel(
-        f"{_EMBEDDED_NAME} (transformers)", folder_from_gguf(weights), digest_of([weights])
-    )
+def _open_embedder_in(runtime: Runtime[Path], name: str, folder: Path) -> Embedder:
+    embedder: Embedder = runtime.load().open_embedder(name, folder)
+    return embedder

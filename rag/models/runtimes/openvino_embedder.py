@@ -1,10 +1,11 @@
-"""Mean-pooling encoders in OpenVINO, which neither imports PyTorch to answer nor takes its time on a CPU.
+"""Embedding models in OpenVINO: encoders with mean pooling, fast on a CPU and without PyTorch.
 
-The first use converts the weights (PyTorch and transformers, some twenty seconds) and keeps the converted
-copy in the user's cache; later starts load that.
+The first use converts the weights (with PyTorch and transformers, some twenty seconds) and keeps
+the converted copy in the user's cache; later starts load that.
 """
 
 import json
+from collections import ChainMap
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,127 +18,154 @@ from tokenizers import Encoding, Tokenizer
 from rag.config import cache_folder
 from rag.ingest.sample import sample_file
 from rag.models.embedder import PassageInput
-from rag.models.files import prepared, read_json
-from rag.models.runtimes.openvino_import import nncf, openvino
-from rag.models.vectors import Vectors, unit
+from rag.models.files import convert_once, fingerprint_folder, read_json
+from rag.models.runtimes.openvino_offline import nncf, openvino
+from rag.models.vectors import Vectors, normalize
 
-_BATCH = 8
-# Lengths are rounded up to a multiple of this, for OpenVINO compiles the model's parts anew for each length it meets.
+_BATCH_SIZE = 8
+# Lengths are rounded up to a multiple of this because OpenVINO compiles parts of the model again
+# for every new length.
 _LENGTH_STEP = 16
-# The converted form may change with the version of the converter.
-_CONVERTED = f"openvino-{openvino.__version__.split('-')[0]}-int8"
-# Mean cosine of the vectors before and after quantisation, from which on they find papers as well: the packaged
-# model's is 0.997, and its mean nDCG@10 on four collections is the same within 0.002 (`eval/LOG.md`).
-_LEAST_LIKENESS = 0.99
-_SAMPLE_TOKENS = 256
+_DEFAULT_MAX_TOKENS = 512
+# Part of the cached folder's name because the result may change with the converter's version.
+_CONVERSION = f"openvino-{openvino.__version__.split('-')[0]}-int8"
+# Mean cosine between the vectors before and after quantization from which on retrieval is as good:
+# 0.997 for the default model, with nDCG@10 on four collections within 0.002 (`eval/LOG.md`).
+_MIN_SIMILARITY = 0.99
+_CALIBRATION_TOKENS = 256
+
+
+def open_embedder(name: str, folder: Path) -> "OpenVinoEmbedder":
+    """Load the embedding model in a folder, converting it on first use."""
+    return OpenVinoEmbedder(name, folder, fingerprint_folder(folder))
 
 
 class OpenVinoEmbedder:
-    """See `rag.models.Embedder`. Safe to use from several threads."""
+    """Embedder that computes sentence vectors from the passage's tokens. Thread-safe."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name
         self.fingerprint = fingerprint
-        settings = read_json(folder / "sentence_bert_config.json") or {}
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._counter = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._counter.no_padding()
-        self._counter.no_truncation()
-        self.max_tokens = (
-            int(settings.get("max_seq_length") or 512) if isinstance(settings, dict) else 512
-        )
-        self._tokenizer.enable_truncation(self.max_tokens)
+        self.max_tokens = _read_max_tokens(folder)
+        self._tokenizer = _load_tokenizer(folder, self.max_tokens)
+        self._counter = _load_tokenizer(folder, max_tokens=None)
         core = openvino.Core()
         core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
-        model = core.compile_model(
-            _converted(name, folder, fingerprint), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"}
-        )
-        self._inputs = {name for port in model.inputs for name in port.names}
+        path = _converted_model(name, folder, fingerprint)
+        model = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+        self._input_names = _input_names(model)
         self.dimension = int(model.output(0).partial_shape[2].get_length())
-        self._streams = int(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self._streams):
-            self._idle.put(model.create_infer_request())
+        self._request_count = int(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._idle_requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self._request_count):
+            self._idle_requests.put(model.create_infer_request())
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without special tokens."""
-        return [
-            len(encoding.ids)
-            for encoding in self._counter.encode_batch(list(texts), add_special_tokens=False)
-        ]
+        """Count the tokens of each text, without special tokens."""
+        encodings = self._counter.encode_batch(list(texts), add_special_tokens=False)
+        return list(map(_length, encodings))
 
     def embed_question(self, question: str) -> Vectors:
-        """One unit vector, (dimension,)."""
-        (tokens,) = self._token_vectors([self._tokenizer.encode(question)])
-        return unit(tokens.mean(axis=0))
+        """Return the unit vector of a question, (dimension,)."""
+        (tokens,) = self._embed_tokens([self._tokenizer.encode(question)])
+        return normalize(tokens.mean(axis=0))
 
-    def embed_passages(self, texts: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
-        """For each passage its unit vector and those of its sentences. Batches hold texts of like length."""
-        encodings = self._tokenizer.encode_batch([text.whole for text in texts])
-        order = sorted(range(len(texts)), key=lambda index: (len(encodings[index].ids), index))
-        batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+    def embed_passages(self, passages: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
+        """Return for each passage its unit vector and those of its sentences.
 
-        def embed(batch: Sequence[int]) -> list[tuple[int, tuple[Vectors, Vectors]]]:
-            of_tokens = self._token_vectors([encodings[index] for index in batch])
-            return [
-                (index, _passage_and_sentences(texts[index], tokens, encodings[index]))
-                for index, tokens in zip(batch, of_tokens, strict=True)
-            ]
+        Passages of similar length share a batch.
+        """
+        encodings = self._tokenizer.encode_batch([passage.text_with_title for passage in passages])
+        lengths = list(map(_length, encodings))
+        by_length = sorted(range(len(passages)), key=lengths.__getitem__)
+        starts = range(0, len(passages), _BATCH_SIZE)
+        batches = [by_length[start : start + _BATCH_SIZE] for start in starts]
+
+        def embed(batch: Sequence[int]) -> dict[int, tuple[Vectors, Vectors]]:
+            token_vectors = self._embed_tokens([encodings[index] for index in batch])
+            vectors = {}
+            for index, tokens in zip(batch, token_vectors, strict=True):
+                vectors[index] = _pool_passage(passages[index], tokens, encodings[index])
+            return vectors
 
         # The longest first, so that no core waits long for the last batch of another.
-        with ThreadPoolExecutor(self._streams) as pool:
-            found = dict(pair for pairs in pool.map(embed, reversed(batches)) for pair in pairs)
-        return [found[index] for index in range(len(texts))]
+        with ThreadPoolExecutor(self._request_count) as pool:
+            vectors = dict(ChainMap(*pool.map(embed, reversed(batches))))
+        return [vectors[index] for index in range(len(passages))]
 
-    def _token_vectors(self, encodings: Sequence[Encoding]) -> list[Vectors]:
-        """The vectors of each text's tokens, (tokens, dimension), which depend on no other text."""
-        request = self._idle.get()
+    def _embed_tokens(self, encodings: Sequence[Encoding]) -> list[Vectors]:
+        """Return the vectors of each text's tokens, (tokens, dimension), in one batch."""
+        request = self._idle_requests.get()
         try:
-            hidden = request.infer(_feed(encodings, self._inputs))[0]
-            return [
-                hidden[row, : len(encoding.ids)].copy() for row, encoding in enumerate(encodings)
-            ]
+            hidden = request.infer(_model_inputs(encodings, self._input_names))[0]
+            return [hidden[row, : _length(text)].copy() for row, text in enumerate(encodings)]
         finally:
-            self._idle.put(request)
+            self._idle_requests.put(request)
 
 
-def _feed(encodings: Sequence[Encoding], names: Container[str]) -> dict[str, Any]:
-    """The inputs of a batch, those of these names; shorter texts are padded."""
-    longest = max(len(encoding.ids) for encoding in encodings)
-    ids = np.zeros((len(encodings), -(-longest // _LENGTH_STEP) * _LENGTH_STEP), np.int64)
+def _read_max_tokens(folder: Path) -> int:
+    settings = read_json(folder / "sentence_bert_config.json")
+    if not isinstance(settings, dict):
+        return _DEFAULT_MAX_TOKENS
+    return int(settings.get("max_seq_length") or _DEFAULT_MAX_TOKENS)
+
+
+def _load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:
+    """Load a tokenizer that pads nothing and truncates to `max_tokens`, or not at all."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    if max_tokens is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def _length(encoding: Encoding) -> int:
+    return len(encoding.ids)
+
+
+def _input_names(model: Any) -> set[str]:  # noqa: ANN401 - OpenVINO has no types
+    names: set[str] = set()
+    for port in model.inputs:
+        names.update(port.names)
+    return names
+
+
+def _model_inputs(encodings: Sequence[Encoding], names: Container[str]) -> dict[str, Any]:
+    """Return the inputs of a batch that have one of the names; shorter texts are padded."""
+    longest = max(map(_length, encodings))
+    padded_length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+    ids = np.zeros((len(encodings), padded_length), np.int64)
     mask = np.zeros_like(ids)
     for row, encoding in enumerate(encodings):
-        ids[row, : len(encoding.ids)] = encoding.ids
-        mask[row, : len(encoding.ids)] = 1
-    feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return {name: value for name, value in feed.items() if name in names}
+        ids[row, : _length(encoding)] = encoding.ids
+        mask[row, : _length(encoding)] = 1
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {name: value for name, value in inputs.items() if name in names}
 
 
-def _passage_and_sentences(
-    text: PassageInput, tokens: Vectors, encoding: Encoding
+def _pool_passage(
+    passage: PassageInput, tokens: Vectors, encoding: Encoding
 ) -> tuple[Vectors, Vectors]:
-    passage = tokens.mean(axis=0)
-    return unit(passage), _sentence_vectors(text, tokens, encoding, passage)
+    """Average token vectors over the passage and over each sentence.
+
+    A sentence beyond the model's longest input gets the passage's vector.
+    """
+    passage_vector = tokens.mean(axis=0)
+    token_starts = np.array([start for start, _ in encoding.offsets]) - passage.text_start
+    is_word = np.array(encoding.special_tokens_mask) == 0
+    sentence_vectors = np.empty((len(passage.sentences), tokens.shape[1]), np.float32)
+    for row, (start, end) in enumerate(passage.sentences):
+        inside = is_word & (token_starts >= start) & (token_starts < end)
+        sentence_vectors[row] = tokens[inside].mean(axis=0) if inside.any() else passage_vector
+    return normalize(passage_vector), normalize(sentence_vectors)
 
 
-def _sentence_vectors(
-    text: PassageInput, tokens: Vectors, encoding: Encoding, passage: Vectors
-) -> Vectors:
-    """Mean of each sentence's tokens; a sentence behind the model's last token gets the passage's vector."""
-    starts = np.array([start for start, _ in encoding.offsets]) - text.offset
-    real = np.array(encoding.special_tokens_mask) == 0
-    vectors = np.empty((len(text.sentences), tokens.shape[1]), np.float32)
-    for row, (start, end) in enumerate(text.sentences):
-        own = real & (starts >= start) & (starts < end)
-        vectors[row] = tokens[own].mean(axis=0) if own.any() else passage
-    return unit(vectors)
-
-
-def _converted(name: str, folder: Path, fingerprint: str) -> Path:
-    """The converted model, made on first use."""
-    target = prepared(
-        f"{fingerprint}-{_CONVERTED}",
+def _converted_model(name: str, folder: Path, fingerprint: str) -> Path:
+    """Return the path of the converted model, converting it on first use."""
+    target = convert_once(
+        f"{fingerprint}-{_CONVERSION}",
         "model.xml",
         f"the embedding model {name}",
         lambda scratch: _convert(folder, scratch / "model.xml"),
@@ -149,49 +177,54 @@ def _convert(folder: Path, target: Path) -> None:
     import torch
     from transformers import AutoModel
 
-    from rag.models.runtimes.quiet import quiet_conversion
+    from rag.models.runtimes.quiet import quiet_libraries
 
-    with quiet_conversion():
+    with quiet_libraries():
         model = AutoModel.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-        example = {
-            name: torch.ones(2, 8, dtype=torch.long) for name in ("input_ids", "attention_mask")
-        }
+        ones = torch.ones(2, 8, dtype=torch.long)
+        example = {"input_ids": ones, "attention_mask": ones.clone()}
         if "token_type_ids" in model.forward.__code__.co_varnames:
             example["token_type_ids"] = torch.zeros(2, 8, dtype=torch.long)
         converted = openvino.convert_model(model.eval(), example_input=example)
-        openvino.save_model(_in_whole_numbers(converted, folder), target, compress_to_fp16=False)
+        openvino.save_model(_quantize(converted, folder), target, compress_to_fp16=False)
 
 
-def _in_whole_numbers(model: Any, folder: Path) -> Any:  # noqa: ANN401 - OpenVINO has no types
-    """The model with 8-bit weights and activations, half again as fast; as it was, where that changes its vectors.
+def _quantize(model: Any, folder: Path) -> Any:  # noqa: ANN401
+    """Return the model in 8 bits, half again as fast, unless that changes its vectors too much.
 
-    The ranges of the activations are taken from one half of the sample abstracts (post-training quantisation, as in
-    Nagel et al., 2021), and the vectors compared on the other.
+    Half of the sample abstracts calibrate the ranges of the activations (post-training
+    quantization, as in Nagel et al., 2021); the vectors are compared on the other half.
     """
-    feeds = _sample_feeds(folder, {name for port in model.inputs for name in port.names})
-    settings = {"model_type": nncf().ModelType.TRANSFORMER, "subset_size": len(feeds) // 2}
-    quantised = nncf().quantize(model.clone(), nncf().Dataset(feeds[::2]), **settings)
-    before, after = (_mean_vectors(one, feeds[1::2]) for one in (model, quantised))
-    return quantised if (before * after).sum(axis=1).mean() >= _LEAST_LIKENESS else model
-
-
-def _sample_feeds(folder: Path, names: Container[str]) -> list[dict[str, Any]]:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(_SAMPLE_TOKENS)
-    papers = map(json.loads, sample_file().read_text(encoding="utf-8").splitlines())
-    return [
-        _feed([tokenizer.encode(f"{paper['title']}. {paper['abstract']}")], names)
-        for paper in papers
-    ]
-
-
-def _mean_vectors(model: Any, feeds: Iterable[dict[str, Any]]) -> Vectors:  # noqa: ANN401
-    compiled = openvino.Core().compile_model(model, "CPU")
-    return unit(
-        np.stack(
-            [compiled(feed)[0][0, : feed["attention_mask"].sum()].mean(axis=0) for feed in feeds]
-        )
+    samples = _sample_inputs(folder, _input_names(model))
+    calibration, test = samples[::2], samples[1::2]
+    quantized = nncf().quantize(
+        model.clone(),
+        nncf().Dataset(calibration),
+        model_type=nncf().ModelType.TRANSFORMER,
+        subset_size=len(samples) // 2,
     )
+    before = _mean_vectors(model, test)
+    after = _mean_vectors(quantized, test)
+    similarity = (before * after).sum(axis=1).mean()
+    return quantized if similarity >= _MIN_SIMILARITY else model
+
+
+def _sample_inputs(folder: Path, names: Container[str]) -> list[dict[str, Any]]:
+    tokenizer = _load_tokenizer(folder, _CALIBRATION_TOKENS)
+    inputs = []
+    for line in sample_file().read_text(encoding="utf-8").splitlines():
+        paper = json.loads(line)
+        encoding = tokenizer.encode(f"{paper['title']}. {paper['abstract']}")
+        inputs.append(_model_inputs([encoding], names))
+    return inputs
+
+
+def _mean_vectors(model: Any, samples: Iterable[dict[str, Any]]) -> Vectors:  # noqa: ANN401
+    compiled = openvino.Core().compile_model(model, "CPU")
+    vectors = []
+    for inputs in samples:
+        tokens = compiled(inputs)[0][0, : inputs["attention_mask"].sum()]
+        vectors.append(tokens.mean(axis=0))
+    return normalize(np.stack(vectors))

@@ -1,4 +1,4 @@
-"""Libraries that report their own work while converting a model are kept off the user's terminal."""
+"""Silence for libraries that report their own work while they load or convert a model."""
 
 import contextlib
 import logging
@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet_conversion() -> Iterator[None]:
-    """No warnings, bars or log lines of transformers, PyTorch and OpenVINO's quantisation inside."""
+def quiet_libraries() -> Iterator[None]:
+    """Suppress warnings, progress bars and log lines of transformers, PyTorch and NNCF."""
     import rich
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("torch", "nncf")}
-    console = rich.get_console()  # that of the quantisation's bars
+    loggers = [logging.getLogger("torch"), logging.getLogger("nncf")]
+    levels = [logger.level for logger in loggers]
+    console = rich.get_console()  # NNCF draws its progress bars there
     was_quiet, console.quiet = console.quiet, True
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -25,7 +26,7 @@ def quiet_conversion() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in loggers.items():
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         console.quiet = was_quiet
         transformers_logging.set_verbosity(verbosity)

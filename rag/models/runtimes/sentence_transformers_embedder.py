@@ -1,4 +1,4 @@
-"""Any embedding model that sentence-transformers can load, with its own prompts for questions and documents."""
+"""Embedding models in sentence-transformers, with their own prompts for questions and documents."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,51 +7,60 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rag.models.embedder import PassageInput
-from rag.models.runtimes.quiet import quiet_conversion
-from rag.models.vectors import Vectors, unit
+from rag.models.files import fingerprint_folder
+from rag.models.runtimes.quiet import quiet_libraries
+from rag.models.vectors import Vectors, normalize
 
-_BATCH = 16
+_BATCH_SIZE = 16
+_DEFAULT_MAX_TOKENS = 512
+
+
+def open_embedder(name: str, folder: Path) -> "SentenceTransformersEmbedder":
+    """Load the embedding model in a folder."""
+    return SentenceTransformersEmbedder(name, folder, fingerprint_folder(folder))
 
 
 class SentenceTransformersEmbedder:
-    """See `rag.models.Embedder`. Sentences are embedded one by one, for pooling differs by model."""
+    """Embedder that embeds each sentence on its own because pooling differs between models."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name
         self.fingerprint = fingerprint
-        with quiet_conversion():
+        with quiet_libraries():
             self._model = SentenceTransformer(
                 str(folder),
                 local_files_only=True,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-        self.max_tokens = int(self._model.max_seq_length or 512)
+        self.max_tokens = int(self._model.max_seq_length or _DEFAULT_MAX_TOKENS)
         self.dimension = int(self._model.get_embedding_dimension() or 0)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without special tokens."""
+        """Count the tokens of each text, without special tokens."""
         encoded = self._model.tokenizer(
             list(texts), add_special_tokens=False, truncation=False, verbose=False
         )
-        return [len(ids) for ids in encoded["input_ids"]]
+        return list(map(len, encoded["input_ids"]))
 
     def embed_question(self, question: str) -> Vectors:
-        """One unit vector, (dimension,)."""
+        """Return the unit vector of a question, (dimension,)."""
         vectors: Vectors = self._model.encode_query([question], show_progress_bar=False)
-        return unit(vectors[0])
+        return normalize(vectors[0])
 
-    def embed_passages(self, texts: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
-        """For each passage its unit vector and those of its sentences."""
-        wholes = [text.whole for text in texts]
-        sentences = [text.text[start:end] for text in texts for start, end in text.sentences]
-        vectors = unit(self._encode(wholes + sentences))
-        ends = len(texts) + np.cumsum([len(text.sentences) for text in texts])
-        starts = [len(texts), *ends[:-1]]
-        return [(vectors[i], vectors[starts[i] : ends[i]]) for i in range(len(texts))]
+    def embed_passages(self, passages: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
+        """Return for each passage its unit vector and those of its sentences."""
+        texts = [passage.text_with_title for passage in passages]
+        sentence_rows = []
+        for passage in passages:
+            first_row = len(texts)
+            texts += [passage.text[start:end] for start, end in passage.sentences]
+            sentence_rows.append(slice(first_row, len(texts)))
+        vectors = normalize(self._encode(texts))
+        return [(vectors[row], vectors[rows]) for row, rows in enumerate(sentence_rows)]
 
     def _encode(self, texts: list[str]) -> Vectors:
         encoded: Vectors = self._model.encode_document(
-            texts, batch_size=_BATCH, show_progress_bar=False
+            texts, batch_size=_BATCH_SIZE, show_progress_bar=False
         )
         return np.asarray(encoded, np.float32)

@@ -1,7 +1,7 @@
-"""Language models behind an OpenAI-compatible server: vLLM, llama-server, Ollama, `transformers serve` and others.
+"""Language models behind an OpenAI-compatible server: vLLM, llama-server, Ollama and others.
 
-The conversation with the server runs in an event loop of its own, for a task can be cancelled at any moment:
-while it connects, while it waits for the first word and while words come. The connection is closed with it.
+The request runs in an event loop of its own because a task can be cancelled at any moment: while it
+connects, while it waits for the first token and while tokens come. That closes the connection, too.
 """
 
 import asyncio
@@ -16,135 +16,155 @@ import httpx2
 import openai
 
 from rag.errors import ModelFailed, ModelTooSlow, ModelUnavailable
-from rag.models.files import digest_text
-from rag.models.language_model import GenerationLimits, Message, check_fits
+from rag.models.files import fingerprint_text
+from rag.models.language_model import (
+    GenerationLimits,
+    Message,
+    check_prompt_fits,
+    find_context_length,
+    format_chat,
+)
 from rag.models.runtimes.streaming import Emit, stream_from_thread
 
 _CONNECT_SECONDS = 5.0
-# For questions that a server answers from memory.
+# For requests that need no generation.
 _SHORT_SECONDS = 5.0
-# Where the server does not tell.
-_CONTEXT_TOKENS = 4096
+_DEFAULT_CONTEXT_TOKENS = 4096
 # What a chat template puts around a message, with room to spare.
-_TOKENS_AROUND = 8
-_CONTEXT_NAMES = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
+_TEMPLATE_TOKENS = 8
+_BYTES_PER_TOKEN = 2
+_CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
+_MAX_ERROR_CHARACTERS = 200
+
+
+def open_language_model(name: str) -> "ServerLanguageModel":
+    """Connect to the model at `http://host:port/v1#model`.
+
+    Without a path, `/v1` is added; without `#model`, the first one that the server lists is taken.
+    The key comes from the environment variable FOOTNOTE_API_KEY. Raises `ModelUnavailable`.
+    """
+    address, _, model = name.partition("#")
+    address = address.rstrip("/")
+    if not urlsplit(address).path.strip("/"):
+        address += "/v1"
+    models = _list_models(address, is_required=not model)
+    if not model and not models:
+        raise ModelUnavailable(
+            f"the server at {address} lists no models; name one at the end: {name}#MODEL"
+        )
+    model = model or str(models[0].get("id") or "")
+    entry = next((entry for entry in models if entry.get("id") == model), {})
+    return ServerLanguageModel(address, model, _context_length(entry))
 
 
 class ServerLanguageModel:
-    """See `rag.models.LanguageModel`. The server's own settings beyond greedy decoding hold."""
+    """Language model on a server. Everything but greedy decoding is as the server sets it."""
 
     def __init__(self, address: str, model: str, context_tokens: int) -> None:
         self.name = f"{model} at {urlsplit(address).netloc.rpartition('@')[2]}"
-        self.fingerprint = digest_text(f"{address}#{model}")
+        self.fingerprint = fingerprint_text(f"{address}#{model}")
         self.context_tokens = context_tokens
         self._address = address
         self._model = model
         self._can_count = True
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """What the server counts (vLLM and llama-server do), or else an estimate that errs upwards.
+        """Count a prompt's tokens on the server, or estimate them where it cannot.
 
-        The estimate is a token for every two bytes, and eight around each message.
+        vLLM and llama-server can. The estimate errs upwards: a token for every two bytes, and eight
+        for the template around each message.
         """
-        counted = self._counted(messages) if self._can_count else None
-        if counted is not None:
-            return counted
+        count = self._count_on_server(messages) if self._can_count else None
+        if count is not None:
+            return count
         self._can_count = False
-        return sum(
-            len(message.content.encode("utf-8", "replace")) // 2 + 1 + _TOKENS_AROUND
-            for message in messages
-        )
+        estimate = 0
+        for message in messages:
+            content_bytes = len(message.content.encode("utf-8", "replace"))
+            estimate += content_bytes // _BYTES_PER_TOKEN + 1 + _TEMPLATE_TOKENS
+        return estimate
 
-    def _counted(self, messages: Sequence[Message]) -> int | None:
-        """Messages are for vLLM; llama-server counts a text only, and room is added for what the template puts in."""
-        turns = _turns(messages)
-        request = {
-            "model": self._model,
-            "messages": turns,
-            "content": "\n".join(turn["content"] for turn in turns),
-        }
+    def _count_on_server(self, messages: Sequence[Message]) -> int | None:
+        """Return the server's count, or None.
+
+        vLLM counts the messages. llama-server only counts the text, so room for the template is
+        added.
+        """
+        turns = format_chat(messages)
+        text = "\n".join(turn["content"] for turn in turns)
+        request = {"model": self._model, "messages": turns, "content": text}
         url = self._address.removesuffix("/v1") + "/tokenize"
         try:
-            reply = (
-                httpx2.post(url, json=request, headers=_headers(), timeout=_SHORT_SECONDS)
-                .raise_for_status()
-                .json()
+            response = httpx2.post(
+                url, json=request, headers=_auth_headers(), timeout=_SHORT_SECONDS
             )
+            reply = response.raise_for_status().json()
         except (httpx2.HTTPError, ValueError):
             return None
-        count, tokens = (
-            (reply.get("count"), reply.get("tokens")) if isinstance(reply, dict) else (None, None)
-        )
+        if not isinstance(reply, dict):
+            return None
+        count, tokens = reply.get("count"), reply.get("tokens")
         if isinstance(count, int):
             return count
-        return (
-            len(tokens) + _TOKENS_AROUND * len(turns)
-            if isinstance(tokens, list) and tokens
-            else None
-        )
+        if isinstance(tokens, list) and tokens:
+            return len(tokens) + _TEMPLATE_TOKENS * len(turns)
+        return None
 
     def stream(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
     ) -> Iterator[str]:
-        """See `rag.models.LanguageModel`. Nothing is tried twice."""
-        check_fits(self.name, self.count_tokens(messages), limits, self.context_tokens)
+        """Yield the reply in pieces; see `LanguageModel.stream`. Nothing is requested twice."""
+        check_prompt_fits(self.name, self.count_tokens(messages), limits, self.context_tokens)
         cancel: list[Callable[[], object]] = []
 
-        async def cancellable(emit: Emit) -> None:
+        async def request(emit: Emit) -> None:
             task = asyncio.current_task()
             if task:
                 loop = asyncio.get_running_loop()
                 cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
-            if emit(""):  # who leaves before this line finds nothing to cancel
-                await self._talk(messages, limits, emit)
+            if emit(""):  # whoever left before this line found nothing to cancel
+                await self._generate(messages, limits, emit)
 
         def generate(emit: Emit) -> None:
             with contextlib.suppress(asyncio.CancelledError):
-                asyncio.run(cancellable(emit))
+                asyncio.run(request(emit))
 
-        def on_end() -> None:
+        def on_close() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended by itself
                 for call in cancel:
                     call()
 
-        return stream_from_thread(self.name, generate, limits, stop, on_end)
+        return stream_from_thread(self.name, generate, limits, stop, on_close)
 
-    async def _talk(
+    async def _generate(
         self, messages: Sequence[Message], limits: GenerationLimits, emit: Emit
     ) -> None:
+        """Emit the server's reply, and raise its failures as model errors."""
         try:
-            await self._converse(messages, limits, emit)
+            await self._request_completion(messages, limits, emit)
         except openai.APIStatusError as error:
-            raise ModelFailed(
-                self.name, f"the server says {error.status_code}: {_line(error.message)}"
-            ) from error
+            message = f"the server says {error.status_code}: {_one_line(error.message)}"
+            raise ModelFailed(self.name, message) from error
         except openai.APIConnectionError as error:
-            raise self._lost(error.__cause__ or error, limits) from error
+            raise self._connection_error(error.__cause__ or error, limits) from error
         except httpx2.HTTPError as error:
-            raise self._lost(error, limits) from error
+            raise self._connection_error(error, limits) from error
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
-            raise ModelFailed(
-                self.name, f"the server's reply cannot be understood: {_line(str(error))}"
-            ) from error
+            message = f"the server's reply cannot be understood: {_one_line(str(error))}"
+            raise ModelFailed(self.name, message) from error
 
-    def _lost(self, error: BaseException, limits: GenerationLimits) -> ModelFailed | ModelTooSlow:
-        """What a lost connection means: there was none, or no word came in time, or the server ended it."""
-        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-            return ModelFailed(self.name, _not_there(self._address, error))
-        if isinstance(error, httpx2.TimeoutException):
-            return ModelTooSlow(self.name, limits.seconds)
-        return ModelFailed(
-            self.name, f"the server broke off before the end of its reply ({_line(str(error))})"
-        )
-
-    async def _converse(
+    async def _request_completion(
         self, messages: Sequence[Message], limits: GenerationLimits, emit: Emit
     ) -> None:
         timeout = httpx2.Timeout(limits.seconds, connect=_CONNECT_SECONDS)
-        turns: Any = _turns(messages)  # the client has a dictionary type for each role
-        http = httpx2.AsyncClient(timeout=timeout)  # follows no redirects, unlike the client's own
+        turns: Any = format_chat(messages)  # the client has a dictionary type for each role
+        http = httpx2.AsyncClient(timeout=timeout)  # unlike the default client, no redirects
         async with openai.AsyncOpenAI(
-            base_url=self._address, api_key=_key(), max_retries=0, timeout=timeout, http_client=http
+            base_url=self._address,
+            api_key=_api_key(),
+            max_retries=0,
+            timeout=timeout,
+            http_client=http,
         ) as client:
             reply = await client.chat.completions.create(
                 model=self._model,
@@ -153,84 +173,84 @@ class ServerLanguageModel:
                 temperature=0,
                 max_tokens=limits.tokens,
             )
-            finished = False
+            is_finished = False
             async for chunk in reply:
                 for choice in chunk.choices[:1]:
                     emit(choice.delta.content or "")
-                    finished = finished or bool(choice.finish_reason)
-            if not finished:
+                    is_finished = is_finished or bool(choice.finish_reason)
+            if not is_finished:
                 raise ModelFailed(self.name, "the server broke off before the end of its reply")
 
+    def _connection_error(
+        self, error: BaseException, limits: GenerationLimits
+    ) -> ModelFailed | ModelTooSlow:
+        """Return the model error for a connection that failed, timed out or broke off."""
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            return ModelFailed(self.name, _unreachable(self._address, error))
+        if isinstance(error, httpx2.TimeoutException):
+            return ModelTooSlow(self.name, limits.seconds)
+        detail = _one_line(str(error))
+        return ModelFailed(
+            self.name, f"the server broke off before the end of its reply ({detail})"
+        )
 
-def open_server(name: str) -> ServerLanguageModel:
-    """The model at `http://host:port/v1#model`; without a path `/v1`, without a model the first of the server's list.
 
-    The key is taken from the variable FOOTNOTE_API_KEY. Raises `ModelUnavailable`.
+def _list_models(address: str, *, is_required: bool) -> list[dict[str, Any]]:
+    """Return the entries of the server's model list.
+
+    A server without a list is good enough unless the list `is_required`.
     """
-    address, _, model = name.partition("#")
-    address = (
-        address.rstrip("/") if urlsplit(address).path.strip("/") else address.rstrip("/") + "/v1"
-    )
-    models = _models(address, must_list=not model)
-    if not model and not models:
-        raise ModelUnavailable(
-            f"the server at {address} lists no models; name one at the end: {name}#MODEL"
-        )
-    model = model or str(models[0].get("id") or "")
-    told = next((entry for entry in models if entry.get("id") == model), {})
-    return ServerLanguageModel(address, model, _context(told))
-
-
-def _models(address: str, *, must_list: bool) -> list[dict[str, Any]]:
-    """What the server tells of its models. A server that is there without a list will do where none is needed."""
     try:
-        reply = httpx2.get(f"{address}/models", headers=_headers(), timeout=_SHORT_SECONDS)
+        reply = httpx2.get(f"{address}/models", headers=_auth_headers(), timeout=_SHORT_SECONDS)
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-        raise ModelUnavailable(_not_there(address, error)) from error
-    with contextlib.suppress(ValueError):
-        listed = reply.raise_for_status().json() if reply.is_success else {}
-        data = listed.get("data") if isinstance(listed, dict) else None
-        if isinstance(data, list):
-            return [entry for entry in data if isinstance(entry, dict)]
-    if must_list:
+        raise ModelUnavailable(_unreachable(address, error)) from error
+    entries = _parse_model_list(reply)
+    if entries is None and is_required:
         raise ModelUnavailable(
-            f"{address}/models gives no list of models (status {reply.status_code}); is {address} the address of an "
-            f"OpenAI-compatible server? A model can be named at the end: {address}#MODEL"
+            f"{address}/models gives no list of models (status {reply.status_code}); is {address} "
+            "the address of an OpenAI-compatible server? To name a model, add it at the end: "
+            f"{address}#MODEL"
         )
-    return []
+    return entries or []
 
 
-def _context(entry: dict[str, Any]) -> int:
-    """Tokens, from where vLLM and llama-server tell them."""
+def _parse_model_list(reply: httpx2.Response) -> list[dict[str, Any]] | None:
+    """Return the entries of a model list, or None when the reply is something else."""
+    if not reply.is_success:
+        return None
+    try:
+        content = reply.json()
+    except ValueError:
+        return None
+    entries = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        return None
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _context_length(entry: dict[str, Any]) -> int:
+    """Return a listed model's context length in tokens; vLLM and llama-server give it."""
     meta = entry.get("meta")
-    places = (entry, meta if isinstance(meta, dict) else {})
-    known = (place.get(name) for place in places for name in _CONTEXT_NAMES)
-    return next(
-        (tokens for tokens in known if isinstance(tokens, int) and tokens > 0), _CONTEXT_TOKENS
-    )
+    sections = (entry, meta if isinstance(meta, dict) else {})
+    return find_context_length(sections, _CONTEXT_KEYS, _DEFAULT_CONTEXT_TOKENS)
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [
-        {"role": message.role, "content": message.content.encode("utf-8", "replace").decode()}
-        for message in messages
-    ]
-
-
-def _key() -> str:
+def _api_key() -> str:
     return os.environ.get("FOOTNOTE_API_KEY") or "none"
 
 
-def _headers() -> dict[str, str]:
-    return {"Authorization": f"Bearer {_key()}"}
+def _auth_headers() -> dict[str, str]:
+    return {"Authorization": f"Bearer {_api_key()}"}
 
 
-def _not_there(address: str, error: BaseException | None = None) -> str:
-    why = f" ({_line(str(error))})" if error and str(error) else ""
-    return f"no server answers at {address}{why}; is it running, and is the address right?"
+def _unreachable(address: str, error: BaseException) -> str:
+    detail = f" ({_one_line(str(error))})" if str(error) else ""
+    return f"no server answers at {address}{detail}; is it running, and is the address right?"
 
 
-def _line(text: str) -> str:
-    """One line of what a server said, short enough to be read."""
-    one = " ".join(text.split())
-    return one if len(one) <= 200 else one[:199] + "…"
+def _one_line(text: str) -> str:
+    """Return a server's message as one line of readable length."""
+    line = " ".join(text.split())
+    if len(line) <= _MAX_ERROR_CHARACTERS:
+        return line
+    return line[: _MAX_ERROR_CHARACTERS - 1] + "…"

@@ -1,4 +1,4 @@
-"""A generation that blocks, run in a thread of its own, so that its text can be had piece by piece and be stopped."""
+"""Generation in a background thread, so that its text can be streamed and stopped."""
 
 import atexit
 import contextlib
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from rag.errors import FootnoteError, ModelFailed, ModelTooSlow
 from rag.models.language_model import GenerationLimits
 
-# How soon a stop is noticed while no piece comes, in seconds.
-_POLL = 0.05
-# Pieces that may wait for their listener; a server may send faster than they are read.
-_MOST_WAITING = 256
+# Seconds until a stop or the deadline is noticed while no piece comes.
+_POLL_SECONDS = 0.05
+# Pieces that may wait to be read; a server may send faster than they are.
+_MAX_QUEUED_PIECES = 256
 _END = object()
-# How long the end of the process waits for generations to notice that nobody listens, in seconds.
-_FAREWELL = 10.0
-# The generations under way, each with what ends it.
+# Seconds that the end of the process waits for generations to notice that they are stopped.
+_EXIT_SECONDS = 10.0
+# Generations that are running, each with the function that stops it.
 _RUNNING: dict[threading.Thread, Callable[[], None]] = {}
 
 Emit = Callable[[str], bool]
@@ -28,71 +28,62 @@ def stream_from_thread(
     generate: Callable[[Emit], None],
     limits: GenerationLimits,
     stop: threading.Event,
-    on_end: Callable[[], None],
+    on_close: Callable[[], None] = lambda: None,
 ) -> Iterator[str]:
-    """The pieces that `generate` emits. `emit(piece)` says whether to go on, also for an empty piece.
+    """Run `generate(emit)` in a thread and yield the pieces that it emits.
 
-    `generate` may be stuck inside a library when the listener leaves: the thread is left to end by itself, and
-    `on_end`, which is called when nobody listens and may be called again, can close what it waits for.
-    Raises `ModelFailed` or `ModelTooSlow`, naming the model.
+    `emit(piece)` returns whether to go on; `emit("")` only asks. A generation may be stuck inside a
+    library when the reader leaves, so its thread is left to end by itself. `on_close` is called
+    when the reader has left, possibly more than once, to close what the thread waits for.
+    Raises `ModelFailed` or `ModelTooSlow` in the name of the model.
     """
-    pieces: queue.Queue[object] = queue.Queue(_MOST_WAITING)
-    left = threading.Event()
+    pieces: queue.Queue[object] = queue.Queue(_MAX_QUEUED_PIECES)
+    closed = threading.Event()
 
     def emit(piece: str) -> bool:
         if piece:
-            _offer(piece, pieces, left)
-        return not left.is_set()
+            _put(piece, pieces, closed)
+        return not closed.is_set()
 
     def work() -> None:
         try:
-            if not left.is_set():
+            if not closed.is_set():
                 generate(emit)
-            _offer(_END, pieces, left)
-        except Exception as error:  # whatever a model's library raises is told to the listener
-            _offer(error, pieces, left)
+            _put(_END, pieces, closed)
+        except Exception as error:  # a library may raise anything; the reader gets it
+            _put(error, pieces, closed)
         finally:
             _RUNNING.pop(threading.current_thread(), None)
 
-    def leave() -> None:
-        left.set()
-        on_end()
+    def close() -> None:
+        closed.set()
+        on_close()
 
     thread = threading.Thread(target=work, name=f"footnote: {name}", daemon=True)
-    _RUNNING[thread] = leave
+    _RUNNING[thread] = close
     thread.start()
     try:
-        yield from _listen(name, pieces, limits, stop)
+        yield from _read(name, pieces, limits, stop)
     finally:
-        leave()
+        close()
 
 
-def _offer(piece: object, pieces: "queue.Queue[object]", left: threading.Event) -> None:
-    """Put the piece where it is listened for, as soon as there is room, or nobody listens any more."""
-    while not left.is_set():
+def _put(piece: object, pieces: "queue.Queue[object]", closed: threading.Event) -> None:
+    """Queue a piece as soon as there is room, unless the reader has left."""
+    while not closed.is_set():
         with contextlib.suppress(queue.Full):
-            pieces.put(piece, timeout=_POLL)
+            pieces.put(piece, timeout=_POLL_SECONDS)
             return
 
 
-@atexit.register
-def _end_all() -> None:
-    """A thread that calls back from C++ while Python is taken down would abort the process."""
-    running = dict(_RUNNING)
-    for leave in running.values():
-        leave()
-    deadline = time.monotonic() + _FAREWELL
-    for thread in running:
-        thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _listen(
+def _read(
     name: str, pieces: "queue.Queue[object]", limits: GenerationLimits, stop: threading.Event
 ) -> Iterator[str]:
+    """Yield queued pieces until the end, a stop, an error or the deadline."""
     deadline = time.monotonic() + limits.seconds
     while not stop.is_set():
         try:
-            piece = pieces.get(timeout=_POLL)
+            piece = pieces.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             if time.monotonic() > deadline:
                 raise ModelTooSlow(name, limits.seconds) from None
@@ -106,3 +97,14 @@ def _listen(
         if time.monotonic() > deadline:
             raise ModelTooSlow(name, limits.seconds)
         yield str(piece)
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop all generations: a callback from C++ into an ending Python would abort the process."""
+    running = dict(_RUNNING)
+    for close in running.values():
+        close()
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for thread in running:
+        thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Any causal language model that transformers can load, on a GPU where there is one."""
+"""Language models in transformers: any causal model that it can load, on a GPU if there is one."""
 
 import contextlib
 import inspect
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,73 +23,91 @@ from transformers import (
 )
 
 from rag.errors import ModelFailed, ModelUnavailable
-from rag.models.files import check_weights, context_length, digest_of, prepared
+from rag.models.files import (
+    convert_once,
+    find_model_folder,
+    fingerprint_files,
+    fingerprint_folder,
+    read_context_length,
+    reject_pickled_weights,
+)
 from rag.models.language_model import (
-    CONTEXT_TOKENS,
-    QUESTION_TOKENS,
+    MAX_CONTEXT_TOKENS,
+    MAX_QUESTION_TOKENS,
     GenerationLimits,
     Message,
-    as_script,
-    as_text,
-    as_turns,
-    check_fits,
+    check_prompt_fits,
+    escape_special_tokens,
+    format_chat,
+    format_transcript,
 )
-from rag.models.runtimes.quiet import quiet_conversion
+from rag.models.runtimes.quiet import quiet_libraries
 from rag.models.runtimes.streaming import Emit, stream_from_thread
 
-# Contexts that are read at once.
-_BATCH_ON_CPU, _BATCH_ON_GPU = 4, 16
+# Contexts that are scored at once.
+_CPU_BATCH_SIZE = 4
+_GPU_BATCH_SIZE = 16
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def open_language_model(name: str) -> "TransformersLanguageModel":
+    """Load the model of a folder or of a Hugging Face id that was downloaded."""
+    folder = find_model_folder(name, "language")
+    return TransformersLanguageModel(name, folder, fingerprint_folder(folder))
 
 
 class TransformersLanguageModel:
-    """See `rag.models.LanguageModel` and `rag.models.Reader`. Safe to use from several threads."""
+    """Language model that writes and scores questions with PyTorch. Thread-safe."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name
         self.fingerprint = fingerprint
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         _check_files(name, folder)
-        with quiet_conversion():
-            self._tokenizer, self._model = _loaded(folder, self._device)
-        self.context_tokens = context_length(self._model.config.to_dict())
-        self._special = _special_tokens(self._tokenizer)
-        self._takes = set(inspect.signature(self._model.forward).parameters)
-        self._writing = threading.Lock()
+        with quiet_libraries():
+            self._tokenizer, self._model = _load_tokenizer_and_model(folder, self._device)
+        self.context_tokens = read_context_length(self._model.config.to_dict())
+        self._special_tokens = _special_tokens(self._tokenizer)
+        self._input_names = set(inspect.signature(self._model.forward).parameters)
+        self._generation_lock = threading.Lock()
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens of the messages as the model will see them, its chat template included."""
+        """Count the tokens of a prompt, its chat template included."""
         return len(self._encode(messages))
 
     def stream(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
     ) -> Iterator[str]:
-        """See `rag.models.LanguageModel`."""
+        """Yield the reply in pieces; see `LanguageModel.stream`."""
         tokens = self._encode(messages)
-        check_fits(self.name, len(tokens), limits, self.context_tokens)
+        check_prompt_fits(self.name, len(tokens), limits, self.context_tokens)
 
         def generate(emit: Emit) -> None:
-            with self._writing:
-                if emit(""):  # somebody may have left while another generation ran
+            with self._generation_lock:
+                if emit(""):  # the reader may have left while another generation ran
                     self._generate(tokens, limits, emit)
 
-        return stream_from_thread(self.name, generate, limits, stop, on_end=lambda: None)
+        return stream_from_thread(self.name, generate, limits, stop)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
-        """The messages as token ids. A chat template brings its own first token, a script does not."""
-        turns = as_turns(messages, self._special)
+        """Return the prompt's token ids.
+
+        A chat template brings its own first token; a transcript does not.
+        """
+        turns = format_chat(messages, self._special_tokens)
         if not self._tokenizer.chat_template:
-            return list(self._tokenizer(as_script(turns), verbose=False)["input_ids"])
+            return list(self._tokenizer(format_transcript(turns), verbose=False)["input_ids"])
         try:
             text = self._tokenizer.apply_chat_template(
                 turns, add_generation_prompt=True, tokenize=False
             )
-        except Exception as error:  # a template is a program of strangers, and may refuse a role
+        except Exception as error:  # a template is untrusted code, and may refuse a role
             raise ModelFailed(
                 self.name, f"its chat template does not take these messages: {error}"
             ) from error
-        return self._tokens(text)
+        return self._tokenize(text)
 
-    def _tokens(self, text: str) -> list[int]:
+    def _tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _generate(self, tokens: list[int], limits: GenerationLimits, emit: Emit) -> None:
@@ -99,67 +118,71 @@ class TransformersLanguageModel:
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=limits.tokens,
                 do_sample=False,
-                streamer=_Pieces(self._tokenizer, emit),
-                stopping_criteria=StoppingCriteriaList([_NobodyListens(emit)]),
+                streamer=_EmittingStreamer(self._tokenizer, emit),
+                stopping_criteria=StoppingCriteriaList([_StopWhenClosed(emit)]),
             )
 
     def question_likelihood(self, contexts: Sequence[str], question: str) -> list[list[float]]:
-        """See `rag.models.Reader`. An empty context stands for the beginning of a text."""
-        asked = self._tokens(as_text(f" {question}", self._special))[:QUESTION_TOKENS]
-        room = max(1, min(CONTEXT_TOKENS, self.context_tokens - len(asked)))
-        read = [
-            self._tokens(as_text(context, self._special))[-room:] or [self._first_token()]
-            for context in contexts
-        ]
-        found: list[list[float]] = [[] for _ in contexts]
-        order = sorted(range(len(read)), key=lambda index: len(read[index])) if asked else []
-        size = _BATCH_ON_CPU if self._device.type == "cpu" else _BATCH_ON_GPU
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
+        """Return the log-probabilities (nats) of the question's tokens after each context."""
+        question = escape_special_tokens(f" {question}", self._special_tokens)
+        question_ids = self._tokenize(question)[:MAX_QUESTION_TOKENS]
+        if not question_ids:
+            return [[] for _ in contexts]
+        free_tokens = self.context_tokens - len(question_ids)
+        max_context = max(1, min(MAX_CONTEXT_TOKENS, free_tokens))
+        rows = []
+        for context in contexts:
+            context_ids = self._tokenize(escape_special_tokens(context, self._special_tokens))
+            rows.append((context_ids[-max_context:] or [self._first_token()]) + question_ids)
+        return self._score_in_batches(rows, len(question_ids))
+
+    def _score_in_batches(self, rows: Sequence[list[int]], keep: int) -> list[list[float]]:
+        """Score rows in batches of similar length."""
+        by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        size = _CPU_BATCH_SIZE if self._device.type == "cpu" else _GPU_BATCH_SIZE
+        scores: dict[int, list[float]] = {}
+        for start in range(0, len(rows), size):
+            batch = by_length[start : start + size]
             try:
-                rows = self._log_probabilities([read[index] + asked for index in batch], len(asked))
-            except (
-                RuntimeError
-            ) as error:  # PyTorch's error for all its failures, a full GPU included
+                log_probs = self._log_probabilities([rows[index] for index in batch], keep)
+            except RuntimeError as error:  # PyTorch raises it for everything, a full GPU included
                 raise ModelFailed(self.name, str(error)) from error
-            for index, row in zip(batch, rows, strict=True):
-                found[index] = row
-        return found
+            scores.update(zip(batch, log_probs, strict=True))
+        return [scores[index] for index in range(len(rows))]
 
     def _first_token(self) -> int:
-        """What the model has seen at the beginning of texts: its first token, or else the one that ends a text."""
-        known = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, 0)
-        return next(int(token) for token in known if token is not None)
+        """Return the token that opens a text, or for models without one the token that ends it."""
+        for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        return 0
 
-    def _log_probabilities(self, rows: Sequence[Sequence[int]], asked: int) -> list[list[float]]:
-        """Of each row the log-probabilities (nats) of its last `asked` tokens. Rows are padded on the left."""
-        longest = max(map(len, rows))
-        ids = torch.tensor(
-            [[0] * (longest - len(row)) + list(row) for row in rows], device=self._device
-        )
-        mask = torch.tensor(
-            [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self._device
-        )
-        feed: dict[str, Any] = {
+    def _log_probabilities(self, rows: Sequence[Sequence[int]], keep: int) -> list[list[float]]:
+        """Return the log-probabilities (nats) of the last `keep` tokens of each row."""
+        tokens = [torch.tensor(row) for row in rows]
+        ones = [torch.ones_like(row) for row in tokens]
+        ids = pad_sequence(tokens, batch_first=True, padding_side="left").to(self._device)
+        mask = pad_sequence(ones, batch_first=True, padding_side="left").to(self._device)
+        inputs: dict[str, Any] = {
             "input_ids": ids,
             "attention_mask": mask,
             "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
             "use_cache": False,
-            "logits_to_keep": asked + 1,
+            "logits_to_keep": keep + 1,
         }
+        known = {name: value for name, value in inputs.items() if name in self._input_names}
         with torch.inference_mode():
-            logits = self._model(
-                **{name: value for name, value in feed.items() if name in self._takes}
-            ).logits
-            chances = logits[:, -asked - 1 : -1].float().log_softmax(-1)
-            found: list[list[float]] = chances.gather(2, ids[:, -asked:, None])[..., 0].tolist()
-        return found
+            logits = self._model(**known).logits
+            log_probs = logits[:, -keep - 1 : -1].float().log_softmax(-1)
+            chosen = log_probs.gather(2, ids[:, -keep:, None])[..., 0]
+        values: list[list[float]] = chosen.tolist()
+        return values
 
 
-class _Pieces(TextStreamer):
-    """Hands on the text, word by word."""
+class _EmittingStreamer(TextStreamer):
+    """Streamer that emits the text word by word."""
 
-    def __init__(self, tokenizer: Any, emit: Emit) -> None:  # noqa: ANN401 - transformers has many kinds
+    def __init__(self, tokenizer: Any, emit: Emit) -> None:  # noqa: ANN401 - of many types
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._emit = emit
 
@@ -167,20 +190,20 @@ class _Pieces(TextStreamer):
         self._emit(text)
 
 
-class _NobodyListens(StoppingCriteria):
-    """Ends the generation, within a token, when nobody listens any more."""
+class _StopWhenClosed(StoppingCriteria):
+    """Criterion that stops the generation within a token when its reader has left."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
 
     def __call__(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> Any:  # noqa: ANN401
-        return torch.full(
-            (input_ids.shape[0],), not self._emit(""), device=input_ids.device, dtype=torch.bool
-        )
+        is_closed = not self._emit("")
+        rows = (input_ids.shape[0],)
+        return torch.full(rows, is_closed, device=input_ids.device, dtype=torch.bool)
 
 
-def _loaded(folder: Path, device: torch.device) -> tuple[Any, Any]:
-    """Tokeniser and model. What a model suggests for sampling is dropped, for nothing is sampled here."""
+def _load_tokenizer_and_model(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    """Load a tokenizer and a model, without the sampling settings that the model suggests."""
     tokenizer = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
@@ -192,21 +215,30 @@ def _loaded(folder: Path, device: torch.device) -> tuple[Any, Any]:
         dtype=torch.float32 if device.type == "cpu" else "auto",
     )
     model = model.to(device).eval()
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    ends = sorted(end for end in ends if end is not None)
+    end_tokens = _end_tokens(model, tokenizer)
     greedy: Any = GenerationConfig  # untyped in transformers
-    model.generation_config = greedy(eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0)
+    model.generation_config = greedy(
+        eos_token_id=end_tokens or None, pad_token_id=end_tokens[0] if end_tokens else 0
+    )
     return tokenizer, model
 
 
-def folder_from_gguf(weights: Path) -> Path:
-    """A folder with the model of a GGUF file as transformers saves it, converted on first use.
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+    """Return the tokens that end a reply, as model and tokenizer name them."""
+    from_model = model.generation_config.eos_token_id
+    tokens = set(from_model if isinstance(from_model, list) else [from_model])
+    tokens.add(tokenizer.eos_token_id)
+    tokens.discard(None)
+    return sorted(tokens)
 
-    That takes the time once that reading the file takes each time.
+
+def convert_gguf_to_transformers(weights: Path) -> Path:
+    """Return the folder of a GGUF file saved as transformers does, converting it on first use.
+
+    Reading the GGUF file takes long, and without the copy it would take long each time.
     """
-    return prepared(
-        f"{digest_of([weights])}-transformers-{transformers.__version__}",
+    return convert_once(
+        f"{fingerprint_files([weights])}-transformers-{transformers.__version__}",
         "config.json",
         f"the language model {weights.stem}",
         lambda scratch: _convert(weights, scratch),
@@ -214,53 +246,50 @@ def folder_from_gguf(weights: Path) -> Path:
 
 
 def _convert(weights: Path, scratch: Path) -> None:
-    """Through the parts of transformers that need no other library; half precision is more than the file has."""
+    """Convert with the parts of transformers that need no other library.
+
+    Half precision is more than the GGUF file has.
+    """
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    place: dict[str, Any] = {
+    source: dict[str, Any] = {
         "gguf_file": weights.name,
         "local_files_only": True,
         "trust_remote_code": False,
     }
-    with (
-        quiet_conversion(),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):  # one bar of progress cannot be turned off
-        AutoTokenizer.from_pretrained(weights.parent, **place).save_pretrained(scratch)
-        make: Any = AutoModelForCausalLM.from_config  # as untyped as the next
-        read: Any = load_gguf_checkpoint
-        model = make(AutoConfig.from_pretrained(weights.parent, **place))
-        missing, unknown = model.load_state_dict(
-            read(str(weights), True, model)["tensors"], strict=False
-        )
+    # Standard error is redirected because one progress bar cannot be turned off.
+    with quiet_libraries(), contextlib.redirect_stderr(io.StringIO()):
+        AutoTokenizer.from_pretrained(weights.parent, **source).save_pretrained(scratch)
+        create_model: Any = AutoModelForCausalLM.from_config  # as untyped as the next
+        load_checkpoint: Any = load_gguf_checkpoint
+        model = create_model(AutoConfig.from_pretrained(weights.parent, **source))
+        tensors = load_checkpoint(str(weights), True, model)["tensors"]
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
         model.tie_weights()
-        if unknown or set(missing) - set(model.all_tied_weights_keys):
-            raise ValueError(
-                f"{weights.name} does not hold the whole model: {[*missing, *unknown][:3]}"
-            )
+        if unexpected or set(missing) - set(model.all_tied_weights_keys):
+            examples = [*missing, *unexpected][:3]
+            raise ValueError(f"{weights.name} does not hold the whole model: {examples}")
         model.half().save_pretrained(scratch)
 
 
 def _special_tokens(tokenizer: Any) -> tuple[str, ...]:  # noqa: ANN401
-    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
+    tokens = dict.fromkeys(tokenizer.all_special_tokens)
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special:
+            tokens[str(token)] = None
+    return tuple(tokens)
 
 
 def _check_files(name: str, folder: Path) -> None:
-    """Raise `ModelUnavailable` when the folder lacks a tokeniser, or weights that are safe to read."""
-    if not any(
-        (folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")
-    ):
+    """Raise `ModelUnavailable` when the folder lacks a tokenizer or safe weights."""
+    if not any((folder / file).exists() for file in _TOKENIZER_FILES):
         raise ModelUnavailable(
-            f"the language model '{name}' in {folder} has no tokeniser; "
+            f"the language model '{name}' in {folder} has no tokenizer; "
             "tokenizer.json and tokenizer_config.json of the model belong beside config.json"
         )
-    check_weights(name, folder, "language")
+    reject_pickled_weights(name, folder, "language")
     if any(folder.glob("*.safetensors")):
         return
-    whole = (
-        "copy its *.safetensors files there"
-        if Path(name).is_dir()
-        else f"to download them: hf download {name}"
-    )
-    raise ModelUnavailable(f"the language model '{name}' in {folder} has no weights; {whole}")
+    is_folder = Path(name).is_dir()
+    way_out = "copy its *.safetensors files there" if is_folder else f"run: hf download {name}"
+    raise ModelUnavailable(f"the language model '{name}' in {folder} has no weights; {way_out}")

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import ModelUnavailable
-from rag.models import PassageInput, fingerprint, load_embedder, model_folder
+from rag.models.embedder import PassageInput
+from rag.models.files import find_embedder_folder, fingerprint_folder
+from rag.models.registry import load_embedder
 from rag.models.runtimes.openvino_embedder import OpenVinoEmbedder
 from rag.models.runtimes.sentence_transformers_embedder import SentenceTransformersEmbedder
 
@@ -34,7 +36,7 @@ def test_the_packaged_model_needs_no_pytorch_and_gives_unit_vectors(packaged):
 
 
 def test_it_means_what_sentence_transformers_means(packaged):
-    folder = model_folder(packaged.name)
+    folder = find_embedder_folder(packaged.name)
     reference = SentenceTransformersEmbedder(packaged.name, folder, fingerprint(folder))
     question = "How much carbon do eelgrass meadows lose?"
     assert packaged.embed_question(question) @ reference.embed_question(question) > 0.99

@@ -28,9 +28,10 @@ from tiny_models import save_tiny_model
 from rag import Assistant, Library, ModelUnavailable
 from rag.config import config_file, save_setting
 from rag.errors import ModelFailed
-from rag.models import GenerationLimits, Message, load_embedder, load_language_model
+from rag.models.language_model import GenerationLimits, Message
+from rag.models.registry import load_embedder, load_language_model
 from rag.models.nli import load_nli_model
-from ui.services.conversations import History
+from ui.services.conversations import ConversationStore
 
 ROOT = Path(__file__).parent.parent
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -96,12 +97,12 @@ from ui.server import application as server
 server.import_gradio()
 from starlette.testclient import TestClient
 from rag import Assistant
-from ui.services.conversations import History
+from ui.services.conversations import ConversationStore
 from ui.app import build, look
-from ui.services.library_registry import Shelf, open_library
+from ui.services.library_registry import LibraryRegistry, open_library
 
-shelf = Shelf([folder / "library"], open_library)
-page = build(shelf, History(folder / "conversations.sqlite"), folder / "runs")
+registry = LibraryRegistry([folder / "library"], open_library)
+page = build(registry, ConversationStore(folder / "conversations.sqlite"), folder / "runs")
 with TestClient(server.application(page, "127.0.0.1", 7860, {}, **look()), "http://127.0.0.1:7860") as client:
     codes.append(("ui", client.get("/").status_code))
 print(json.dumps(codes))
@@ -184,7 +185,7 @@ def test_nothing_that_needs_no_server_tries_the_network_or_listens(closed, tmp_p
 
 LOADS = """
 import sys
-from rag.models import load_embedder, load_language_model
+from rag.models.registry import load_embedder, load_language_model
 from rag.models.nli import load_nli
 embedder, inference, language = sys.argv[1:]
 print(load_embedder(embedder).dimension, load_nli(inference).relations([("a", "b")]) != [])
@@ -596,7 +597,7 @@ def test_an_inference_model_cannot_name_a_function_to_be_called(stranger, place,
         folder / "config.json",
         **(now if place == "now" else {"sbert_ce_default_activation_function": name}),
     )
-    (relation,) = load_nli_model(str(folder)).relations([("a", "b")])
+    (relation,) = load_nli_model(str(folder)).predict([("a", "b")])
     # The softmax of (0, 1, 2).
     assert relation.entailment == pytest.approx(0.0900, abs=1e-3)
     assert relation.contradiction == pytest.approx(0.6652, abs=1e-3)
@@ -646,9 +647,9 @@ def test_a_template_reaches_nothing_beyond_the_messages(tmp_path, template, cana
 def in_openvino():
     """The folder of the model that comes along, as OpenVINO has it."""
     from rag.models.files import bundled_gguf
-    from rag.models.runtimes.openvino_gguf import openvino_from_gguf
+    from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
-    return openvino_from_gguf(bundled_gguf())
+    return convert_gguf_to_openvino(bundled_gguf())
 
 
 @pytest.mark.parametrize("template", TEMPLATES[:-1])
@@ -795,7 +796,7 @@ def test_settings_that_others_could_read_are_shut_and_the_folder_is_left(tmp_pat
 @posix
 def test_conversations_are_for_their_owner_only(tmp_path, umask):
     path = tmp_path / "data" / "conversations.sqlite"
-    History(path)
+    ConversationStore(path)
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute(
             "SELECT count(*) FROM turn"
