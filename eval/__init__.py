@@ -1,20 +1,16 @@
-"""Measuring: the answers on questions with known answers, and benchmarks of the parts.
+"""Evaluation of Footnote: scores of its answers (`harness`) and of its parts (`benchmarks`).
 
-    run = evaluate(Assistant.sample(), Path("runs/today"), Plan(split="dev"))
-    print(run.interval("facts"), run.interval("refused"))
-    write_report(run, Path("runs/today"))
-
-A metric of one's own is a function of question, reply and corpus: `evaluate(…, metrics=METRICS | {"polite": polite})`.
-The benchmarks of the parts run as `python -m eval.NAME` and print their tables. `eval` knows only the public names of
-`rag`.
+>>> run = evaluate(Assistant.sample(), Path("runs/today"), Plan(split="dev"))  # doctest: +SKIP
+>>> print(run.interval("nugget recall"))                                      # doctest: +SKIP
+>>> write_report(run, Path("runs/today"))                                     # doctest: +SKIP
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eval.harness.comparison import Compared, compare, gate, load_scores
-    from eval.harness.metrics import METRICS
+    from eval.harness.comparison import MetricComparison, compare, gate, load_scores, verdict
+    from eval.harness.metrics import METRICS, Metric
     from eval.harness.questions import Question, load_questions
     from eval.harness.replies import Reply
     from eval.harness.report import write_report
@@ -22,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRICS",
-    "Compared",
+    "Metric",
+    "MetricComparison",
     "Plan",
     "Question",
     "Reply",
@@ -32,27 +29,30 @@ __all__ = [
     "gate",
     "load_questions",
     "load_scores",
+    "verdict",
     "write_report",
 ]
 
-# Imported when they are first used, so that the benchmarks and the command start without what they do not need.
-_LAZY = {
-    "METRICS": "eval.harness.metrics",
-    "Compared": "eval.harness.comparison",
-    "Plan": "eval.harness.runs",
-    "Question": "eval.harness.questions",
-    "Reply": "eval.harness.replies",
-    "Run": "eval.harness.runs",
-    "compare": "eval.harness.comparison",
-    "evaluate": "eval.harness.runs",
-    "gate": "eval.harness.comparison",
-    "load_questions": "eval.harness.questions",
-    "load_scores": "eval.harness.comparison",
-    "write_report": "eval.harness.report",
+# Imported on first use, so that the command and the page start without what they do not need.
+_MODULES = {
+    "METRICS": "metrics",
+    "Metric": "metrics",
+    "MetricComparison": "comparison",
+    "Plan": "runs",
+    "Question": "questions",
+    "Reply": "replies",
+    "Run": "runs",
+    "compare": "comparison",
+    "evaluate": "runs",
+    "gate": "comparison",
+    "load_questions": "questions",
+    "load_scores": "comparison",
+    "verdict": "comparison",
+    "write_report": "report",
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever was asked for
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"eval.harness.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'eval' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""`footnote eval`: score the answers, compare runs, and stop a change that makes them worse."""
+"""`footnote eval`: score answers, compare runs, gate changes, and check files of questions."""
 
 import json
 import statistics
@@ -6,16 +6,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag import UsageError
+from rag.errors import UsageError
+
+if TYPE_CHECKING:
+    from eval.harness.comparison import MetricComparison
+    from eval.harness.runs import Progress, Run
 
 app = typer.Typer(invoke_without_command=True)
 
-_SHOWN = ("facts", "right paper", "citation F1", "refused", "answered", "worth")
-RunArgument = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
+_TABLE_METRICS = (
+    "nugget recall",
+    "right paper cited",
+    "citation F1",
+    "correct-abstention rate",
+    "answer rate",
+    "CRAG score",
+)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]
 
 
 @app.callback()
@@ -23,149 +35,231 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     context: typer.Context,
     questions: Annotated[
         Path | None,
-        typer.Option(
-            "--questions", "-q", metavar="FILE", help="Your own questions, as JSON Lines."
-        ),
+        typer.Option("--questions", "-q", metavar="FILE", help="Your own questions, JSON Lines."),
     ] = None,
     library: Annotated[
         Path | None,
-        typer.Option("--library", "-L", metavar="DIR", help="The library they are about."),
+        typer.Option("--library", "-L", metavar="DIR", help="Library that they are about."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the run.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")
     ] = Path("footnote-eval"),
     split: Annotated[
-        str, typer.Option(metavar="dev|test|all", help="Which of the questions.")
+        str, typer.Option(metavar="dev|test|all", help="Split of the questions.")
     ] = "test",
-    every: Annotated[int, typer.Option(min=1, metavar="N", help="Every n-th question only.")] = 1,
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Take every n-th question.")] = 1,
     style: Annotated[
         str, typer.Option(metavar="auto|quote|write", help="How answers are written.")
     ] = "auto",
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="The language model for this run.")
+        str, typer.Option("--model", metavar="NAME", help="Language model for this run.")
     ] = "",
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="SYSTEM", help="Besides the assistant, only this system; repeatable."),
+        typer.Option(
+            metavar="SYSTEM", help="Run only this system besides the assistant; repeatable."
+        ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    r"""Score the answers on questions with known answers, and write a report.
+    r"""Score the answers to questions with known answers, and write a report.
 
-    The curated questions are about the sample papers; `python -m eval.harness.questions FILE` checks your own. Trivial rivals
-    and the assistant with one ingredient less are asked, too. A run that was broken off goes on where it stopped.
+    The curated questions are about the sample papers. Ablations of the assistant and trivial
+    baselines are scored for comparison. An interrupted run resumes where it stopped.
 
     \b
     footnote eval                                  # the sample papers, split test
+    footnote eval check mine.jsonl -L ~/physics
     footnote eval -q mine.jsonl --split all -L ~/physics -o runs/today
     footnote eval compare runs/before runs/today
     footnote eval gate runs/today --baseline baseline.json
     """
     if context.invoked_subcommand:
         return
-    from eval.harness.questions import sample_questions
+    from eval.harness.questions import sample_questions_file
     from eval.harness.report import write_report
     from eval.harness.runs import Plan, evaluate
-    from rag import Assistant
+    from rag.assistant import Assistant
 
     if library and not questions:
         raise UsageError(
-            f"the curated questions are about the sample papers; name some about {library}: --questions"
+            "the curated questions are about the sample papers; "
+            f"give questions about {library} with --questions"
         )
     folder = library if questions else Assistant.sample().library.folder
     assistant = Assistant.open(folder, language_model=model, create=False)
-    plan = Plan(questions or sample_questions(), split, style, tuple(only or ()), every)
-    with _bar() as on_progress:
-        done = evaluate(assistant, output, plan, on_progress=on_progress)
-    page = write_report(done, output)
-    typer.echo(_table(done))
-    if failed := [
-        row.reply.error for rows in done.rows.values() for row in rows if row.reply.error
-    ]:
+    plan = Plan(questions or sample_questions_file(), split, style, tuple(only or ()), every)
+    with _progress_bar() as on_progress:
+        finished = evaluate(assistant, output, plan, on_progress=on_progress)
+    report = write_report(finished, output)
+    errors = _collect_errors(finished)
+    if errors:
         typer.echo(
-            f"footnote: {len(failed)} replies failed and score 0; the first: {failed[0]}", err=True
+            f"footnote: {len(errors)} replies failed and score 0; the first: {errors[0]}", err=True
         )
-    typer.echo(f"report: {page}")
+    if as_json:
+        _print_json(_run_summary(finished, report, len(errors)))
+    else:
+        typer.echo(f"{_means_table(finished)}\nreport: {report}")
 
 
 @app.command()
-def compare(
-    one: RunArgument,
-    other: RunArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Tell whether the second run is better than the first, metric by metric.
+def compare(first: RunArgument, second: RunArgument, as_json: JsonOption = False) -> None:
+    """Compare the second run with the first, metric by metric.
 
-    Intervals of 95 % and p values are of the paired differences; p is adjusted for the number of metrics (Holm).
+    Intervals of 95 % and p values are of paired differences; p is adjusted for the number of
+    metrics (Holm).
     """
     from dataclasses import asdict
 
-    from eval.harness.comparison import compare as compared
-    from eval.harness.comparison import load_scores
+    from eval.harness import comparison
 
-    found = compared(load_scores(one)[1], load_scores(other)[1])
+    _, first_scores = comparison.load_scores(first)
+    _, second_scores = comparison.load_scores(second)
+    comparisons = comparison.compare(first_scores, second_scores)
     if as_json:
-        typer.echo(json.dumps([asdict(line) for line in found], indent=2))
+        records = []
+        for line in comparisons:
+            records.append(asdict(line) | {"verdict": comparison.verdict(line)})
+        _print_json(records)
         return
     typer.echo(f"{'':30}{'n':>5} {'first':>8} {'second':>8}  {'difference':26} p (Holm)")
-    for line in found:
-        interval = f"{line.difference:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
-        mark = ("  better" if line.difference > 0 else "  worse") if line.p_holm < 0.05 else ""
-        means = f"{line.questions:5} {line.one:8.3f} {line.other:8.3f}"
-        typer.echo(f"{line.metric:30}{means}  {interval:26} {line.p_holm:.3f}{mark}")
+    for line in comparisons:
+        typer.echo(_comparison_line(line))
 
 
 @app.command()
 def gate(
     run: RunArgument,
     baseline: Annotated[
-        Path, typer.Option("--baseline", metavar="FILE", help="The scores to hold.")
+        Path, typer.Option("--baseline", metavar="FILE", help="Scores that must not get worse.")
     ],
     update: Annotated[bool, typer.Option("--update", help="Make this run the baseline.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Stop a change that makes answers worse: exit code 1, and a line for each reason.
+    """Exit with code 1 if answers got worse, and print the reasons.
 
-    A gated metric must not be worse than the baseline by more than 0.05 with confidence, and what must be 0 must be 0.
+    A gated metric must not be worse than the baseline by more than 0.05 with confidence, and counts
+    that must be 0 must be 0.
     """
-    from eval.harness.comparison import gate as gated
-    from eval.harness.comparison import load_scores, save_scores
+    from eval.harness import comparison
 
-    about, new = load_scores(run)
+    manifest, scores = comparison.load_scores(run)
     if update:
-        save_scores(baseline, about, new)
-        typer.echo(f"{baseline} now holds the scores of {len(new)} questions")
+        comparison.save_scores(baseline, manifest, scores)
+        if as_json:
+            _print_json({"updated": str(baseline), "questions": len(scores)})
+        else:
+            typer.echo(f"{baseline} now holds the scores of {len(scores)} questions")
         return
-    before, old = load_scores(baseline)
-    if before["questions_digest"] != about["questions_digest"]:
+    baseline_manifest, baseline_scores = comparison.load_scores(baseline)
+    if baseline_manifest["questions_digest"] != manifest["questions_digest"]:
         raise UsageError(
-            f"{baseline} is about other questions than {run}; --update makes the run the baseline"
+            f"{baseline} and {run} have different questions; "
+            "make the run the baseline with --update"
         )
-    stops = gated(old, new)
-    typer.echo("\n".join(stops) or "nothing is worse than the baseline")
-    if stops:
+    reasons = comparison.gate(baseline_scores, scores)
+    if as_json:
+        _print_json({"passed": not reasons, "reasons": reasons})
+    else:
+        typer.echo("\n".join(reasons) or "nothing is worse than the baseline")
+    if reasons:
         raise typer.Exit(1)
 
 
-def _table(done: Any) -> str:  # noqa: ANN401 - a run, whose module is loaded late
-    lines = [f"{'':32}" + "".join(f"{name:>13}" for name in _SHOWN)]
-    for system in done.rows:
-        values = [done.values(system, name)[0] for name in _SHOWN]
-        lines.append(
-            f"{system:32}"
-            + "".join(f"{statistics.mean(v):13.3f}" if v else f"{'-':>13}" for v in values)
-        )
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Questions, JSON Lines.", metavar="FILE")],
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            "--library",
+            "-L",
+            metavar="DIR",
+            help="Library that they are about; the sample papers by default.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a file of questions against a library; exit with code 1 if there are problems."""
+    from eval.harness.questions import check_file, describe_check
+
+    question_count, problems = check_file(file, library)
+    if as_json:
+        _print_json({"questions": question_count, "problems": problems})
+    else:
+        typer.echo(describe_check(question_count, problems))
+    if problems:
+        raise typer.Exit(1)
+
+
+# --- output -------------------------------------------------------------------------------------
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _collect_errors(run: "Run") -> list[str]:
+    errors = []
+    for rows in run.rows.values():
+        for row in rows:
+            if row.reply.error:
+                errors.append(row.reply.error)
+    return errors
+
+
+def _run_summary(run: "Run", report: Path, failed: int) -> dict[str, Any]:
+    """Return manifest, report, and the mean of every metric for every system."""
+    means: dict[str, dict[str, float | None]] = {}
+    for system in run.rows:
+        means[system] = {}
+        for metric in run.metrics:
+            means[system][metric.name] = _mean(run, system, metric.name)
+    return {"manifest": run.manifest, "report": str(report), "failed": failed, "means": means}
+
+
+def _mean(run: "Run", system: str, metric: str) -> float | None:
+    values = run.scores(system, metric).values
+    return round(statistics.mean(values), 6) if values else None
+
+
+def _means_table(run: "Run") -> str:
+    """Return the means of the main metrics as a table with a row for each system."""
+    widths = [max(13, len(name) + 2) for name in _TABLE_METRICS]
+    header = f"{'':32}"
+    for name, width in zip(_TABLE_METRICS, widths, strict=True):
+        header += f"{name:>{width}}"
+    lines = [header]
+    for system in run.rows:
+        line = f"{system:32}"
+        for name, width in zip(_TABLE_METRICS, widths, strict=True):
+            mean = _mean(run, system, name)
+            line += f"{'-':>{width}}" if mean is None else f"{mean:{width}.3f}"
+        lines.append(line)
     return "\n".join(lines)
 
 
+def _comparison_line(line: "MetricComparison") -> str:
+    from eval.harness.comparison import NO_DIFFERENCE, verdict
+
+    means = f"{line.questions:5} {line.first:8.3f} {line.second:8.3f}"
+    interval = f"{line.difference:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
+    outcome = verdict(line)
+    mark = "" if outcome == NO_DIFFERENCE else f"  {outcome}"
+    return f"{line.metric:30}{means}  {interval:26} {line.p_holm:.3f}{mark}"
+
+
 @contextmanager
-def _bar() -> Iterator[Any]:
-    """Progress with the remaining time on standard error, where that is a terminal."""
+def _progress_bar() -> Iterator["Progress"]:
+    """Show progress and the remaining time on standard error, if that is a terminal."""
     from tqdm import tqdm
 
     with tqdm(unit=" questions", file=sys.stderr, disable=None, dynamic_ncols=True) as bar:
 
-        def show(done: int, total: int, system: str) -> None:
+        def update(done: int, total: int, system: str) -> None:
             bar.total = total
             bar.set_postfix_str(system, refresh=False)
             bar.update(done - bar.n)
 
-        yield show
+        yield update

@@ -1,1 +1,4 @@
-"""Data that the evaluation ships: curated questions, injections, the baseline of the gate."""
+"""Data of the evaluation: curated questions, prompt injections and the baseline of the gate.
+
+No code, and no public collections: those are looked up in `FOOTNOTE_DATA`.
+"""

@@ -1,44 +1,55 @@
-"""Is one run better than another, and may a change land? Paired tests on the questions that both runs got.
+"""Compare two runs, and gate a change against a stored baseline.
 
-Only the assistant itself is compared, not its rivals. Differences come with cluster bootstrap intervals and sign-flip
-p values, adjusted for the number of metrics after Holm. A gate stops what is worse than a stored baseline by more than
-a margin, and whatever must be 0 and is not.
+Only the assistant's scores are compared, on the questions that both runs have. Differences come
+with cluster-bootstrap intervals and p values of sign-flip tests, adjusted for the number of metrics
+after Holm.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.harness.metrics import GATED, ZEROS
-from eval.harness.statistics import holm, non_inferior, paired
-from rag import UsageError
+from eval.harness.metrics import METRICS, Direction, Metric
+from eval.harness.statistics import (
+    PairedScores,
+    holm_adjust,
+    is_non_inferior,
+    paired_difference,
+)
+from rag.errors import UsageError
 
-# So much worse a gated metric may be before a change is stopped, if the interval leaves no doubt that it is worse.
-MARGIN = 0.05
-
-Scores = Mapping[str, float | None]
+# Raised when the names or the meaning of saved scores change: older runs are refused.
+FORMAT_VERSION = 2
+SIGNIFICANCE_LEVEL = 0.05
+NO_DIFFERENCE = "no clear difference"
+# A gated metric may drop by this much, and by more if the drop could be chance.
+_MARGIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What a run says of one question: its scores, and the cluster that it belongs to."""
+class QuestionScores:
+    """The assistant's scores for one question, and the cluster that the question belongs to."""
 
     id: str
     cluster: str
-    scores: Scores
+    scores: Mapping[str, float | None]
     failed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """A metric of two runs on so many questions: means, difference with its interval, p, and p after Holm."""
+class MetricComparison:
+    """A metric in two runs: means over the shared questions, and the difference second - first.
+
+    `low` and `high` bound its 95 % interval; `p_holm` is `p` adjusted for the number of metrics.
+    """
 
     metric: str
+    direction: Direction
     questions: int
-    one: float
-    other: float
+    first: float
+    second: float
     difference: float
     low: float
     high: float
@@ -46,87 +57,172 @@ class Compared:
     p_holm: float = 1.0
 
 
-def load_scores(path: Path) -> tuple[dict[str, Any], list[Scored]]:
-    """What was asked of what, and the assistant's scores: of a run's folder, or of a stored baseline."""
+def verdict(comparison: MetricComparison) -> str:
+    """Return what a difference means: "better", "worse", "higher", "lower" or no clear difference.
+
+    A significant difference in a metric without a better direction is only higher or lower.
+    """
+    if comparison.p_holm >= SIGNIFICANCE_LEVEL or not comparison.difference:
+        return NO_DIFFERENCE
+    change = "higher" if comparison.difference > 0 else "lower"
+    if comparison.direction == "neither":
+        return change
+    return "better" if change == comparison.direction else "worse"
+
+
+# --- saved scores -------------------------------------------------------------------------------
+
+
+def load_scores(path: Path) -> tuple[dict[str, Any], list[QuestionScores]]:
+    """Return the manifest and the assistant's scores of a run's folder or a baseline file.
+
+    Raises `UsageError` if there are none, or if another version of Footnote wrote them.
+    """
     file = path / "scores.json" if path.is_dir() else path
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        return data["about"], [Scored(**row) for row in data["rows"]]
+        if data["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {data['format_version']}")
+        return data["manifest"], [QuestionScores(**row) for row in data["rows"]]
     except FileNotFoundError:
         raise UsageError(
-            f"no finished run in {path}; footnote eval makes one, and gate --update a baseline"
+            f"no finished run in {path}; footnote eval makes one, and "
+            "footnote eval gate --update makes a baseline"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} cannot be read as a run: {error}") from error
+        raise UsageError(
+            f"{file} is damaged or was written by an earlier version of Footnote; "
+            "run footnote eval again, or footnote eval gate --update for a baseline"
+        ) from error
 
 
-def save_scores(path: Path, about: Mapping[str, Any], rows: Sequence[Scored]) -> None:
-    """Keep the assistant's scores, with six decimals: what `load_scores` reads."""
-    data = {
-        "about": dict(about),
-        "rows": [asdict(row) | {"scores": _rounded(row.scores)} for row in rows],
-    }
+def save_scores(path: Path, manifest: Mapping[str, Any], rows: Iterable[QuestionScores]) -> None:
+    """Write the assistant's scores to a file that `load_scores` reads, with six decimals."""
+    records = []
+    for row in rows:
+        records.append(asdict(row) | {"scores": _round_scores(row.scores)})
+    data = {"format_version": FORMAT_VERSION, "manifest": dict(manifest), "rows": records}
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def compare(one: Sequence[Scored], other: Sequence[Scored]) -> list[Compared]:
-    """Every metric that both runs have, the second against the first."""
-    before, after = {row.id: row for row in one}, {row.id: row for row in other}
-    shared = [name for name in before if name in after]
-    if not shared:
+def _round_scores(scores: Mapping[str, float | None]) -> dict[str, float | None]:
+    rounded: dict[str, float | None] = {}
+    for name, value in scores.items():
+        rounded[name] = None if value is None else round(value, 6)
+    return rounded
+
+
+# --- comparing and gating -----------------------------------------------------------------------
+
+
+def compare(
+    first: Sequence[QuestionScores],
+    second: Sequence[QuestionScores],
+    metrics: Iterable[Metric] = METRICS,
+) -> list[MetricComparison]:
+    """Compare the second run with the first in every metric that both have.
+
+    Metrics are known by their names; a name that is not among `metrics` has no better direction.
+    Raises `UsageError` if the runs share no question.
+    """
+    by_id = {row.id: row for row in second}
+    pairs = [(row, by_id[row.id]) for row in first if row.id in by_id]
+    if not pairs:
         raise UsageError("the two runs have no question in common")
-    metrics = [name for name in before[shared[0]].scores if name in after[shared[0]].scores]
-    pairs = [_pair(name, [(before[i], after[i]) for i in shared]) for name in metrics]
-    found = [pair for pair in pairs if pair]
-    adjusted = holm([pair.p for pair in found])
-    return [
-        Compared(**(asdict(pair) | {"p_holm": p})) for pair, p in zip(found, adjusted, strict=True)
-    ]
+    directions = {metric.name: metric.direction for metric in metrics}
+    comparisons = []
+    for name in pairs[0][0].scores:
+        if name in pairs[0][1].scores:
+            paired = _pair_scores(name, pairs)
+            if paired.clusters:
+                direction = directions.get(name, "neither")
+                comparisons.append(_compare_metric(name, direction, paired))
+    return _adjust_p_values(comparisons)
 
 
-def gate(baseline: Sequence[Scored], new: Sequence[Scored]) -> list[str]:
-    """Why a change must not land, one line each; empty when it may."""
-    missing = sorted({row.id for row in baseline} - {row.id for row in new})
-    stops = (
-        [f"{len(missing)} questions of the baseline were not asked, {missing[0]} first"]
-        if missing
-        else []
+def _compare_metric(name: str, direction: Direction, paired: PairedScores) -> MetricComparison:
+    difference = paired_difference(paired.second, paired.first, paired.clusters)
+    count = len(paired.clusters)
+    return MetricComparison(
+        metric=name,
+        direction=direction,
+        questions=count,
+        first=sum(paired.first) / count,
+        second=sum(paired.second) / count,
+        difference=difference.mean,
+        low=difference.low,
+        high=difference.high,
+        p=difference.p,
     )
-    if failed := [row.id for row in new if row.failed]:
-        stops.append(f"{len(failed)} questions failed, {failed[0]} first")
-    for name in ZEROS:
-        if faulty := [row.id for row in new if row.scores.get(name)]:
-            stops.append(
-                f"{name}: must be 0, and is not in {len(faulty)} answers, {faulty[0]} first"
-            )
-    return stops + [line for name in GATED if (line := _worse(name, baseline, new))]
 
 
-def _worse(metric: str, baseline: Sequence[Scored], new: Sequence[Scored]) -> str:
-    before = {row.id: row.scores.get(metric) for row in baseline}
-    both = [(row, before.get(row.id), row.scores.get(metric)) for row in new]
-    kept = [
-        (row.cluster, old, now) for row, old, now in both if old is not None and now is not None
-    ]
-    if not kept:
-        return ""
-    clusters, olds, nows = zip(*kept, strict=True)
-    if non_inferior(nows, olds, MARGIN, clusters):
-        return ""
-    found = paired(nows, olds, clusters)
-    return f"{metric}: worse by {-found.mean:.3f} [{-found.high:.3f}, {-found.low:.3f}] than the baseline"
+def _adjust_p_values(comparisons: Sequence[MetricComparison]) -> list[MetricComparison]:
+    p_values = [comparison.p for comparison in comparisons]
+    adjusted = []
+    for comparison, p_holm in zip(comparisons, holm_adjust(p_values), strict=True):
+        adjusted.append(replace(comparison, p_holm=p_holm))
+    return adjusted
 
 
-def _pair(metric: str, rows: Sequence[tuple[Scored, Scored]]) -> Compared | None:
-    kept = [(a.cluster, x, y) for a, b in rows if (x := a.scores[metric]) is not None
-            and (y := b.scores[metric]) is not None]  # fmt: skip
-    if not kept:
-        return None
-    clusters, ones, others = zip(*kept, strict=True)
-    found = paired(others, ones, clusters)
-    means = sum(ones) / len(ones), sum(others) / len(others)
-    return Compared(metric, len(kept), *means, found.mean, found.low, found.high, found.p)
+def gate(
+    baseline: Sequence[QuestionScores],
+    new: Sequence[QuestionScores],
+    metrics: Sequence[Metric] = METRICS,
+) -> list[str]:
+    """Return the reasons why a change must not land, one line each; empty if it may land."""
+    reasons = [*_missing_questions(baseline, new), *_failed_questions(new)]
+    for metric in metrics:
+        if metric.must_be_zero:
+            reasons.extend(_nonzero_scores(metric.name, new))
+    for metric in metrics:
+        if metric.gated:
+            reasons.extend(_regression(metric.name, baseline, new))
+    return reasons
 
 
-def _rounded(scores: Scores) -> dict[str, float | None]:
-    return {name: None if value is None else round(value, 6) for name, value in scores.items()}
+def _missing_questions(
+    baseline: Iterable[QuestionScores], new: Iterable[QuestionScores]
+) -> list[str]:
+    missing = sorted({row.id for row in baseline} - {row.id for row in new})
+    if not missing:
+        return []
+    return [f"{len(missing)} questions of the baseline were not asked, {missing[0]} first"]
+
+
+def _failed_questions(rows: Iterable[QuestionScores]) -> list[str]:
+    failed = [row.id for row in rows if row.failed]
+    return [f"{len(failed)} questions failed, {failed[0]} first"] if failed else []
+
+
+def _nonzero_scores(metric: str, rows: Iterable[QuestionScores]) -> list[str]:
+    faulty = [row.id for row in rows if row.scores.get(metric)]
+    if not faulty:
+        return []
+    return [f"{metric}: must be 0, but is not in {len(faulty)} answers, {faulty[0]} first"]
+
+
+def _regression(
+    metric: str, baseline: Iterable[QuestionScores], new: Iterable[QuestionScores]
+) -> list[str]:
+    by_id = {row.id: row for row in baseline}
+    pairs = [(by_id[row.id], row) for row in new if row.id in by_id]
+    old_scores, new_scores, clusters = _pair_scores(metric, pairs)
+    if not clusters or is_non_inferior(new_scores, old_scores, _MARGIN, clusters):
+        return []
+    change = paired_difference(new_scores, old_scores, clusters)
+    interval = f"[{-change.high:.3f}, {-change.low:.3f}]"
+    return [f"{metric}: worse than the baseline by {-change.mean:.3f} {interval}"]
+
+
+def _pair_scores(
+    metric: str, pairs: Iterable[tuple[QuestionScores, QuestionScores]]
+) -> PairedScores:
+    """Return the scores of a metric where it applies to both rows."""
+    paired = PairedScores([], [], [])
+    for first_row, second_row in pairs:
+        first, second = first_row.scores.get(metric), second_row.scores.get(metric)
+        if first is not None and second is not None:
+            paired.first.append(first)
+            paired.second.append(second)
+            paired.clusters.append(first_row.cluster)
+    return paired

@@ -1,287 +1,427 @@
-"""What a reply is worth: metrics by name, each a pure function of question, reply and corpus.
+"""Score replies. To add a metric, write a function and list it in `METRICS`.
 
-A metric gives a number, or None where it does not apply; a row that failed scores 0. `GATED` are those on which a
-change may be stopped, `ZEROS` those that must be 0. Retrieval is judged on the papers found, the rest on the reply.
+A metric is computed from a question, a reply and the corpus, and is None where it does not apply.
+Retrieval metrics look at the papers that were retrieved, all others at the reply itself.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import partial
+from typing import Literal
 
-from eval.harness.measures import (
-    fact_found,
+from eval.harness.nuggets import contains_nugget, nugget_share, vital_nugget_share
+from eval.harness.questions import Question
+from eval.harness.ranking import (
     group_precision,
     group_recall,
     harmonic_mean,
     ndcg,
     reciprocal_rank,
 )
-from eval.harness.questions import Question
 from eval.harness.replies import Reply
 
-# The abstract of each paper, by id.
+# Abstract of each paper of the library, by the paper's id.
 Corpus = Mapping[str, str]
-Metric = Callable[[Question, Reply, Corpus], float | None]
+Compute = Callable[[Question, Reply, Corpus], float | None]
+Direction = Literal["higher", "lower", "neither"]
+Scores = dict[str, float | None]
 
-# Facts count in the first three sentences only: who answers at length does not answer better.
-SENTENCES = 3
+# Nugget recall counts the first sentences only, so that a longer reply is not a better one.
+ANSWER_SENTENCES = 3
 _SENTENCE_END = re.compile(r"(?<=[.!?])[”\"')\]]*\s+(?=[“\"'(\[]?[A-Z0-9])")
 _WORD = re.compile(r"[^\W_]+(?:[.,]\d+)?")
-# A sentence whose content words stand in its source to that share is carried by it (calibrated on human writing).
-_CARRIED = 0.3
-_SHORT_WORDS = 4
+# Share of a sentence's content words that its source must contain, calibrated on human writing.
+_MIN_SHARED_WORDS = 0.3
+_MIN_CONTENT_WORD_LENGTH = 4
 
 
-def beginning(reply: Reply) -> str:
-    """The first sentences of a reply, as many as count; a quotation may hold several."""
-    sentences = [part for said in reply.said for part in _SENTENCE_END.split(said.text)]
-    return " ".join(sentences[:SENTENCES])
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric with what tables, comparisons and the gate need to know of it.
+
+    `direction` tells whether higher or lower values are better, or neither. A change that lowers a
+    `gated` metric, or a value other than 0 of one that `must_be_zero`, makes `footnote eval gate`
+    fail. `failure_score` is the score of a system that failed to reply.
+    """
+
+    name: str
+    compute: Compute
+    direction: Direction = "neither"
+    description: str = ""
+    gated: bool = False
+    must_be_zero: bool = False
+    failure_score: float = 0.0
 
 
-def _share_found(question: Question, text: str, only_vital: bool = True) -> float | None:
-    nuggets = [nugget for nugget in question.nuggets if nugget.vital or not only_vital]
-    found = [fact_found(text, nugget.alternatives, nugget.numbers) for nugget in nuggets]
-    return sum(found) / len(found) if found else None
+# --- correctness --------------------------------------------------------------------------------
 
 
-def facts(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Share of the vital facts in the first three sentences; of questions that the library answers."""
-    return _share_found(question, beginning(reply)) if question.answerable else None
+def first_sentences(reply: Reply) -> str:
+    """Return the first sentences of a reply, `ANSWER_SENTENCES` of them.
+
+    A quotation may hold several sentences.
+    """
+    sentences: list[str] = []
+    for statement in reply.statements:
+        sentences.extend(_SENTENCE_END.split(statement.text))
+    return " ".join(sentences[:ANSWER_SENTENCES])
 
 
-def facts_first(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """The same in what is said first."""
-    first = reply.said[0].text if reply.said else ""
-    return _share_found(question, first) if question.answerable else None
+def nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of the vital nuggets in the first sentences, if answerable."""
+    if not question.answerable:
+        return None
+    return vital_nugget_share(question.nuggets, first_sentences(reply))
 
 
-def facts_at_length(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Share of all facts, vital and other, anywhere in the reply."""
-    return _share_found(question, reply.text, only_vital=False) if question.answerable else None
+def first_statement_nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of the vital nuggets in the first statement, if answerable."""
+    if not question.answerable:
+        return None
+    first_text = reply.statements[0].text if reply.statements else ""
+    return vital_nugget_share(question.nuggets, first_text)
 
 
-def corrected(question: Question, reply: Reply) -> bool:
-    """Whether a reply quotes what contradicts the premise of a question."""
-    return not question.answerable and bool(_share_found(question, beginning(reply)))
+def whole_reply_nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of all nuggets, vital or not, in the whole reply, if answerable."""
+    return nugget_share(question.nuggets, reply.text) if question.answerable else None
 
 
-def refused(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Of questions that the library does not answer: 1 when nothing was claimed, or the false premise was corrected."""
-    return None if question.answerable else float(reply.abstained or corrected(question, reply))
+def crag_score(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the value of a reply to its reader, in -1..1.
 
-
-def answered(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Of questions that the library answers: 1 when an answer was given."""
-    return float(not reply.abstained) if question.answerable else None
-
-
-def worth(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """What the reply is worth to its reader, -1 to 1, after the score of CRAG (Yang et al., 2024).
-
-    The share of the facts; 0 for not answering what the library answers; 1 for rightly not answering; and -1 for an
-    answer without any of the facts, without a paper that carries them, or where there is no answer.
+    Yang et al., "CRAG: Comprehensive RAG Benchmark", 2024. The score of an answer is its nugget
+    recall. It is -1 for an answer that contains no nugget, cites no right paper, or should not have
+    been given; 0 for abstaining although the library answers; 1 for correctly abstaining.
     """
     if not question.answerable:
-        return 1.0 if refused(question, reply, corpus) else -1.0
+        return 1.0 if correct_abstention(question, reply, corpus) else -1.0
     if reply.abstained:
         return 0.0
-    return (right_paper(question, reply, corpus) and facts(question, reply, corpus)) or -1.0
-
-
-def citation_f1(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Harmonic mean of citation precision and recall; without an answer in the library 1 for citing nothing."""
-    if not question.gold:
-        return float(not reply.cited)
-    if not question.answerable and reply.abstained:
-        return 1.0
-    return harmonic_mean(
-        group_precision(reply.cited, question.gold), group_recall(reply.cited, question.gold)
-    )
-
-
-def citation_precision(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Share of the papers cited that answer, of answers to questions that the library answers."""
-    return (
-        group_precision(reply.cited, question.gold)
-        if question.answerable and not reply.abstained
-        else None
-    )
-
-
-def citation_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Share of the papers wanted of which one is cited."""
-    return (
-        group_recall(reply.cited, question.gold)
-        if question.answerable and not reply.abstained
-        else None
-    )
-
-
-def right_paper(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """1 when a paper is cited that answers, of answers to questions that the library answers."""
-    recalled = citation_recall(question, reply, corpus)
-    return None if recalled is None else float(recalled > 0)
-
-
-def invalid_citations(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Citations of no footnote, and footnotes of no paper of the library: how many."""
-    numbers = {one.number for one in reply.footnotes}
-    of_nothing = sum(number not in numbers for said in reply.said for number in said.cites)
-    return float(of_nothing + sum(one.paper not in corpus for one in reply.footnotes))
-
-
-def not_literal(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Quotations that do not stand in their paper just so: how many."""
-    return float(sum(not one.literal for one in reply.footnotes))
-
-
-def uncited(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Sentences without a footnote: how many."""
-    return float(sum(not said.cites for said in reply.said))
-
-
-def supported(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Share of the sentences whose words (to 0.3) and numbers (all) stand in the papers that they cite."""
-    papers = {one.number: one.paper for one in reply.footnotes}
-    carried = [
-        _carries(
-            " ".join(corpus.get(papers.get(number, ""), "") for number in said.cites), said.text
-        )
-        for said in reply.said
-    ]
-    return sum(carried) / len(carried) if carried else None
+    if not right_paper_cited(question, reply, corpus):
+        return -1.0
+    return nugget_recall(question, reply, corpus) or -1.0
 
 
 def contradicted(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """1 when the reply holds words that show a wrong answer, of questions for which such words are known."""
-    return float(fact_found(reply.text, question.must_not, ())) if question.must_not else None
+    """Return 1 if the reply contains a phrase that shows a wrong answer, else 0.
+
+    None for questions without such phrases.
+    """
+    return float(contains_nugget(reply.text, question.must_not, ())) if question.must_not else None
+
+
+# --- abstention ---------------------------------------------------------------------------------
+
+
+def corrects_premise(question: Question, reply: Reply) -> bool:
+    """Return True if the reply states what contradicts a question's false premise."""
+    if question.answerable:
+        return False
+    return bool(vital_nugget_share(question.nuggets, first_sentences(reply)))
+
+
+def correct_abstention(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return 1 if the system abstained or corrected the false premise, if unanswerable."""
+    if question.answerable:
+        return None
+    return float(reply.abstained or corrects_premise(question, reply))
+
+
+def answered(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return 1 if the system gave an answer, if answerable."""
+    return float(not reply.abstained) if question.answerable else None
+
+
+# --- citations ----------------------------------------------------------------------------------
+
+
+def citation_f1(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the harmonic mean of citation precision and recall.
+
+    If no paper answers the question, the score is 1 for citing nothing.
+    """
+    cited = reply.cited_papers
+    if not question.gold:
+        return float(not cited)
+    if not question.answerable and reply.abstained:
+        return 1.0
+    return harmonic_mean(group_precision(cited, question.gold), group_recall(cited, question.gold))
+
+
+def citation_precision(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of the cited papers that answer the question, if answerable and answered."""
+    if reply.abstained or not question.answerable:
+        return None
+    return group_precision(reply.cited_papers, question.gold)
+
+
+def citation_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of the gold groups that are cited, if answerable and answered."""
+    if reply.abstained or not question.answerable:
+        return None
+    return group_recall(reply.cited_papers, question.gold)
+
+
+def right_paper_cited(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return 1 if a paper that answers the question is cited, if answerable and answered."""
+    recall = citation_recall(question, reply, corpus)
+    return None if recall is None else float(recall > 0)
+
+
+def invalid_citations(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Count citations without a footnote and footnotes without a paper of the library."""
+    paper_ids = reply.paper_ids()
+    count = 0
+    for statement in reply.statements:
+        for number in statement.citations:
+            count += number not in paper_ids
+    for footnote in reply.footnotes:
+        count += footnote.paper_id not in corpus
+    return float(count)
+
+
+def nonliteral_quotations(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Count footnotes whose quotation differs from the abstract."""
+    return float(sum(not footnote.is_literal for footnote in reply.footnotes))
+
+
+def uncited_statements(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Count statements that cite no footnote."""
+    return float(sum(not statement.citations for statement in reply.statements))
+
+
+# --- wording ------------------------------------------------------------------------------------
+
+
+def lexical_support(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of the statements that share words and numbers with what they cite."""
+    if not reply.statements:
+        return None
+    paper_ids = reply.paper_ids()
+    supported = 0
+    for statement in reply.statements:
+        abstracts = [corpus.get(paper_ids.get(number, ""), "") for number in statement.citations]
+        supported += _shares_words(" ".join(abstracts), statement.text)
+    return supported / len(reply.statements)
+
+
+def _shares_words(source: str, sentence: str) -> bool:
+    """Return True if the source contains every number and enough content words."""
+    source_words = set(_split_words(source))
+    content_words = shared_words = 0
+    for word in _split_words(sentence):
+        if word[0].isdigit() and word not in source_words:
+            return False
+        if len(word) >= _MIN_CONTENT_WORD_LENGTH:
+            content_words += 1
+            shared_words += word in source_words
+    return not content_words or shared_words / content_words >= _MIN_SHARED_WORDS
 
 
 def copied(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """The longest run of words of a cited abstract in the reply, as a share of the reply's words."""
-    words = _words(reply.text)
-    runs = [_longest_run(words, _words(corpus.get(paper, ""))) for paper in reply.cited]
-    return max(runs, default=0) / len(words) if words else None
+    """Return the longest run of words from a cited abstract as a share of the reply's words."""
+    words = _split_words(reply.text)
+    if not words:
+        return None
+    longest = 0
+    for paper_id in reply.cited_papers:
+        abstract_words = _split_words(corpus.get(paper_id, ""))
+        matcher = SequenceMatcher(None, words, abstract_words, autojunk=False)
+        longest = max(longest, matcher.find_longest_match().size)
+    return longest / len(words)
 
 
-def words(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Length of an answer in words."""
-    return None if reply.abstained else float(len(_words(reply.text)))
+def word_count(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Count the words of an answer."""
+    return None if reply.abstained else float(len(_split_words(reply.text)))
 
 
-def ndcg_at_10(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """nDCG@10 of the papers found, of questions that the library answers."""
-    return ndcg(reply.found, _grades(question), 10) if question.answerable else None
-
-
-def first_relevant(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Reciprocal rank of the first paper found that answers, 0 below the tenth."""
-    return reciprocal_rank(reply.found[:10], _grades(question)) if question.answerable else None
-
-
-def recall_at(k: int) -> Metric:
-    """Share of the papers wanted of which one is among the first `k` found."""
-
-    def recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-        return group_recall(reply.found[:k], question.gold) if question.answerable else None
-
-    return recall
-
-
-METRICS: dict[str, Metric] = {
-    "facts": facts,
-    "worth": worth,
-    "refused": refused,
-    "answered": answered,
-    "right paper": right_paper,
-    "citation F1": citation_f1,
-    "citation precision": citation_precision,
-    "citation recall": citation_recall,
-    "facts in the first sentence": facts_first,
-    "all facts at any length": facts_at_length,
-    "supported": supported,
-    "contradicted": contradicted,
-    "copied": copied,
-    "words": words,
-    "nDCG@10": ndcg_at_10,
-    "MRR@10": first_relevant,
-    "recall@5": recall_at(5),
-    "recall@10": recall_at(10),
-    "invalid citations": invalid_citations,
-    "quotations not literal": not_literal,
-    "sentences without footnote": uncited,
-}
-# On these a change may be stopped: no trivial system comes near. Others are won by silence (refused), by answering
-# always (answered, facts), at length (all facts), by copying (supported), or nearly so (citation F1).
-GATED = ("worth",)
-# These have no better value than 0.
-ZEROS = ("invalid citations", "quotations not literal", "sentences without footnote")
-
-
-def score(
-    question: Question, reply: Reply, corpus: Corpus, metrics: Mapping[str, Metric] = METRICS
-) -> dict[str, float | None]:
-    """Every metric of a reply. A row that failed scores 0 wherever the metric applies, and -1 in worth."""
-    if reply.error:
-        applies = {
-            name: metric(question, Reply(), corpus) is not None for name, metric in metrics.items()
-        }
-        worst = {"worth": -1.0}
-        return {name: worst.get(name, 0.0) if there else None for name, there in applies.items()}
-    return {name: metric(question, reply, corpus) for name, metric in metrics.items()}
-
-
-def blame(question: Question, reply: Reply, corpus: Corpus, read: int = 8) -> str:
-    """What a miss is put down to, empty when there is none; `read` papers of those found were read."""
-    if reply.error:
-        return "failed"
-    if not question.answerable:
-        return "" if refused(question, reply, corpus) else "should have abstained"
-    if (facts(question, reply, corpus) or 0.0) == 1.0:
-        return "" if right_paper(question, reply, corpus) else "wrongly cited"
-    return _missing_at(question, reply, corpus, read)
-
-
-def _missing_at(question: Question, reply: Reply, corpus: Corpus, read: int) -> str:
-    """The first place on the way to an answer at which a fact got lost."""
-    gold = {name for group in question.gold for name in group}
-    if not _holds_all(question, (corpus.get(name, "") for name in sorted(gold))):
-        return "not in the library"
-    if not _holds_all(question, (corpus.get(name, "") for name in reply.found[:read])):
-        return "not retrieved"
-    if reply.abstained:
-        return "should not have abstained"
-    if _holds_all(question, (one.quote for one in reply.footnotes)):
-        return "not written"
-    return "not read"
-
-
-def _holds_all(question: Question, texts: Iterable[str]) -> bool:
-    return _share_found(question, " ".join(texts)) == 1.0
-
-
-def _grades(question: Question) -> dict[str, float]:
-    return {name: 1.0 for group in question.gold for name in group}
-
-
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
 
 
-def _carries(source: str, sentence: str) -> bool:
-    words, there = _words(sentence), set(_words(source))
-    content = [word for word in words if len(word) >= _SHORT_WORDS]
-    numbers = [word for word in words if word[0].isdigit()]
-    share = sum(word in there for word in content) / len(content) if content else 1.0
-    return share >= _CARRIED and all(number in there for number in numbers)
+# --- retrieval ----------------------------------------------------------------------------------
 
 
-def _longest_run(words: Sequence[str], others: Sequence[str]) -> int:
-    """Length of the longest run of words that stands in both."""
-    best, ending = 0, [0] * (len(others) + 1)
-    for word in words:
-        previous, ending = ending, [0] * (len(others) + 1)
-        for at, other in enumerate(others, 1):
-            if word == other:
-                ending[at] = previous[at - 1] + 1
-                best = max(best, ending[at])
-    return best
+def ndcg_at_10(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return nDCG@10 of the retrieved papers, if answerable."""
+    return ndcg(reply.retrieved, _grades(question), 10) if question.answerable else None
+
+
+def mrr_at_10(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return 1 / rank of the first gold paper among the first 10 retrieved, if answerable."""
+    if not question.answerable:
+        return None
+    return reciprocal_rank(reply.retrieved[:10], _grades(question))
+
+
+def recall_at(k: int, question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of the gold groups among the first `k` retrieved papers, if answerable."""
+    return group_recall(reply.retrieved[:k], question.gold) if question.answerable else None
+
+
+def _grades(question: Question) -> dict[str, float]:
+    return dict.fromkeys(question.gold_papers, 1.0)
+
+
+# --- registry -----------------------------------------------------------------------------------
+
+# The gate uses the CRAG score alone: no trivial baseline comes near. Others are won by abstaining
+# (correct-abstention rate), by always answering (answer rate, nugget recall), by length (nugget
+# recall of the whole reply), by copying (lexical support), or nearly so (citation F1).
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "nugget recall",
+        nugget_recall,
+        "higher",
+        "Share of the vital nuggets (facts that a right answer must state) in the first three "
+        "sentences; answerable questions only.",
+    ),
+    Metric(
+        "CRAG score",
+        crag_score,
+        "higher",
+        "Value of a reply to its reader, −1 to 1: its nugget recall; 1 for correctly abstaining; 0 "
+        "for abstaining although the library answers; −1 for an answer without any nugget, without "
+        "a right paper, or to a question that the library does not answer.",
+        gated=True,
+        failure_score=-1.0,
+    ),
+    Metric(
+        "correct-abstention rate",
+        correct_abstention,
+        "higher",
+        "Share of the unanswerable questions where the system abstained or corrected the false "
+        "premise.",
+    ),
+    Metric(
+        "answer rate",
+        answered,
+        "higher",
+        "Share of the answerable questions that were answered.",
+    ),
+    Metric(
+        "right paper cited",
+        right_paper_cited,
+        "higher",
+        "Share of the answers, to answerable questions, that cite a paper that answers.",
+    ),
+    Metric(
+        "citation F1",
+        citation_f1,
+        "higher",
+        "Harmonic mean of citation precision and recall; 1 for citing nothing if no paper of the "
+        "library answers.",
+    ),
+    Metric(
+        "citation precision",
+        citation_precision,
+        "higher",
+        "Share of the cited papers that answer; answers to answerable questions only.",
+    ),
+    Metric(
+        "citation recall",
+        citation_recall,
+        "higher",
+        "Share of the expected papers that are cited; answers to answerable questions only.",
+    ),
+    Metric(
+        "nugget recall, first sentence",
+        first_statement_nugget_recall,
+        "higher",
+        "Share of the vital nuggets in the first sentence or quotation; answerable questions only.",
+    ),
+    Metric(
+        "nugget recall, whole reply",
+        whole_reply_nugget_recall,
+        "higher",
+        "Share of all nuggets, vital or not, anywhere in the reply; answerable questions only.",
+    ),
+    Metric(
+        "lexical support",
+        lexical_support,
+        "higher",
+        "Share of the sentences of which every number and at least 30 % of the content words are "
+        "in the papers they cite.",
+    ),
+    Metric(
+        "contradicted",
+        contradicted,
+        "lower",
+        "Share of the replies that contain a phrase known to be wrong, among questions with such "
+        "phrases.",
+    ),
+    Metric(
+        "copied",
+        copied,
+        "neither",
+        "Longest run of words from a cited abstract, as a share of the reply's words.",
+    ),
+    Metric("words", word_count, "neither", "Length of an answer in words."),
+    Metric(
+        "nDCG@10",
+        ndcg_at_10,
+        "higher",
+        "Normalised discounted cumulative gain of the first 10 papers retrieved; answerable "
+        "questions only.",
+    ),
+    Metric(
+        "MRR@10",
+        mrr_at_10,
+        "higher",
+        "Mean of 1 / rank of the first right paper, 0 below rank 10; answerable questions only.",
+    ),
+    Metric(
+        "recall@5",
+        partial(recall_at, 5),
+        "higher",
+        "Share of the expected papers among the first 5 retrieved; answerable questions only.",
+    ),
+    Metric(
+        "recall@10",
+        partial(recall_at, 10),
+        "higher",
+        "Share of the expected papers among the first 10 retrieved; answerable questions only.",
+    ),
+    Metric(
+        "invalid citations",
+        invalid_citations,
+        "lower",
+        "Citations without a footnote, and footnotes without a paper of the library.",
+        must_be_zero=True,
+    ),
+    Metric(
+        "non-literal quotations",
+        nonliteral_quotations,
+        "lower",
+        "Footnotes whose quotation differs from the abstract.",
+        must_be_zero=True,
+    ),
+    Metric(
+        "uncited sentences",
+        uncited_statements,
+        "lower",
+        "Sentences or quotations without a footnote.",
+        must_be_zero=True,
+    ),
+)
+
+
+def score_reply(
+    question: Question, reply: Reply, corpus: Corpus, metrics: Iterable[Metric] = METRICS
+) -> Scores:
+    """Return the scores of a reply by the names of the metrics.
+
+    A reply with an error gets the failure score of each metric that applies to an empty reply.
+    """
+    scores: Scores = {}
+    for metric in metrics:
+        if reply.error:
+            applies = metric.compute(question, Reply(), corpus) is not None
+            scores[metric.name] = metric.failure_score if applies else None
+        else:
+            scores[metric.name] = metric.compute(question, reply, corpus)
+    return scores

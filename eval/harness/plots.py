@@ -1,7 +1,7 @@
-"""Plots as SVG that stands in a page: no size of its own, colours by the page's style, all text escaped.
+"""Draw the plots of a report as SVG: no fixed size, colours from the page's style, text escaped.
 
-Every plot is `WIDTH` units wide, so that one unit is about one pixel on a phone and a little more beside others.
-Classes that the page's style knows: `plot`, `axis`, `grid`, `zero`, `label`, `name`, and `s0`, `s1`, ... for series.
+A plot is `WIDTH` units wide, so that a unit is about a pixel on a phone. The page's style sheet
+defines the classes `plot`, `axis`, `grid`, `zero`, `label`, `name`, and `s0`, `s1`, ... for series.
 """
 
 import math
@@ -12,16 +12,18 @@ from typing import Any
 from markupsafe import Markup, escape
 
 WIDTH = 420
-_LABELS = 188
-_CHAR = 6.3  # mean width of a character of a legend, roughly
-_ROW = 20
+_NAME_WIDTH = 188
+_CHARACTER_WIDTH = 6.3  # rough mean width in legends
+_ROW_HEIGHT = 20
+_LEGEND_START = 40.0
+_ROUNDING = 1e-9
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Values from `low` to `high` laid along units from `start` to `end`, even or by their logarithm."""
+    """Map values from `low`..`high` to units from `start`..`end`, linearly or by logarithm."""
 
     low: float
     high: float
@@ -29,287 +31,335 @@ class Axis:
     end: float
     log: bool = False
 
-    def at(self, value: float) -> float:
-        """Where a value stands; what lies outside stands at the end."""
+    def position(self, value: float) -> float:
+        """Return the position of a value; values outside the axis are moved to its end."""
         scale: Callable[[float], float] = math.log10 if self.log else float
-        inside = min(max(value, self.low), self.high)
-        share = (scale(inside) - scale(self.low)) / (scale(self.high) - scale(self.low))
+        clamped = min(max(value, self.low), self.high)
+        share = (scale(clamped) - scale(self.low)) / (scale(self.high) - scale(self.low))
         return self.start + share * (self.end - self.start)
 
-    def ticks(self, most: int = 5) -> list[float]:
-        """Round values along the axis."""
+    def ticks(self, max_count: int = 5) -> list[float]:
+        """Return round values along the axis."""
         if self.log:
-            first, last = (
-                math.ceil(math.log10(self.low) - 1e-9),
-                math.floor(math.log10(self.high) + 1e-9),
-            )
+            first = math.ceil(math.log10(self.low) - _ROUNDING)
+            last = math.floor(math.log10(self.high) + _ROUNDING)
             return [10.0**power for power in range(first, last + 1)]
-        step = _step((self.high - self.low) / most)
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        step = _round_step((self.high - self.low) / max_count)
+        first = math.ceil(self.low / step - _ROUNDING)
+        last = math.floor(self.high / step + _ROUNDING)
         return [number * step for number in range(first, last + 1)]
 
 
 @dataclass(slots=True)
 class _Drawing:
-    """Parts of a plot, and its height."""
+    """Elements of a plot, and its height."""
 
     height: float
-    parts: list[str] = field(default_factory=list)
+    elements: list[str] = field(default_factory=list)
 
     def add(self, tag: str, text: str = "", **attributes: object) -> None:
-        """An element; `_` in the name of an attribute is `-`, a last one is dropped."""
-        told = "".join(
-            f' {name.rstrip("_").replace("_", "-")}="{escape(_short(value))}"'
-            for name, value in attributes.items()
-        )
-        self.parts.append(f"<{tag}{told}>{escape(text)}</{tag}>")
+        """Add an element; `_` in an attribute's name becomes `-`, a trailing one is dropped."""
+        opening = f"<{tag}"
+        for name, value in attributes.items():
+            html_name = name.rstrip("_").replace("_", "-")
+            opening += f' {html_name}="{escape(_format_units(value))}"'
+        self.elements.append(f"{opening}>{escape(text)}</{tag}>")
 
     def line(self, start: Point, end: Point, style: str) -> None:
         self.add("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], class_=style)
 
-    def text(self, at: Point, text: str, anchor: str = "start", style: str = "label") -> None:
-        self.add("text", text, x=at[0], y=at[1], text_anchor=anchor, class_=style)
+    def text(self, point: Point, text: str, anchor: str = "start", style: str = "label") -> None:
+        self.add("text", text, x=point[0], y=point[1], text_anchor=anchor, class_=style)
 
-    def done(self, label: str) -> Markup:
-        body = "".join(self.parts)
-        box = f"0 0 {WIDTH} {_short(self.height)}"
-        return Markup(
-            f'<svg class="plot" viewBox="{box}" role="img" aria-label="{escape(label)}">{body}</svg>'
-        )  # noqa: S704 - escaped in `add`
+    def dot(self, point: Point, radius: float, style: str) -> None:
+        self.add("circle", cx=point[0], cy=point[1], r=radius, class_=style)
+
+    def to_svg(self, label: str) -> Markup:
+        """Return the plot with a text alternative for screen readers."""
+        body = "".join(self.elements)
+        box = f"0 0 {WIDTH} {_format_units(self.height)}"
+        attributes = f'viewBox="{box}" role="img" aria-label="{escape(label)}"'
+        return Markup(f'<svg class="plot" {attributes}>{body}</svg>')  # noqa: S704 - escaped in `add`
 
 
-def _short(value: object) -> str:
+def _format_units(value: object) -> str:
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def _step(rough: float) -> float:
-    """The next round number."""
-    size: float = 10.0 ** math.floor(math.log10(rough))
-    return next(
-        factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= rough * (1 - 1e-9)
-    )
+def _round_step(min_step: float) -> float:
+    """Return the smallest round number that is not below a step."""
+    magnitude: float = 10.0 ** math.floor(math.log10(min_step))
+    for factor in (1, 2, 2.5, 5):
+        if factor * magnitude >= min_step * (1 - _ROUNDING):
+            return factor * magnitude
+    return 10 * magnitude
 
 
-def _tick(value: float) -> str:
+def _format_tick(value: float) -> str:
     text = f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
     return text.replace("-", "−") if text.strip("-0") else "0"
 
 
-def forest(
+def _grid_style(value: float) -> str:
+    return "zero" if abs(value) < _ROUNDING else "grid"
+
+
+# --- differences between systems ----------------------------------------------------------------
+
+
+def draw_forest(
     cells: Mapping[str, Mapping[str, Any] | None], systems: Iterable[Mapping[str, str]], metric: str
 ) -> Markup:
-    """Differences of systems to the assistant, with intervals: a row each; filled where the interval is off 0."""
-    rows = [
-        (name, cell["difference"]) for name, cell in cells.items() if cell and cell["difference"]
-    ]
-    series = {one["name"]: "s1" if one["group"] == "ablation" else "s0" for one in systems}
-    drawing = _Drawing(height=_ROW * len(rows) + 44)
-    ends = [value for _, one in rows for value in (one["low"], one["high"])]
-    axis = _around_zero(ends, _LABELS + 8, WIDTH - 14)
-    foot = _ROW * len(rows) + 8
+    """Draw the systems' differences from the assistant with their intervals, a row each.
+
+    Dots are filled if the interval excludes 0.
+    """
+    groups = {system["name"]: system["group"] for system in systems}
+    rows = []
+    for name, cell in cells.items():
+        if cell and cell["difference"]:
+            rows.append((name, cell["difference"]))
+    drawing = _Drawing(height=_ROW_HEIGHT * len(rows) + 44)
+    axis = _axis_around_zero([difference for _, difference in rows])
+    _draw_forest_axis(drawing, axis, _ROW_HEIGHT * len(rows) + 8)
+    summary = []
+    for number, (name, difference) in enumerate(rows):
+        y = _ROW_HEIGHT * number + 16
+        drawing.text((_NAME_WIDTH, y + 4), name, "end", "name")
+        _draw_whisker(drawing, axis, y, difference, "s1" if groups[name] == "ablation" else "s0")
+        summary.append(f"{name} {difference['mean']:+.2f}")
+    return drawing.to_svg(f"Difference in {metric} from the assistant: {'; '.join(summary)}")
+
+
+def _axis_around_zero(differences: Iterable[Mapping[str, float]]) -> Axis:
+    """Return an axis that holds 0 and all the intervals, with some margin."""
+    ends = [0.0]
+    for difference in differences:
+        ends += [difference["low"], difference["high"]]
+    low, high = min(ends), max(ends)
+    margin = max(0.06 * (high - low), 0.01)
+    return Axis(low - margin, high + margin, _NAME_WIDTH + 8, WIDTH - 14)
+
+
+def _draw_forest_axis(drawing: _Drawing, axis: Axis, bottom: float) -> None:
     for value in axis.ticks():
-        drawing.line(
-            (axis.at(value), 4), (axis.at(value), foot), "zero" if abs(value) < 1e-9 else "grid"
-        )
-        drawing.text((axis.at(value), foot + 15), _tick(value), "middle")
-    drawing.text((axis.at(0) - 4, foot + 31), "← worse", "end", "label soft")
-    if axis.at(0) + 60 < WIDTH:
-        drawing.text((axis.at(0) + 4, foot + 31), "better →", style="label soft")
-    for number, (name, one) in enumerate(rows):
-        _whisker(drawing, axis, _ROW * number + 16, (name, one, series[name]))
-    told = "; ".join(f"{name} {one['mean']:+.2f}" for name, one in rows)
-    return drawing.done(f"Difference in {metric} to the assistant as used: {told}")
+        x = axis.position(value)
+        drawing.line((x, 4), (x, bottom), _grid_style(value))
+        drawing.text((x, bottom + 15), _format_tick(value), "middle")
+    zero = axis.position(0)
+    drawing.text((zero - 4, bottom + 31), "← worse", "end", "label soft")
+    if zero + 60 < WIDTH:
+        drawing.text((zero + 4, bottom + 31), "better →", style="label soft")
 
 
-def _whisker(
-    drawing: _Drawing, axis: Axis, y: float, row: tuple[str, Mapping[str, float], str]
+def _draw_whisker(
+    drawing: _Drawing, axis: Axis, y: float, difference: Mapping[str, float], series: str
 ) -> None:
-    name, one, series = row
-    clear = one["low"] > 0 or one["high"] < 0
-    drawing.text((_LABELS, y + 4), name, "end", "name")
-    drawing.line((axis.at(one["low"]), y), (axis.at(one["high"]), y), f"whisker {series}")
-    drawing.add(
-        "circle",
-        cx=axis.at(one["mean"]),
-        cy=y,
-        r=4,
-        class_=f"dot {series}" if clear else f"dot hollow {series}",
-    )
+    excludes_zero = difference["low"] > 0 or difference["high"] < 0
+    low, high = axis.position(difference["low"]), axis.position(difference["high"])
+    drawing.line((low, y), (high, y), f"whisker {series}")
+    style = f"dot {series}" if excludes_zero else f"dot hollow {series}"
+    drawing.dot((axis.position(difference["mean"]), y), 4, style)
 
 
-def _around_zero(values: Sequence[float], start: float, end: float) -> Axis:
-    """An axis that holds 0 and all the values, with some room."""
-    low, high = min([0.0, *values]), max([0.0, *values])
-    room = max(0.06 * (high - low), 0.01)
-    return Axis(low - room, high + room, start, end)
+# --- curves -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """What the axes of a plot of curves are called, and how they run; `floor` lets y begin above 0."""
+class _Frame:
+    """Axis labels and scales of a plot of curves.
 
-    x: str
-    y: str
+    `fits_low` lets y begin above 0, `steps` draws curves as steps.
+    """
+
+    x_label: str
+    y_label: str
     log: bool = False
-    floor: bool = False
+    fits_low: bool = False
     steps: bool = False
 
 
-def recall(curves: Mapping[str, Sequence[float]]) -> Markup:
-    """Recall among the first k papers found against k."""
-    points = {
-        name: [(float(k), value) for k, value in enumerate(curve, 1)]
-        for name, curve in curves.items()
-    }
-    return _curves(points, Frame("papers found, k", "recall@k", log=True, floor=True), (1.0, 100.0))
+def draw_recall(curves: Mapping[str, Sequence[float]]) -> Markup:
+    """Draw recall among the first k retrieved papers against k, a curve for each system."""
+    series = {}
+    for name, curve in curves.items():
+        series[name] = [(float(k), value) for k, value in enumerate(curve, 1)]
+    frame = _Frame("papers retrieved, k", "recall@k", log=True, fits_low=True)
+    return _draw_curves(series, frame, (1.0, 100.0))
 
 
-def risk(told: Mapping[str, Any]) -> Markup:
-    """Risk against coverage, with the risk of random order and the point at which the assistant stands."""
-    curve = [(float(x), float(y)) for x, y in told["curve"]]
+def draw_risk(risk: Mapping[str, Any]) -> Markup:
+    """Draw risk against coverage, the risk of a random order, and the operating point."""
     series = {
-        "sure ones first": curve,
-        "in any order": [(0.0, told["unordered"]), (1.0, told["unordered"])],
+        "by confidence": [(float(coverage), float(value)) for coverage, value in risk["curve"]],
+        "random order": [(0.0, risk["random_aurc"]), (1.0, risk["random_aurc"])],
     }
-    mark = told["operating"] and (told["operating"]["coverage"], told["operating"]["risk"])
-    return _curves(
-        series, Frame("coverage: share of questions answered", "risk: mean loss"), (0.0, 1.0), mark
-    )
+    operating_point = risk["operating_point"]
+    mark = (operating_point["coverage"], operating_point["risk"]) if operating_point else None
+    frame = _Frame("coverage: share of questions answered", "risk: mean loss")
+    return _draw_curves(series, frame, (0.0, 1.0), mark)
 
 
-def seconds(told: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> Markup:
-    """Share of the replies that took at most so long."""
-    points = {
-        name: [
-            (max(float(x), 1e-4), n / len(told[name]["sorted"]))
-            for n, x in enumerate(told[name]["sorted"], 1)
-        ]
-        for name in names
-    }
-    every = [x for curve in points.values() for x, _ in curve]
-    low, high = (
-        10 ** math.floor(math.log10(min(every))),
-        10 ** math.ceil(math.log10(max(every)) + 1e-9),
-    )
-    span = (float(low), float(high if high > low else 10 * low))
-    return _curves(points, Frame("seconds", "share of replies", log=True, steps=True), span)
+def draw_seconds(seconds: Mapping[str, Mapping[str, Any]], systems: Iterable[str]) -> Markup:
+    """Draw the share of the replies that took at most some seconds, a curve for each system."""
+    series, all_seconds = {}, []
+    for name in systems:
+        times = [max(float(time), 1e-4) for time in seconds[name]["sorted"]]
+        series[name] = [(time, rank / len(times)) for rank, time in enumerate(times, 1)]
+        all_seconds += times
+    low = float(10 ** math.floor(math.log10(min(all_seconds))))
+    high = float(10 ** math.ceil(math.log10(max(all_seconds)) + _ROUNDING))
+    frame = _Frame("seconds", "share of replies", log=True, steps=True)
+    return _draw_curves(series, frame, (low, high if high > low else 10 * low))
 
 
-def _curves(
-    series: Mapping[str, Sequence[Point]], frame: Frame, span: Point, mark: Point | None = None
+def _draw_curves(
+    series: Mapping[str, Sequence[Point]],
+    frame: _Frame,
+    x_range: tuple[float, float],
+    mark: Point | None = None,
 ) -> Markup:
-    legend = _legend_rows(series)
+    legend = _layout_legend(series)
     top = 18 * len(legend) + 10
     drawing = _Drawing(height=top + 232)
-    x = Axis(*span, 40, WIDTH - 14, frame.log)
-    least = min(value for curve in series.values() for _, value in curve)
-    y = Axis(min(0.8, math.floor(5 * least) / 5) if frame.floor else 0.0, 1.0, top + 190, top)
-    _axes(drawing, x, y, frame)
-    _legend(drawing, legend)
+    x = Axis(*x_range, 40, WIDTH - 14, frame.log)
+    lowest = min(value for curve in series.values() for _, value in curve)
+    y_low = min(0.8, math.floor(5 * lowest) / 5) if frame.fits_low else 0.0
+    y = Axis(y_low, 1.0, top + 190, top)
+    _draw_axes(drawing, x, y, frame)
+    _draw_legend(drawing, legend)
     for number, curve in enumerate(series.values()):
-        drawing.add("path", d=_path(curve, x, y, frame.steps), class_=f"curve s{number}")
+        drawing.add("path", d=_curve_path(curve, x, y, frame.steps), class_=f"curve s{number}")
     if mark:
-        drawing.add("circle", cx=x.at(mark[0]), cy=y.at(mark[1]), r=5, class_="dot mark")
-    return drawing.done(f"{frame.y} against {frame.x}, of {', '.join(series)}")
+        drawing.dot((x.position(mark[0]), y.position(mark[1])), 5, "dot mark")
+    return drawing.to_svg(f"{frame.y_label} against {frame.x_label}, of {', '.join(series)}")
 
 
-def _axes(drawing: _Drawing, x: Axis, y: Axis, frame: Frame) -> None:
+def _draw_axes(drawing: _Drawing, x: Axis, y: Axis, frame: _Frame) -> None:
     for value in y.ticks():
-        drawing.line((x.start, y.at(value)), (x.end, y.at(value)), "grid")
-        drawing.text((x.start - 7, y.at(value) + 4), _tick(value), "end")
+        height = y.position(value)
+        drawing.line((x.start, height), (x.end, height), "grid")
+        drawing.text((x.start - 7, height + 4), _format_tick(value), "end")
     for value in x.ticks():
-        drawing.line((x.at(value), y.start), (x.at(value), y.start + 4), "axis")
-        drawing.text((x.at(value), y.start + 18), _tick(value), "middle")
+        place = x.position(value)
+        drawing.line((place, y.start), (place, y.start + 4), "axis")
+        drawing.text((place, y.start + 18), _format_tick(value), "middle")
     drawing.line((x.start, y.start), (x.end, y.start), "axis")
-    drawing.text(((x.start + x.end) / 2, y.start + 37), frame.x, "middle", "label soft")
+    x_middle, y_middle = (x.start + x.end) / 2, (y.start + y.end) / 2
+    drawing.text((x_middle, y.start + 37), frame.x_label, "middle", "label soft")
     drawing.add(
-        "text", frame.y, transform=f"rotate(-90 9 {_short((y.start + y.end) / 2)})", x=9, y=(y.start + y.end) / 2,
-        text_anchor="middle", class_="label soft",
-    )  # fmt: skip
+        "text",
+        frame.y_label,
+        transform=f"rotate(-90 9 {_format_units(y_middle)})",
+        x=9,
+        y=y_middle,
+        text_anchor="middle",
+        class_="label soft",
+    )
 
 
-def _legend_rows(names: Iterable[str]) -> list[list[tuple[int, str, float]]]:
-    """Number, name and place of each series, in as many rows as it takes."""
-    rows: list[list[tuple[int, str, float]]] = [[]]
-    at = 40.0
+@dataclass(frozen=True, slots=True)
+class _LegendEntry:
+    series: int
+    name: str
+    x: float
+
+
+def _layout_legend(names: Iterable[str]) -> list[list[_LegendEntry]]:
+    """Return the legend's entries in as many rows as they need."""
+    rows: list[list[_LegendEntry]] = [[]]
+    x = _LEGEND_START
     for number, name in enumerate(names):
-        width = 26 + _CHAR * len(name) + 14
-        if rows[-1] and at + width > WIDTH:
+        width = 26 + _CHARACTER_WIDTH * len(name) + 14
+        if rows[-1] and x + width > WIDTH:
             rows.append([])
-            at = 40.0
-        rows[-1].append((number, name, at))
-        at += width
+            x = _LEGEND_START
+        rows[-1].append(_LegendEntry(number, name, x))
+        x += width
     return rows
 
 
-def _legend(drawing: _Drawing, rows: Sequence[Sequence[tuple[int, str, float]]]) -> None:
-    for height, row in enumerate(rows):
-        for number, name, at in row:
-            y = 18 * height + 10
-            drawing.line((at, y - 4), (at + 20, y - 4), f"curve s{number}")
-            drawing.text((at + 26, y), name, style="name")
+def _draw_legend(drawing: _Drawing, rows: Sequence[Sequence[_LegendEntry]]) -> None:
+    for number, row in enumerate(rows):
+        y = 18 * number + 10
+        for entry in row:
+            drawing.line((entry.x, y - 4), (entry.x + 20, y - 4), f"curve s{entry.series}")
+            drawing.text((entry.x + 26, y), entry.name, style="name")
 
 
-def _path(curve: Sequence[Point], x: Axis, y: Axis, steps: bool) -> str:
-    """A line through points, or steps up to them."""
-    first, *others = [(_short(x.at(one)), _short(y.at(other))) for one, other in curve]
-    path = f"M{first[0]} {_short(y.start)}V{first[1]}" if steps else f"M{first[0]} {first[1]}"
-    return path + "".join(
-        f"H{one}V{other}" if steps else f"L{one} {other}" for one, other in others
-    )
+def _curve_path(curve: Sequence[Point], x: Axis, y: Axis, steps: bool) -> str:
+    """Return the path of a line through the points, or of steps up to them."""
+    path = ""
+    for number, point in enumerate(curve):
+        left, height = _format_units(x.position(point[0])), _format_units(y.position(point[1]))
+        if number == 0:
+            path = f"M{left} {_format_units(y.start)}V{height}" if steps else f"M{left} {height}"
+        else:
+            path += f"H{left}V{height}" if steps else f"L{left} {height}"
+    return path
 
 
-def gains(told: Mapping[str, Any], name: str) -> Markup:
-    """Differences per question, the greatest first: a bar each."""
+# --- bars and dumbbells -------------------------------------------------------------------------
+
+
+def draw_gains(comparison: Mapping[str, Any], system: str) -> Markup:
+    """Draw the assistant's gain over a system on each question, sorted, a bar each."""
+    gains = comparison["gains"]
     drawing = _Drawing(height=210)
-    values = told["gains"]
-    x = Axis(0, max(len(values), 1), 40, WIDTH - 14)
-    reach = max(1.0, *map(abs, values))
+    x = Axis(0, max(len(gains), 1), 40, WIDTH - 14)
+    reach = max(1.0, *map(abs, gains))
     y = Axis(-reach, reach, 176, 10)
     for value in y.ticks(4):
-        drawing.line(
-            (x.start, y.at(value)), (x.end, y.at(value)), "zero" if abs(value) < 1e-9 else "grid"
-        )
-        drawing.text((x.start - 7, y.at(value) + 4), _tick(value), "end")
-    for series, sign in (("up", 1), ("down", -1)):
-        bars = "".join(_bar(x, y, at, value) for at, value in enumerate(values) if value * sign > 0)
+        height = y.position(value)
+        drawing.line((x.start, height), (x.end, height), _grid_style(value))
+        drawing.text((x.start - 7, height + 4), _format_tick(value), "end")
+    for style, sign in (("up", 1), ("down", -1)):
+        bars = ""
+        for number, gain in enumerate(gains):
+            if gain * sign > 0:
+                bars += _bar_path(x, y, number, gain)
         if bars:
-            drawing.add("path", d=bars, class_=series)
-    drawing.text(
-        ((x.start + x.end) / 2, 200), f"{len(values)} questions, sorted", "middle", "label soft"
-    )
-    counts = f"better on {told['better']}, the same on {told['same']}, worse on {told['worse']}"
-    return drawing.done(f"Difference in worth per question, as used less {name}: {counts}")
+            drawing.add("path", d=bars, class_=style)
+    caption = f"{len(gains)} questions, sorted"
+    drawing.text(((x.start + x.end) / 2, 200), caption, "middle", "label soft")
+    counts = "better on {better}, the same on {same}, worse on {worse}".format_map(comparison)
+    return drawing.to_svg(f"CRAG score per question, assistant minus {system}: {counts}")
 
 
-def _bar(x: Axis, y: Axis, at: int, value: float) -> str:
-    left, right = _short(x.at(at)), _short(x.at(at + 1))
-    return f"M{left} {_short(y.at(0))}V{_short(y.at(value))}H{right}V{_short(y.at(0))}z"
+def _bar_path(x: Axis, y: Axis, number: int, value: float) -> str:
+    left, right = _format_units(x.position(number)), _format_units(x.position(number + 1))
+    zero, height = _format_units(y.position(0)), _format_units(y.position(value))
+    return f"M{left} {zero}V{height}H{right}V{zero}z"
 
 
-def dumbbells(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """Mean facts of base questions (hollow) and of their variants (filled), by the kind of variant."""
-    told = [row for row in rows if row["base"] is not None and row["variant"] is not None]
-    foot = 26 * len(told) + 6
-    drawing = _Drawing(height=foot + 40)
+def draw_dumbbells(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """Draw nugget recall of base questions (hollow) and variants (filled) by kind of variant."""
+    complete = [row for row in rows if row["base"] is not None and row["variant"] is not None]
+    bottom = 26 * len(complete) + 6
+    drawing = _Drawing(height=bottom + 40)
     x = Axis(0, 1, 92, WIDTH - 14)
     for value in x.ticks():
-        drawing.line((x.at(value), 4), (x.at(value), foot), "grid")
-        drawing.text((x.at(value), foot + 15), _tick(value), "middle")
-    drawing.text(((x.start + x.end) / 2, foot + 33), "facts", "middle", "label soft")
-    for number, row in enumerate(told):
+        place = x.position(value)
+        drawing.line((place, 4), (place, bottom), "grid")
+        drawing.text((place, bottom + 15), _format_tick(value), "middle")
+    x_middle = (x.start + x.end) / 2
+    drawing.text((x_middle, bottom + 33), "nugget recall", "middle", "label soft")
+    summary = []
+    for number, row in enumerate(complete):
         y = 26 * number + 18
+        base, variant = x.position(row["base"]), x.position(row["variant"])
         drawing.text((x.start - 10, y + 4), row["kind"], "end", "name")
-        drawing.line((x.at(row["base"]), y), (x.at(row["variant"]), y), "whisker s0")
-        drawing.add("circle", cx=x.at(row["base"]), cy=y, r=4.5, class_="dot hollow s0")
-        drawing.add("circle", cx=x.at(row["variant"]), cy=y, r=4.5, class_="dot s0")
-    said = "; ".join(f"{row['kind']} {row['base']:.2f} to {row['variant']:.2f}" for row in told)
-    return drawing.done(f"Facts of base questions and of their variants: {said}")
+        drawing.line((base, y), (variant, y), "whisker s0")
+        drawing.dot((base, y), 4.5, "dot hollow s0")
+        drawing.dot((variant, y), 4.5, "dot s0")
+        summary.append(f"{row['kind']} {row['base']:.2f} to {row['variant']:.2f}")
+    label = f"Nugget recall of base questions and of their variants: {'; '.join(summary)}"
+    return drawing.to_svg(label)
 
 
-def bar(count: int, most: int) -> Markup:
-    """A bar for a list: as long as a count is of the greatest."""
-    share = _short(100 * count / most)
+def draw_bar(count: int, max_count: int) -> Markup:
+    """Draw a bar for a list item, its length relative to the highest count."""
+    share = _format_units(100 * count / max_count)
     return Markup(  # noqa: S704 - numbers only
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect width="{share}" height="8" rx="1"></rect></svg>'

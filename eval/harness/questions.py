@@ -1,25 +1,29 @@
-"""Questions with known answers: their records, how they are read, and what is wrong with a file of them.
+"""Load and check questions with known answers.
 
-`python -m eval.harness.questions FILE --library DIR` checks a file. One JSON record per line:
+`python -m eval.harness.questions FILE --library DIR` checks a file. One JSON object per line:
 
-- `id`; `split`, `dev` for tuning or `test` for reporting;
-- `kind`: `base`, `followup` (leans on `history`), or a variant of the base question named in `variant_of`;
-- `type`: what is asked for; `answerable`: whether the library answers it;
-- `gold`: papers that a right answer cites, by id: a list of lists, each inner list being alternatives;
-- `nuggets`: facts that a right answer holds, each with alternatives (`any`) and exact `numbers`; `vital` or nice to
-  have. An unanswerable question may have both: its premise is false, and quoting what contradicts it is right, too;
-- `must_not`: words that show a wrong answer; `note`: for people.
+- `id`; `split`: `dev` for tuning or `test` for reporting;
+- `kind`: `base`, `followup` (needs its `history`), or a variant of the question in `variant_of`;
+- `type`: type of the answer; `answerable`: true if the library contains the answer;
+- `gold`: ids of the papers that a right answer cites: a list of lists, each inner list holding
+  alternatives;
+- `nuggets`: facts that a right answer contains, each with alternatives (`any`) and exact `numbers`,
+  `vital` or optional. An unanswerable question has gold papers and nuggets if its premise is false:
+  quoting what contradicts the premise is a right answer, too;
+- `must_not`: phrases that show a wrong answer; `note`: a comment for people.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rag import Assistant, FootnoteError, UsageError
+from rag.assistant import Assistant
+from rag.errors import FootnoteError, UsageError
 
 KINDS = ("base", "followup", "paraphrase", "typo", "keyword", "verbose")
 TYPES = (
@@ -34,16 +38,21 @@ TYPES = (
     "foreign",
 )
 SPLITS = ("dev", "test")
-_FIELDS = {"id", "split", "kind", "type", "question", "answerable", "gold", "nuggets"}
-_OPTIONAL = {"history", "must_not", "variant_of", "note"}
-# Characters: of a file, and of what is told of a fault in it.
-_LARGEST = 64 * 1024 * 1024
-_LONGEST_TOLD = 200
+MAX_FILE_CHARACTERS = 64 * 1024 * 1024
+_MAX_MESSAGE_CHARACTERS = 200
+_REQUIRED_FIELDS = {"id", "split", "kind", "type", "question", "answerable", "gold", "nuggets"}
+_OPTIONAL_FIELDS = {"history", "must_not", "variant_of", "note"}
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "split": SPLITS,
+    "kind": KINDS,
+    "type": TYPES,
+    "answerable": (True, False),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Nugget:
-    """One fact: it is found where an alternative stands and every number, too."""
+    """A fact. A text states it if it contains one of the alternatives and every number."""
 
     text: str
     alternatives: tuple[str, ...]
@@ -53,7 +62,7 @@ class Nugget:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and what a right answer holds; see the module for the fields."""
+    """A question and what a right answer contains; the module docstring explains the fields."""
 
     id: str
     split: str
@@ -70,179 +79,254 @@ class Question:
 
     @property
     def cluster(self) -> str:
-        """A question and its variants stand or fall together: the unit of resampling."""
+        """Id shared by a question and its variants, which are resampled together."""
         return self.variant_of or self.id
 
+    @property
+    def gold_papers(self) -> list[str]:
+        """Ids of the papers of all gold groups, in order."""
+        return list(chain.from_iterable(self.gold))
 
-def sample_questions() -> Path:
-    """The curated questions about the sample library."""
+
+def sample_questions_file() -> Path:
+    """Return the file of the curated questions about the sample library."""
     return Path(__file__).parent.parent / "data" / "questions" / "sample.jsonl"
 
 
 def load_questions(path: Path) -> list[Question]:
-    """The questions of a file, all or none. Raises `UsageError` with the line and what is wrong with it."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_LARGEST + 1)
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
-        raise UsageError(_one_line(f"{path} cannot be read: {error}")) from error
-    if len(text) > _LARGEST:
-        raise UsageError(f"{path} has more than {_LARGEST:,} characters; questions are fewer")
-    lines = text.split("\n")  # JSON may hold what else ends a line to Python
-    questions = [
-        _parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
-    ]
+    """Return all questions of a file.
+
+    Raises `UsageError` with the line and the problem if any of them is invalid.
+    """
+    text = _read_text(path)
+    questions = []
+    # JSON strings may contain characters that str.splitlines would split at.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            questions.append(_parse_line(path, number, line))
     if not questions:
-        raise UsageError(f"{path} holds no questions")
-    for fault in _faults(questions):
-        raise UsageError(f"{path}: {_one_line(fault)[:_LONGEST_TOLD]}")
+        raise UsageError(f"no questions in {path}")
+    problem = _find_conflict(questions)
+    if problem:
+        raise UsageError(f"{path}: {_printable_line(problem)}")
     return questions
 
 
-def check_against(questions: list[Question], papers: Mapping[str, str]) -> Iterator[str]:
-    """What disagrees with a library of {paper id: abstract}: papers that are not there, facts that they do not hold."""
-    for question in questions:
-        names = [name for group in question.gold for name in group]
-        for name in names:
-            if name not in papers:
-                yield f"question {question.id}: no paper '{name}' in the library"
-        text = " ".join(" ".join(papers.get(name, "").split()).casefold() for name in names)
-        for nugget in question.nuggets:
-            if " ".join(nugget.alternatives[0].split()).casefold() not in text:
-                yield f"question {question.id}: '{nugget.alternatives[0]}' stands in none of its papers"
-
-
-def _parsed(path: Path, number: int, line: str) -> Question:
+def _read_text(path: Path) -> str:
     try:
-        row = json.loads(line)
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
-        problem = next(_problems(row), "")
-    except RecursionError as error:
-        raise UsageError(f"{path} is nested too deeply to be read, in line {number}") from error
-    except UnicodeEncodeError as error:  # half a surrogate pair
-        raise UsageError(f"{path} holds bytes that are no text, in line {number}") from error
-    except ValueError as error:
-        problem = f"no JSON: {error}"
-    if problem:
-        raise UsageError(f"{path}, line {number}: {_one_line(problem)[:_LONGEST_TOLD]}")
-    nuggets = tuple(
-        Nugget(
-            one["text"],
-            tuple(one["any"]),
-            tuple(one.get("numbers", ())),
-            bool(one.get("vital", True)),
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_FILE_CHARACTERS + 1)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or NUL in the file name
+        message = " ".join(f"cannot read {path}: {error}".split())
+        raise UsageError(_replace_unprintable(message)) from error
+    if len(text) > MAX_FILE_CHARACTERS:
+        raise UsageError(
+            f"{path} is too large: a file of questions has at most "
+            f"{MAX_FILE_CHARACTERS:,} characters"
         )
-        for one in row["nuggets"]
+    return text
+
+
+def _parse_line(path: Path, number: int, line: str) -> Question:
+    try:
+        record = json.loads(line)
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+        problem = _find_problem(record)
+    except RecursionError as error:
+        raise UsageError(f"{path}, line {number}: nested too deeply") from error
+    except UnicodeEncodeError as error:  # an unpaired surrogate
+        raise UsageError(f"{path}, line {number}: not valid Unicode") from error
+    except ValueError as error:
+        problem = f"invalid JSON: {error}"
+    if problem:
+        raise UsageError(f"{path}, line {number}: {_printable_line(problem)}")
+    return _build_question(record)
+
+
+def _build_question(record: Mapping[str, Any]) -> Question:
+    fields = dict(record)
+    fields["nuggets"] = tuple(map(_build_nugget, record["nuggets"]))
+    fields["gold"] = tuple(map(tuple, record["gold"]))
+    for name in ("history", "must_not"):
+        fields[name] = tuple(record.get(name, ()))
+    return Question(**fields)
+
+
+def _build_nugget(record: Mapping[str, Any]) -> Nugget:
+    return Nugget(
+        text=record["text"],
+        alternatives=tuple(record["any"]),
+        numbers=tuple(record.get("numbers", ())),
+        vital=bool(record.get("vital", True)),
     )
-    lists = {name: tuple(row[name]) for name in ("history", "must_not") if name in row}
-    gold = tuple(tuple(group) for group in row["gold"])
-    return Question(**(row | lists | {"gold": gold, "nuggets": nuggets}))
 
 
-def _one_line(text: str) -> str:
-    """What is wrong, whatever the file or its name slips into it."""
-    return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
+def _printable_line(text: str) -> str:
+    """Return a message about untrusted input as one short line of printable characters."""
+    return _replace_unprintable(" ".join(text.split()))[:_MAX_MESSAGE_CHARACTERS]
 
 
-def _problems(row: Any) -> Iterator[str]:  # noqa: ANN401 - JSON can be anything
-    """What is wrong with a record; only the first is to be relied on."""
-    if not isinstance(row, dict):
-        yield "not a record"
-        return
-    if missing := sorted(_FIELDS - row.keys()):
-        yield f"without {', '.join(missing)}"
-        return
-    if unknown := sorted(row.keys() - _FIELDS - _OPTIONAL):
-        yield f"no field is called {', '.join(unknown)}"
-    for name, allowed in (
-        ("split", SPLITS),
-        ("kind", KINDS),
-        ("type", TYPES),
-        ("answerable", (True, False)),
-    ):
-        if row[name] not in allowed:  # equal is enough here: 1 for true is told of below
-            yield f"{name} must be one of {', '.join(map(str, allowed))}, not {row[name]!r}"
-    yield from _problems_of_content(row)
+def _replace_unprintable(text: str) -> str:
+    return "".join(char if char.isprintable() else "�" for char in text)
 
 
-def _problems_of_content(row: dict[str, Any]) -> Iterator[str]:
-    if not isinstance(row["answerable"], bool):
-        yield "answerable must be true or false"
-    if not (_are_texts([row["id"], row["question"]]) and isinstance(row["gold"], list)):
-        yield "id and question must be texts that are not empty, gold a list"
-    elif not all(map(_are_texts, row["gold"])):
-        yield "every part of gold must be a list of paper ids"
-    if not all(_is_text(row[name]) for name in ("variant_of", "note") if row.get(name, "") != ""):
-        yield "variant_of and note must be texts"
-    if not (isinstance(row["nuggets"], list) and all(map(_is_nugget, row["nuggets"]))):
-        yield "every nugget needs a text, at least one alternative in 'any', and texts in 'numbers'"
-    elif row["answerable"] and not (
-        row["gold"] and any(one.get("vital", True) for one in row["nuggets"])
-    ):
-        yield "an answerable question needs gold papers and a vital nugget"
-    yield from _problems_of_kind(row)
+# --- checking one record ------------------------------------------------------------------------
 
 
-def _problems_of_kind(row: dict[str, Any]) -> Iterator[str]:
-    if not all(
-        _are_texts(row[name]) for name in ("history", "must_not") if row.get(name, []) != []
-    ):
-        yield "history and must_not must be lists of texts"
-    if row["kind"] == "followup" and not row.get("history"):
-        yield "a follow-up needs a history"
-    if (row["kind"] not in ("base", "followup")) != bool(row.get("variant_of")):
-        yield "a variant names the question that it is a variant of, and only a variant does"
+def _find_problem(record: Any) -> str:  # noqa: ANN401 - JSON can be anything
+    """Return the first problem of a record, or an empty string if it is valid."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    missing = sorted(_REQUIRED_FIELDS - record.keys())
+    if missing:
+        return f"missing fields: {', '.join(missing)}"
+    unknown = sorted(record.keys() - _REQUIRED_FIELDS - _OPTIONAL_FIELDS)
+    if unknown:
+        return f"unknown fields: {', '.join(unknown)}"
+    for name, choices in _CHOICES.items():
+        if record[name] not in choices:
+            return f"{name} must be one of {', '.join(map(str, choices))}, not {record[name]!r}"
+    return _text_problem(record) or _answer_problem(record) or _kind_problem(record)
 
 
-def _is_nugget(one: Any) -> bool:  # noqa: ANN401 - JSON can be anything
-    if not (isinstance(one, dict) and _is_text(one.get("text")) and _are_texts(one.get("any"))):
+def _text_problem(record: Mapping[str, Any]) -> str:
+    for name in ("id", "question"):
+        if not _is_text(record[name]):
+            return f"{name} must be a string that is not empty"
+    for name in ("variant_of", "note"):
+        if record.get(name, "") != "" and not _is_text(record[name]):
+            return f"{name} must be a string"
+    for name in ("history", "must_not"):
+        if record.get(name, []) != [] and not _are_texts(record[name]):
+            return f"{name} must be a list of strings"
+    return ""
+
+
+def _answer_problem(record: Mapping[str, Any]) -> str:
+    if not isinstance(record["answerable"], bool):  # 1 equals True, and passed as a choice
+        return "answerable must be true or false"
+    if not _is_list_of(record["gold"], _are_texts):
+        return "gold must be a list of lists of paper ids"
+    if not _is_list_of(record["nuggets"], _is_nugget):
+        return "every nugget needs a text, a list of strings in 'any', and strings in 'numbers'"
+    if record["answerable"] and not (record["gold"] and any(map(_is_vital, record["nuggets"]))):
+        return "an answerable question needs gold papers and a vital nugget"
+    return ""
+
+
+def _kind_problem(record: Mapping[str, Any]) -> str:
+    if record["kind"] == "followup" and not record.get("history"):
+        return "a follow-up needs a history"
+    is_variant = record["kind"] not in ("base", "followup")
+    if is_variant != bool(record.get("variant_of")):
+        return "variant_of is required for variants, and only for them"
+    return ""
+
+
+def _is_nugget(value: Any) -> bool:  # noqa: ANN401 - JSON can be anything
+    if not isinstance(value, dict):
         return False
-    numbers = one.get("numbers", [])
-    return isinstance(one.get("vital", True), bool) and (numbers == [] or _are_texts(numbers))
+    numbers = value.get("numbers", [])
+    return (
+        _is_text(value.get("text"))
+        and _are_texts(value.get("any"))
+        and isinstance(value.get("vital", True), bool)
+        and (numbers == [] or _are_texts(numbers))
+    )
 
 
-def _are_texts(values: Any) -> bool:  # noqa: ANN401 - JSON can be anything
-    return isinstance(values, list) and bool(values) and all(map(_is_text, values))
+def _is_vital(nugget: Mapping[str, Any]) -> bool:
+    return bool(nugget.get("vital", True))
+
+
+def _are_texts(value: Any) -> bool:  # noqa: ANN401 - JSON can be anything
+    return _is_list_of(value, _is_text) and bool(value)
+
+
+def _is_list_of(value: Any, is_valid: Callable[[Any], bool]) -> bool:  # noqa: ANN401 - JSON can be anything
+    return isinstance(value, list) and all(map(is_valid, value))
 
 
 def _is_text(value: Any) -> bool:  # noqa: ANN401 - JSON can be anything
     return isinstance(value, str) and bool(value.strip())
 
 
-def _faults(questions: list[Question]) -> Iterator[str]:
-    seen: dict[str, Question] = {}
+# --- checking questions against each other and against a library --------------------------------
+
+
+def _find_conflict(questions: list[Question]) -> str:
+    """Return the first contradiction between questions, or an empty string."""
+    by_id: dict[str, Question] = {}
     for question in questions:
-        if question.id in seen:
-            yield f"two questions are called {question.id}"
-        seen[question.id] = question
+        if question.id in by_id:
+            return f"duplicate id: {question.id}"
+        by_id[question.id] = question
     for question in questions:
-        base = seen.get(question.cluster)
+        base = by_id.get(question.cluster)
         if base is None:
-            yield f"question {question.id}: there is no question {question.variant_of}, of which it is a variant"
-        elif base.split != question.split:
-            yield f"question {question.id} and {base.id}, of which it is a variant, are in different splits"
+            return f"question {question.id}: unknown question in variant_of: {question.variant_of}"
+        if base.split != question.split:
+            return (
+                f"question {question.id} is not in the same split as {base.id}, its base question"
+            )
+    return ""
+
+
+def check_questions(questions: list[Question], abstracts: Mapping[str, str]) -> Iterator[str]:
+    """Yield each disagreement of questions with a library, given as {paper id: abstract}.
+
+    These are gold papers that the library does not contain, and nuggets that none of the gold
+    papers states.
+    """
+    for question in questions:
+        gold_texts = []
+        for paper_id in question.gold_papers:
+            if paper_id not in abstracts:
+                yield f"question {question.id}: no paper '{paper_id}' in the library"
+            gold_texts.append(_normalize(abstracts.get(paper_id, "")))
+        gold_text = " ".join(gold_texts)
+        for nugget in question.nuggets:
+            phrase = nugget.alternatives[0]
+            if _normalize(phrase) not in gold_text:
+                yield f"question {question.id}: none of its gold papers contains '{phrase}'"
+
+
+def _normalize(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def check_file(file: Path | None, library: Path | None) -> tuple[int, list[str]]:
+    """Check a file of questions against a library; the curated questions and the sample by default.
+
+    Returns the number of questions and the problems found.
+    """
+    questions = load_questions(file or sample_questions_file())
+    assistant = Assistant.open(library, create=False) if library else Assistant.sample()
+    return len(questions), list(check_questions(questions, load_abstracts(assistant)))
+
+
+def load_abstracts(assistant: Assistant) -> dict[str, str]:
+    """Return the abstract of each paper of a library, by its id."""
+    return {paper.id: paper.abstract for paper in assistant.papers()}
+
+
+def describe_check(question_count: int, problems: list[str]) -> str:
+    """Return the result of `check_file` as text: a line for each problem, then the counts."""
+    return "\n".join([*problems, f"{question_count} questions, {len(problems)} problems"])
 
 
 def main() -> None:
     """Check a file of questions from the command line."""
     parser = argparse.ArgumentParser(description="Check a file of questions.")
-    parser.add_argument("file", type=Path, nargs="?", default=sample_questions())
-    parser.add_argument(
-        "--library", type=Path, help="the library they are about; the sample library by default"
-    )
+    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("--library", type=Path, help="their library; the sample papers by default")
     options = parser.parse_args()
     try:
-        questions = load_questions(options.file)
-        assistant = (
-            Assistant.open(options.library, create=False) if options.library else Assistant.sample()
-        )
+        question_count, problems = check_file(options.file, options.library)
     except FootnoteError as error:
         sys.exit(str(error))
-    faults = list(
-        check_against(questions, {paper.id: paper.abstract for paper in assistant.papers()})
-    )
-    print("\n".join([*faults, f"{len(questions)} questions, {len(faults)} faults"]))
-    sys.exit(bool(faults))
+    print(describe_check(question_count, problems))
+    sys.exit(bool(problems))
 
 
 if __name__ == "__main__":

@@ -1,45 +1,46 @@
-"""What a system replied to a question, as plain data: all that metrics look at, and that a run keeps.
+"""Replies of systems to questions, as plain data.
 
-Rows of a run are scored from these again at any time, without a model and without the library that was asked.
+Metrics look at nothing else, so a saved run can be scored again without models or libraries.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
-from rag import Answer
+from rag.records import Answer, Citation, Claim
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One sentence or quotation of a reply, and the numbers of the footnotes that it cites."""
+    """A sentence or quotation of a reply, and the numbers of the footnotes that it cites."""
 
     text: str
     kind: str
-    cites: tuple[int, ...]
+    citations: tuple[int, ...]
     supported: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Footnote:
-    """What a number stands for: a passage of a paper, `literal` when it stands there just so."""
+    """A numbered quotation from a paper; `is_literal` if the abstract contains it unchanged."""
 
     number: int
-    paper: str
+    paper_id: str
     quote: str
-    literal: bool = True
+    is_literal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply: what was said, the ids of the papers found, best first, and the confidence in 0..1.
+    """A system's reply to a question.
 
-    `rewritten_query` is the stand-alone form of a follow-up. `error` says why there is no reply: such a row scores 0.
+    `retrieved` holds ids of papers, best first. `confidence` lies in 0..1. `rewritten_query` is the
+    stand-alone form of a follow-up. `error` is the reason why a system failed to reply, else empty.
     """
 
-    said: tuple[Statement, ...] = ()
+    statements: tuple[Statement, ...] = ()
     footnotes: tuple[Footnote, ...] = ()
-    found: tuple[str, ...] = ()
+    retrieved: tuple[str, ...] = ()
     abstained: bool = False
     confidence: float = 0.0
     rewritten_query: str = ""
@@ -47,46 +48,61 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return " ".join(one.text for one in self.said)
+        return " ".join(statement.text for statement in self.statements)
 
     @property
-    def cited(self) -> tuple[str, ...]:
-        """Ids of the papers that sentences cite, each once, in the order of citing."""
-        papers = {one.number: one.paper for one in self.footnotes}
-        return tuple(
-            dict.fromkeys(
-                papers[number] for said in self.said for number in said.cites if number in papers
-            )
+    def cited_papers(self) -> tuple[str, ...]:
+        """Ids of the papers that statements cite, each once, in the order of first citation."""
+        paper_ids = self.paper_ids()
+        cited: dict[str, None] = {}
+        for statement in self.statements:
+            for number in statement.citations:
+                if number in paper_ids:
+                    cited[paper_ids[number]] = None
+        return tuple(cited)
+
+    def paper_ids(self) -> dict[int, str]:
+        """Return the paper of each footnote by the footnote's number."""
+        return {footnote.number: footnote.paper_id for footnote in self.footnotes}
+
+    @classmethod
+    def from_answer(cls, answer: Answer) -> Self:
+        """Return an answer of the assistant as a reply."""
+        claims = () if answer.abstained else answer.claims
+        return cls(
+            statements=tuple(map(_build_statement, claims)),
+            footnotes=tuple(map(_build_footnote, answer.citations)),
+            retrieved=tuple(hit.paper.id for hit in answer.hits),
+            abstained=answer.abstained,
+            confidence=round(answer.confidence, 6),
+            rewritten_query=answer.trace.rewritten_query,
         )
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the reply that `to_dict` turned into a dictionary."""
+        statements = []
+        for statement in fields["statements"]:
+            citations = tuple(statement["citations"])
+            statements.append(Statement(**(statement | {"citations": citations})))
+        footnotes = [Footnote(**footnote) for footnote in fields["footnotes"]]
+        tuples = {
+            "statements": tuple(statements),
+            "footnotes": tuple(footnotes),
+            "retrieved": tuple(fields["retrieved"]),
+        }
+        return cls(**(dict(fields) | tuples))
+
     def to_dict(self) -> dict[str, Any]:
+        """Return the reply as a dictionary that JSON can hold."""
         return asdict(self)
 
 
-def reply_of(answer: Answer) -> Reply:
-    """The reply that an answer of the assistant is."""
-    said = () if answer.abstained else answer.claims
-    return Reply(
-        said=tuple(
-            Statement(claim.text, claim.kind, claim.citations, claim.supported) for claim in said
-        ),
-        footnotes=tuple(
-            Footnote(
-                c.number, c.paper.id, c.quote, c.quote == c.paper.abstract[c.start : c.end] != ""
-            )
-            for c in answer.citations
-        ),
-        found=tuple(hit.paper.id for hit in answer.hits),
-        abstained=answer.abstained,
-        confidence=round(answer.confidence, 6),
-        rewritten_query=answer.trace.rewritten_query,
-    )
+def _build_statement(claim: Claim) -> Statement:
+    return Statement(claim.text, claim.kind, claim.citations, claim.supported)
 
 
-def reply_from(row: Mapping[str, Any]) -> Reply:
-    """The reply that `to_dict` gave."""
-    said = tuple(Statement(**(one | {"cites": tuple(one["cites"])})) for one in row["said"])
-    footnotes = tuple(Footnote(**one) for one in row["footnotes"])
-    return Reply(
-        **(dict(row) | {"said": said, "footnotes": footnotes, "found": tuple(row["found"])})
-    )
+def _build_footnote(citation: Citation) -> Footnote:
+    quoted_span = citation.paper.abstract[citation.start : citation.end]
+    is_literal = quoted_span != "" and citation.quote == quoted_span
+    return Footnote(citation.number, citation.paper.id, citation.quote, is_literal)

@@ -1,7 +1,8 @@
-"""A run: questions put to systems, one row for each, kept in a folder and taken up again where it stopped.
+"""Run an evaluation: put questions to systems, and save and score the replies.
 
-`run.json` says what was asked of what; `replies.jsonl` holds the rows, `seconds.jsonl` what they took. Without the
-seconds, the same questions to the same library with the same models give the same bytes.
+A run's folder holds `run.json` (the manifest), `replies.jsonl`, `seconds.jsonl` and `scores.json`.
+An interrupted run resumes where it stopped. The same questions, library and models give the same
+bytes, except for the seconds.
 """
 
 import contextlib
@@ -12,25 +13,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
-from eval.harness.comparison import Scored, save_scores
-from eval.harness.metrics import METRICS, Corpus, Metric, score
-from eval.harness.questions import SPLITS, Question, check_against, load_questions, sample_questions
-from eval.harness.replies import Reply, reply_from
-from eval.harness.statistics import Interval, bootstrap
-from eval.harness.systems import System, systems
-from rag import Assistant, FootnoteError, UsageError
+from eval.harness.comparison import FORMAT_VERSION, QuestionScores, save_scores
+from eval.harness.metrics import METRICS, Corpus, Metric, Scores, score_reply
+from eval.harness.questions import (
+    SPLITS,
+    Question,
+    check_questions,
+    load_abstracts,
+    load_questions,
+    sample_questions_file,
+)
+from eval.harness.replies import Reply
+from eval.harness.statistics import ClusteredScores, Interval, PairedScores, bootstrap
+from eval.harness.systems import ASSISTANT, System, build_systems
+from rag.assistant import Assistant
+from rag.errors import FootnoteError, UsageError, unknown_choice
 
-_SPLITS = (*SPLITS, "all")
+_SPLIT_CHOICES = (*SPLITS, "all")
 _STYLES = ("auto", "quote", "write")
-# Called with rows done, rows in all, and the system at work.
+# Called with the number of finished rows, the number of all rows, and the name of the system.
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question, the reply of a system to it, its scores, and the seconds of wall-clock time that it took."""
+    """A question, a system's reply, the reply's scores, and its wall-clock time in seconds."""
 
     question: Question
     reply: Reply
@@ -38,214 +47,235 @@ class Row:
     seconds: float
 
 
-def values_of(rows: Iterable[Row], metric: str) -> tuple[list[float], list[str]]:
-    """A metric of rows where it applies: its values, and the clusters of their questions."""
-    applying = [
-        (value, row.question.cluster)
-        for row in rows
-        if (value := row.scores.get(metric)) is not None
-    ]
-    return [value for value, _ in applying], [cluster for _, cluster in applying]
+def collect_scores(rows: Iterable[Row], metric: str) -> ClusteredScores:
+    """Return the scores of a metric for the rows to which it applies."""
+    collected = ClusteredScores([], [])
+    for row in rows:
+        value = row.scores.get(metric)
+        if value is not None:
+            collected.values.append(value)
+            collected.clusters.append(row.question.cluster)
+    return collected
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A whole run: what was asked of what, the abstracts of the library, and the rows of each system by its name."""
+    """A finished run.
 
-    about: Mapping[str, Any]
+    `manifest` records what was run on what, `corpus` the abstracts by paper id, `rows` the rows and
+    `groups` the group of each system by its name; the assistant comes first.
+    """
+
+    manifest: Mapping[str, Any]
     corpus: Corpus
     rows: Mapping[str, tuple[Row, ...]]
     groups: Mapping[str, str]
+    metrics: tuple[Metric, ...] = METRICS
 
     @property
-    def used(self) -> tuple[Row, ...]:
-        """The rows of the assistant itself."""
-        return next(iter(self.rows.values()))
+    def assistant_rows(self) -> tuple[Row, ...]:
+        """Rows of the assistant itself."""
+        return next(iter(self.rows.values()), ())
 
-    def values(self, system: str, metric: str) -> tuple[list[float], list[str]]:
-        """A metric of a system where it applies: its values, and the clusters of their questions."""
-        return values_of(self.rows[system], metric)
+    def scores(self, system: str, metric: str) -> ClusteredScores:
+        """Return the scores of a system for the questions to which the metric applies."""
+        return collect_scores(self.rows[system], metric)
 
-    def interval(self, metric: str, system: str = "as used") -> Interval | None:
-        """The mean of a metric where it applies, with its 95 % interval; None where it never does."""
-        values, clusters = self.values(system, metric)
+    def interval(self, metric: str, system: str = ASSISTANT) -> Interval | None:
+        """Return a metric's mean with its 95 % interval, or None if it never applies."""
+        values, clusters = self.scores(system, metric)
         return bootstrap(values, clusters) if values else None
 
-    def pairs(
-        self, system: str, other: str, metric: str
-    ) -> tuple[list[float], list[float], list[str]]:
-        """A metric of two systems on the questions that both got and to which it applies for both, and clusters."""
-        theirs = {row.question.id: row.scores[metric] for row in self.rows[other]}
-        both = [
-            (row.scores[metric], theirs.get(row.question.id), row.question.cluster)
-            for row in self.rows[system]
-        ]
-        kept = [(a, b, cluster) for a, b, cluster in both if a is not None and b is not None]
-        return [a for a, _, _ in kept], [b for _, b, _ in kept], [cluster for _, _, cluster in kept]
+    def paired_scores(self, first: str, second: str, metric: str) -> PairedScores:
+        """Return two systems' scores for the questions to which the metric applies in both."""
+        second_scores = {row.question.id: row.scores[metric] for row in self.rows[second]}
+        paired = PairedScores([], [], [])
+        for row in self.rows[first]:
+            first_score, second_score = row.scores[metric], second_scores.get(row.question.id)
+            if first_score is not None and second_score is not None:
+                paired.first.append(first_score)
+                paired.second.append(second_score)
+                paired.clusters.append(row.question.cluster)
+        return paired
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked: the questions of a file (the curated ones by default), `dev`, `test` or `all` of them.
+    """What to run: a file of questions (the curated ones by default), and `dev`, `test` or `all`.
 
-    `style` is that of answers; `only` names the systems that are asked besides the assistant itself, all by default;
-    `every` takes every n-th question, for a quick look.
+    `style` is how answers are written. `only` names the systems to run besides the assistant, all
+    by default. `every` takes every n-th question.
     """
 
-    questions: Path = field(default_factory=sample_questions)
+    questions: Path = field(default_factory=sample_questions_file)
     split: str = "test"
     style: str = "auto"
     only: tuple[str, ...] = ()
     every: int = 1
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("split", self.split, _SPLITS),
-            ("style", self.style, _STYLES),
-        ):
-            if value not in allowed:
-                raise UsageError(f"no {name} is called '{value}'; there are: {', '.join(allowed)}")
+        if self.split not in _SPLIT_CHOICES:
+            raise unknown_choice("split", self.split, _SPLIT_CHOICES)
+        if self.style not in _STYLES:
+            raise unknown_choice("style", self.style, _STYLES)
 
 
 def evaluate(
     assistant: Assistant,
     folder: Path,
     plan: Plan | None = None,
-    metrics: Mapping[str, Metric] = METRICS,
+    metrics: Sequence[Metric] = METRICS,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Put questions to the assistant and its rivals.
+    """Put questions to the assistant, its ablations and baselines, and return the scored run.
 
-    The run is kept in `folder`, and goes on there if it was broken off. Raises `UsageError` before anything is asked
-    when the questions do not fit the library.
+    The run is saved in `folder`, and resumed if the folder holds an interrupted one. Raises
+    `UsageError`, before any question is asked, if the questions do not fit the library or the
+    folder holds a different run.
     """
     plan = plan or Plan()
-    corpus = {paper.id: paper.abstract for paper in assistant.papers()}
-    asked = _asked(plan, corpus)
-    chosen = _chosen(systems(assistant, plan.style), plan.only)
-    with _Store(folder, _about(assistant, plan, asked, chosen)) as store:
-        store.fill(chosen, asked, on_progress or (lambda *_: None))
-    run = load_run(folder, asked, corpus, metrics)
-    save_scores(folder / "scores.json", run.about, [_scored(row) for row in run.used])
+    corpus = load_abstracts(assistant)
+    questions = _select_questions(plan, corpus)
+    systems = _select_systems(build_systems(assistant, plan.style), plan.only)
+    manifest = _build_manifest(assistant, plan, questions, systems)
+    with _RunFolder(folder, manifest) as run_folder:
+        run_folder.ask_remaining(systems, questions, on_progress or _ignore_progress)
+    run = load_run(folder, questions, corpus, metrics)
+    save_scores(folder / "scores.json", run.manifest, map(_question_scores, run.assistant_rows))
     return run
 
 
-def _scored(row: Row) -> Scored:
-    return Scored(row.question.id, row.question.cluster, row.scores, bool(row.reply.error))
+def _ignore_progress(done: int, total: int, system: str) -> None:
+    pass
 
 
-def _asked(plan: Plan, corpus: Corpus) -> list[Question]:
-    """The questions, all of them checked against the library."""
-    every = load_questions(plan.questions)
-    if fault := next(iter(check_against(every, corpus)), ""):
-        raise UsageError(f"{plan.questions}: {fault}")
-    asked = [question for question in every if plan.split in ("all", question.split)][:: plan.every]
-    if not asked:
-        raise UsageError(f"{plan.questions} holds no questions of the split '{plan.split}'")
-    return asked
+def _question_scores(row: Row) -> QuestionScores:
+    failed = bool(row.reply.error)
+    return QuestionScores(row.question.id, row.question.cluster, row.scores, failed)
 
 
-def load_run(
-    folder: Path,
-    questions: Sequence[Question],
-    corpus: Corpus,
-    metrics: Mapping[str, Metric] = METRICS,
-) -> Run:
-    """A run that was kept, scored anew."""
-    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    asked = {question.id: question for question in questions}
-    seconds = {
-        (row["system"], row["id"]): row["seconds"] for row in _lines(folder / "seconds.jsonl")
-    }
-    rows: dict[str, list[Row]] = {name: [] for name in about["systems"]}
-    for line in _lines(folder / "replies.jsonl"):
-        question, reply = asked[line["id"]], reply_from(line["reply"])
-        scores = score(question, reply, corpus, metrics)
-        rows[line["system"]].append(
-            Row(question, reply, scores, seconds.get((line["system"], line["id"]), 0.0))
-        )
-    return Run(about, corpus, {name: tuple(own) for name, own in rows.items()}, about["systems"])
+def _select_questions(plan: Plan, corpus: Corpus) -> list[Question]:
+    """Return the questions of a plan, after checking the whole file against the library."""
+    every_question = load_questions(plan.questions)
+    problem = next(check_questions(every_question, corpus), "")
+    if problem:
+        raise UsageError(f"{plan.questions}: {problem}")
+    of_split = [q for q in every_question if plan.split in ("all", q.split)]
+    if not of_split:
+        raise UsageError(f"no questions of the split '{plan.split}' in {plan.questions}")
+    return of_split[:: plan.every]
 
 
-def _chosen(every: list[System], only: Sequence[str]) -> list[System]:
-    names = [system.name for system in every]
+def _select_systems(systems: Sequence[System], only: Sequence[str]) -> list[System]:
+    """Return the assistant and the named systems, or all systems if none is named."""
+    names = [system.name for system in systems]
     for name in only:
         if name not in names:
-            raise UsageError(f"no system is called '{name}'; there are: {', '.join(names)}")
-    return [system for system in every if system.group == "used" or not only or system.name in only]
+            raise unknown_choice("system", name, names)
+    selected = []
+    for system in systems:
+        if not only or system.name == ASSISTANT or system.name in only:
+            selected.append(system)
+    return selected
 
 
-def _about(
-    assistant: Assistant, plan: Plan, asked: Sequence[Question], chosen: Sequence[System]
+def _build_manifest(
+    assistant: Assistant, plan: Plan, questions: Sequence[Question], systems: Sequence[System]
 ) -> dict[str, Any]:
-    """What makes two runs the same: nothing that changes from day to day, and no path of a machine."""
+    """Return what identifies a run: no dates, and no paths of this machine."""
     return {
+        "format_version": FORMAT_VERSION,
         "footnote": version("footnote"),
         "questions": plan.questions.name,
-        "questions_digest": hashlib.sha256(repr(asked).encode()).hexdigest()[:12],
+        "questions_digest": hashlib.sha256(repr(questions).encode()).hexdigest()[:12],
         "split": plan.split,
-        "count": len(asked),
+        "count": len(questions),
         "library_digest": assistant.library.digest,
         "papers": len(assistant.library),
         "language_model": assistant.language_model,
         "style": plan.style,
-        "systems": {system.name: system.group for system in chosen},
+        "systems": {system.name: system.group for system in systems},
     }
 
 
-class _Store:
-    """The folder of a run while it is being filled."""
+def load_run(
+    folder: Path,
+    questions: Iterable[Question],
+    corpus: Corpus,
+    metrics: Sequence[Metric] = METRICS,
+) -> Run:
+    """Load a saved run and score its replies again."""
+    manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    questions_by_id = {question.id: question for question in questions}
+    seconds: dict[tuple[str, str], float] = {}
+    for line in _read_json_lines(folder / "seconds.jsonl"):
+        seconds[line["system"], line["id"]] = line["seconds"]
+    rows: dict[str, list[Row]] = {name: [] for name in manifest["systems"]}
+    for line in _read_json_lines(folder / "replies.jsonl"):
+        system, question = line["system"], questions_by_id[line["id"]]
+        reply = Reply.from_dict(line["reply"])
+        scores: Scores = score_reply(question, reply, corpus, metrics)
+        rows[system].append(Row(question, reply, scores, seconds.get((system, question.id), 0.0)))
+    frozen_rows = {name: tuple(system_rows) for name, system_rows in rows.items()}
+    return Run(manifest, corpus, frozen_rows, manifest["systems"], tuple(metrics))
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+
+class _RunFolder:
+    """Folder of a run while replies are added to it."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self._folder = folder
-        self._about = about
+        self._manifest = manifest
         self._files = contextlib.ExitStack()
 
-    def __enter__(self) -> "_Store":
+    def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "run.json"
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != self._about:
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != self._manifest:
             raise UsageError(
-                f"{self._folder} holds another run (other questions, library or settings); name another folder"
+                f"{self._folder} holds another run (other questions, library, settings or version "
+                "of Footnote); choose another folder"
             )
-        path.write_text(
-            json.dumps(self._about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(self._manifest, indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def fill(
-        self, chosen: Sequence[System], asked: Sequence[Question], on_progress: Progress
+    def ask_remaining(
+        self, systems: Sequence[System], questions: Sequence[Question], on_progress: Progress
     ) -> None:
-        """Ask what was not asked yet."""
-        done = self._mend()
-        wanted = [(system, question) for system in chosen for question in asked[:: system.every]]
-        replies, seconds = self._open("replies.jsonl"), self._open("seconds.jsonl")
-        for number, (system, question) in enumerate(wanted):
-            on_progress(number, len(wanted), system.name)
-            if (system.name, question.id) in done:
-                continue
-            reply, took = _reply(system, question)
-            _write(seconds, {"system": system.name, "id": question.id, "seconds": round(took, 4)})
-            _write(replies, {"system": system.name, "id": question.id, "reply": reply.to_dict()})
-        on_progress(len(wanted), len(wanted), "")
+        """Put to each system the questions that it was not asked yet, and save the replies."""
+        finished = self._repair_replies()
+        pending = []
+        for system in systems:
+            for question in questions[:: system.every]:
+                pending.append((system, question))
+        replies, seconds = self._append_to("replies.jsonl"), self._append_to("seconds.jsonl")
+        for number, (system, question) in enumerate(pending):
+            on_progress(number, len(pending), system.name)
+            key = {"system": system.name, "id": question.id}
+            if (system.name, question.id) not in finished:
+                reply, elapsed = _ask(system, question)
+                _write_json_line(seconds, key | {"seconds": round(elapsed, 4)})
+                _write_json_line(replies, key | {"reply": reply.to_dict()})
+        on_progress(len(pending), len(pending), "")
 
-    def _mend(self) -> set[tuple[str, str]]:
-        """What was asked before; a line that a kill cut off is taken away."""
+    def _repair_replies(self) -> set[tuple[str, str]]:
+        """Drop a line that a kill cut off; return the system and question of each whole line."""
         path = self._folder / "replies.jsonl"
-        whole = list(_lines(path))
+        lines = list(_read_json_lines(path))
         if path.exists():
-            path.write_text("".join(_line(row) for row in whole), encoding="utf-8")
-        return {(row["system"], row["id"]) for row in whole}
+            path.write_text("".join(map(_json_line, lines)), encoding="utf-8")
+        return {(line["system"], line["id"]) for line in lines}
 
-    def _open(self, name: str) -> TextIO:
+    def _append_to(self, name: str) -> TextIO:
         return self._files.enter_context((self._folder / name).open("a", encoding="utf-8"))
 
 
-def _reply(system: System, question: Question) -> tuple[Reply, float]:
-    """A reply and its seconds; what goes wrong becomes a row that says so and scores 0."""
+def _ask(system: System, question: Question) -> tuple[Reply, float]:
+    """Return a system's reply and its seconds; an error becomes a reply that scores 0."""
     started = time.perf_counter()
     try:
         reply = system.reply(question)
@@ -254,18 +284,18 @@ def _reply(system: System, question: Question) -> tuple[Reply, float]:
     return reply, time.perf_counter() - started
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file, none if there is no file."""
+def _read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the whole lines of a file; nothing if there is no file."""
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):
             with contextlib.suppress(ValueError):
                 yield json.loads(line)
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def _json_line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _write(file: TextIO, row: Mapping[str, Any]) -> None:
-    file.write(_line(row))
+def _write_json_line(file: TextIO, record: Mapping[str, Any]) -> None:
+    file.write(_json_line(record))
     file.flush()

@@ -1,25 +1,44 @@
-"""Intervals and tests for scores per question. Everything is seeded: the same scores give the same figures.
+"""Confidence intervals and significance tests for scores of questions.
 
-Questions that belong together, such as a question and its variants, form a cluster: they are drawn and flipped as
-one (Miller, "Adding Error Bars to Evals", 2024). The order of the questions and the names of clusters do not count.
-Wrong input (no scores, scores that are not finite, lists that do not fit) raises `ValueError`.
+Questions that belong together, such as a question and its variants, form a cluster and are
+resampled together (Miller, "ImportJob Error Bars to Evals", 2024). Results are seeded, and depend
+neither on the order of the questions nor on the labels of the clusters. Invalid input (no scores,
+scores that are not finite, lists of different lengths) raises `ValueError`.
 """
 
 import math
 from collections.abc import Callable, Hashable, Sequence, Sized
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Values = NDArray[np.float64]
+# Label of each score's cluster; None if every score is its own cluster.
 Clusters = Sequence[Hashable] | None
 
 _RESAMPLES = 10_000
 _SEED = 20_260_101
-_BLOCK = 200_000  # numbers drawn at once: they stay in the cache, and memory does not grow with the questions
+# Random numbers drawn at once: they fit into the cache, however many questions there are.
+_BLOCK_SIZE = 200_000
 _ROUNDING = 1e-12
-_NORMAL_975 = 1.959963984540054
+_NORMAL_975 = 1.959963984540054  # 97.5th percentile of the standard normal distribution
+
+
+class ClusteredScores(NamedTuple):
+    """Scores of a metric where it applies, and the cluster of each score's question."""
+
+    values: list[float]
+    clusters: list[str]
+
+
+class PairedScores(NamedTuple):
+    """Scores of a metric in two runs or systems for the same questions, and their clusters."""
+
+    first: list[float]
+    second: list[float]
+    clusters: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +55,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A mean difference between two systems with its 95 % interval, and the two-sided p that there is none."""
+    """A mean difference between two systems, its 95 % interval, and the two-sided p value."""
 
     mean: float
     low: float
@@ -47,117 +66,149 @@ class Difference:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] p {self.p:.4f}"
 
 
+# --- intervals ----------------------------------------------------------------------------------
+
+
 def bootstrap(scores: ArrayLike, clusters: Clusters = None) -> Interval:
-    """Mean of the scores, (questions,), with its percentile bootstrap interval.
+    """Return the mean of the scores, shape (questions,), with its percentile bootstrap interval.
 
-    Whole clusters are drawn, and the mean is over the questions in them. `clusters` has a label per score; without it
-    each score stands alone. A single cluster tells nothing of the spread: its interval has no width.
+    Whole clusters are drawn; the mean is over the questions in them. The interval of a single
+    cluster has no width, because one cluster says nothing about the spread.
     """
-    return _interval(_table((_values(scores), clusters)), _mean)
+    return _bootstrap_statistic(_cluster_sums((_validate(scores), clusters)), _mean)
 
 
-def harmonic(
+def harmonic_interval(
     first: ArrayLike,
     second: ArrayLike,
-    clusters_first: Clusters = None,
-    clusters_second: Clusters = None,
+    first_clusters: Clusters = None,
+    second_clusters: Clusters = None,
 ) -> Interval:
-    """Harmonic mean of two means over different questions, with its interval; 0 when either mean is 0.
+    """Return the harmonic mean of two means over different questions, with its interval.
 
-    No score may be negative. The clusters of both are drawn together, and a label that both use is one cluster. A
-    draw that leaves one of the means without questions does not count.
+    It is 0 if either mean is 0; scores must not be negative. The clusters of both are drawn
+    together, and a label that both use is one cluster. Draws that leave one of the means without
+    questions are discarded.
     """
-    one, other = _values(first), _values(second)
-    if min(one.min(), other.min()) < 0:
+    first_values, second_values = _validate(first), _validate(second)
+    if min(first_values.min(), second_values.min()) < 0:
         raise ValueError("a harmonic mean takes no negative scores")
-    return _interval(_table((one, clusters_first), (other, clusters_second)), _harmonic)
+    sums = _cluster_sums((first_values, first_clusters), (second_values, second_clusters))
+    return _bootstrap_statistic(sums, _harmonic_mean)
 
 
-def paired(scores: ArrayLike, others: ArrayLike, clusters: Clusters = None) -> Difference:
-    """Mean of scores - others on the same questions: `bootstrap` of the differences and the p of `sign_flip`."""
-    table = _table((_differences(scores, others), clusters))
-    interval = _interval(table, _mean)
-    return Difference(interval.mean, interval.low, interval.high, _flip_p(table[:, 0]))
+def wilson_interval(successes: int, n: int) -> Interval:
+    """Return the share of successes among `n` independent trials with its score interval.
 
-
-def sign_flip(scores: ArrayLike, others: ArrayLike, clusters: Clusters = None) -> float:
-    """Two-sided p of a paired randomisation test (Smucker et al., 2007) that two systems score alike.
-
-    A flip swaps the systems on a whole cluster; p is (b + 1) / (m + 1) if b of m flips are as extreme as what was seen.
+    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
-    return _flip_p(_table((_differences(scores, others), clusters))[:, 0])
-
-
-def non_inferior(
-    scores: ArrayLike, baseline: ArrayLike, margin: float, clusters: Clusters = None
-) -> bool:
-    """Whether the mean is no worse than the baseline's, or a loss beyond `margin`, 0 or more, is ruled out.
-
-    False only if the mean difference is negative and the lower end of its 95 % interval is below -margin.
-    """
-    if not margin >= 0:
-        raise ValueError(f"the margin must be 0 or more, not {margin}")
-    gain = bootstrap(_differences(scores, baseline), clusters)
-    return gain.mean >= -_ROUNDING or gain.low >= -margin - _ROUNDING
-
-
-def wilson(successes: int, n: int) -> Interval:
-    """Share of successes among `n` independent trials with its score interval (Wilson, 1927)."""
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is no share")
+        raise ValueError(f"{successes} of {n} is not a share")
     share, spread = successes / n, _NORMAL_975**2 / n
     centre = (share + spread / 2) / (1 + spread)
     half = _NORMAL_975 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    # The share lies within by definition; only rounding would put it outside.
-    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+    # The interval contains the share and lies in 0..1; rounding must not change that.
+    low = max(0.0, min(share, centre - half))
+    high = min(1.0, max(share, centre + half))
+    return Interval(share, low, high)
 
 
 def rule_of_three(n: int) -> float:
-    """Upper 95 % bound of the share of failures when none of `n` trials failed: 3 / n, at most 1."""
+    """Return the upper 95 % bound of a failure rate after `n` trials without failure: 3 / n."""
     if n < 1:
-        raise ValueError("without trials nothing is known of failures")
+        raise ValueError("a bound needs at least one trial")
     return min(1.0, 3 / n)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p values adjusted for being several (Holm, 1979), in the order given."""
-    if not all(0 <= p <= 1 for p in ps):
-        raise ValueError("p values lie between 0 and 1")
-    adjusted, so_far = [0.0] * len(ps), 0.0
-    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        so_far = max(so_far, min(1.0, (len(ps) - rank) * ps[index]))
-        adjusted[index] = so_far
-    return adjusted
+# --- comparisons --------------------------------------------------------------------------------
+
+
+def paired_difference(
+    scores: ArrayLike, baseline: ArrayLike, clusters: Clusters = None
+) -> Difference:
+    """Return the mean of scores - baseline on the same questions, with interval and p value.
+
+    The interval is that of `bootstrap` on the differences, p that of `sign_flip_test`.
+    """
+    sums = _cluster_sums((_subtract(scores, baseline), clusters))
+    interval = _bootstrap_statistic(sums, _mean)
+    return Difference(interval.mean, interval.low, interval.high, _sign_flip_p(sums[:, 0]))
+
+
+def sign_flip_test(scores: ArrayLike, baseline: ArrayLike, clusters: Clusters = None) -> float:
+    """Return the two-sided p value of a paired randomisation test that two systems score alike.
+
+    Smucker et al., "A comparison of statistical significance tests for information retrieval
+    evaluation", 2007. A flip swaps the systems on a whole cluster; p is (b + 1) / (m + 1) if b of m
+    flips are at least as extreme as the observed difference.
+    """
+    return _sign_flip_p(_cluster_sums((_subtract(scores, baseline), clusters))[:, 0])
+
+
+def is_non_inferior(
+    scores: ArrayLike, baseline: ArrayLike, margin: float, clusters: Clusters = None
+) -> bool:
+    """Return True unless the mean may be worse than the baseline's by more than the margin.
+
+    False only if the mean difference is negative and the lower end of its 95 % interval is below
+    -margin. The margin must be 0 or more.
+    """
+    if not margin >= 0:
+        raise ValueError(f"the margin must be 0 or more, not {margin}")
+    gain = bootstrap(_subtract(scores, baseline), clusters)
+    return gain.mean >= -_ROUNDING or gain.low >= -margin - _ROUNDING
+
+
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for multiple tests, in the order given.
+
+    Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    p = np.asarray(p_values, float)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p values must lie between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    remaining_tests = len(p) - np.arange(len(p))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, remaining_tests * p[order]))
+    return list(map(float, adjusted))
+
+
+# --- selective answering ------------------------------------------------------------------------
 
 
 def risk_coverage(confidences: ArrayLike, losses: ArrayLike) -> list[tuple[float, float]]:
-    """Coverage, in (0, 1], and selective risk, the mean loss of what is covered (Geifman and El-Yaniv, 2017).
+    """Return the risk-coverage curve: points of coverage, in (0, 1], and selective risk.
 
-    One point for each distinct confidence taken as a threshold, coverage rising: questions with the same confidence
-    are covered together, as no threshold parts them.
+    Geifman and El-Yaniv, "Selective classification for deep neural networks", 2017. Risk is the
+    mean loss of the covered questions. Each distinct confidence is a threshold and gives one point,
+    coverage rising; questions with the same confidence are covered together.
     """
-    sure, lost = _values(confidences), _values(losses)
-    _same_length(sure, lost)
-    order = np.lexsort((lost, -sure))
-    covered = np.arange(1, len(sure) + 1)
-    risks = np.cumsum(lost[order]) / covered
-    last_alike = np.append(np.diff(sure[order]) != 0, True)
-    return list(
-        zip((covered[last_alike] / len(sure)).tolist(), risks[last_alike].tolist(), strict=True)
-    )
+    confidence_values, loss_values = _validate(confidences), _validate(losses)
+    _check_same_length(confidence_values, loss_values)
+    order = np.lexsort((loss_values, -confidence_values))
+    covered = np.arange(1, len(order) + 1)
+    risks = np.cumsum(loss_values[order]) / covered
+    is_last_of_tie = np.append(np.diff(confidence_values[order]) != 0, True)
+    coverages = covered[is_last_of_tie] / len(order)
+    return list(zip(coverages.tolist(), risks[is_last_of_tie].tolist(), strict=True))
 
 
 def aurc(confidences: ArrayLike, losses: ArrayLike) -> float:
-    """Area under the risk-coverage curve: the mean of the risks with each question's confidence as the threshold.
+    """Return the area under the risk-coverage curve.
 
-    Without ties these are the risks at the coverages 1/n, 2/n, ..., 1. With ties, each of t questions alike counts
-    the risk of covering all t of them: a point of `risk_coverage` weighs t/n. All alike, the area is the mean loss.
+    The mean over the questions of the risk with their confidence as the threshold. Without ties
+    these are the risks at the coverages 1/n, 2/n, ..., 1; if all confidences are equal, the area is
+    the mean loss.
     """
     coverages, risks = np.array(risk_coverage(confidences, losses)).T
     return float(np.diff(coverages, prepend=0.0) @ risks)
 
 
-def _values(scores: ArrayLike) -> Values:
+# --- resampling ---------------------------------------------------------------------------------
+
+
+def _validate(scores: ArrayLike) -> Values:
     values = np.asarray(scores, float)
     if not values.size:
         raise ValueError("there are no scores")
@@ -166,82 +217,93 @@ def _values(scores: ArrayLike) -> Values:
     return values
 
 
-def _same_length(one: Sized, other: Sized) -> None:
-    if len(one) != len(other):
-        raise ValueError(f"the lists must be of one length, not {len(one)} and {len(other)}")
+def _check_same_length(first: Sized, second: Sized) -> None:
+    if len(first) != len(second):
+        raise ValueError(f"lists must be of the same length, not {len(first)} and {len(second)}")
 
 
-def _differences(scores: ArrayLike, others: ArrayLike) -> Values:
-    ours, theirs = _values(scores), _values(others)
-    _same_length(ours, theirs)
-    return ours - theirs
+def _subtract(scores: ArrayLike, baseline: ArrayLike) -> Values:
+    values, baseline_values = _validate(scores), _validate(baseline)
+    _check_same_length(values, baseline_values)
+    return values - baseline_values
 
 
-def _table(*samples: tuple[Values, Clusters]) -> Values:
-    """For each cluster the sum and the number of its scores in each sample: (clusters, 2 * samples).
+def _cluster_sums(*samples: tuple[Values, Clusters]) -> Values:
+    """Return the sum and count of each cluster's scores per sample: (clusters, 2 * samples).
 
-    Scores are added, and rows stand, in the order of their values: shuffled questions give the same table.
+    Scores are added in the order of their values, and rows are sorted by value, so that shuffled
+    questions give exactly the same sums.
     """
-    labels = [
-        [object() for _ in values] if clusters is None else clusters for values, clusters in samples
-    ]
-    codes = {
-        label: code
-        for code, label in enumerate(dict.fromkeys(label for some in labels for label in some))
-    }
-    columns = []
-    for (values, _), some in zip(samples, labels, strict=True):
-        _same_length(values, some)
+    codes: dict[Hashable, int] = {}
+    coded_samples = []
+    for values, clusters in samples:
+        labels = _unique_labels(len(values)) if clusters is None else clusters
+        _check_same_length(values, labels)
+        sample_codes = [codes.setdefault(label, len(codes)) for label in labels]
+        coded_samples.append((values, np.array(sample_codes)))
+    columns: list[NDArray[np.generic]] = []
+    for values, sample_codes_array in coded_samples:
         order = np.argsort(values)
-        cluster = np.array([codes[label] for label in some])[order]
-        columns += [
-            np.bincount(cluster, values[order], len(codes)),
-            np.bincount(cluster, minlength=len(codes)),
-        ]
+        cluster = sample_codes_array[order]
+        columns.append(np.bincount(cluster, values[order], len(codes)))
+        columns.append(np.bincount(cluster, minlength=len(codes)))
     return np.column_stack(columns).astype(float)[np.lexsort(columns)]
 
 
-def _mean(totals: Values) -> Values:
-    return totals[..., 0] / totals[..., 1]
+def _unique_labels(count: int) -> Sequence[Hashable]:
+    return [object() for _ in range(count)]
 
 
-def _harmonic(totals: Values) -> Values:
-    one, other = _mean(totals), _mean(totals[..., 2:])
-    both = np.maximum(one + other, np.finfo(float).tiny)  # two means of 0 give 0 / tiny, not 0 / 0
-    return 2.0 * one * other / both
+def _mean(sums: Values) -> Values:
+    return sums[..., 0] / sums[..., 1]
 
 
-def _interval(table: Values, statistic: Callable[[Values], Values]) -> Interval:
-    """The statistic of the sums of the table's columns, and its percentiles over draws of as many rows."""
-    clusters, generator = len(table), np.random.default_rng(_SEED)
-    sums = np.concatenate(
-        [_counts(generator, draws, clusters) @ table for draws in _blocks(clusters)]
-    )
-    sums = sums[(sums[:, 1::2] > 0).all(axis=1)]
-    low, high = np.percentile(statistic(sums), [2.5, 97.5])
-    return Interval(float(statistic(table.sum(axis=0))), float(low), float(high))
+def _harmonic_mean(sums: Values) -> Values:
+    first, second = _mean(sums), _mean(sums[..., 2:])
+    total = np.maximum(first + second, np.finfo(float).tiny)  # avoids 0 / 0 if both are 0
+    return 2.0 * first * second / total
 
 
-def _counts(generator: np.random.Generator, draws: int, clusters: int) -> NDArray[np.intp]:
-    """How often each cluster comes up in each draw, (draws, clusters): multinomial, and faster than drawing it so."""
-    cells = (
-        generator.integers(0, clusters, (draws, clusters)) + np.arange(draws)[:, None] * clusters
-    )
+def _bootstrap_statistic(sums: Values, statistic: Callable[[Values], Values]) -> Interval:
+    """Return a statistic of the column totals, and its percentiles over draws of the rows."""
+    clusters, generator = len(sums), np.random.default_rng(_SEED)
+    blocks = []
+    for draws in _block_sizes(clusters):
+        blocks.append(_draw_counts(generator, draws, clusters) @ sums)
+    totals = np.concatenate(blocks)
+    has_questions = (totals[:, 1::2] > 0).all(axis=1)
+    low, high = np.percentile(statistic(totals[has_questions]), [2.5, 97.5])
+    return Interval(float(statistic(sums.sum(axis=0))), float(low), float(high))
+
+
+def _draw_counts(generator: np.random.Generator, draws: int, clusters: int) -> NDArray[np.intp]:
+    """Return how often each draw holds each cluster: (draws, clusters).
+
+    Multinomial counts, but faster than `Generator.multinomial`.
+    """
+    drawn = generator.integers(0, clusters, (draws, clusters))
+    cells = drawn + np.arange(draws)[:, None] * clusters
     return np.bincount(cells.ravel(), minlength=draws * clusters).reshape(draws, clusters)
 
 
-def _flip_p(sums: Values) -> float:
-    """Two-sided p of the sums of differences, (clusters,). Only their sizes matter: swapped systems have the same p."""
-    sizes, generator = np.sort(np.abs(sums)), np.random.default_rng(_SEED)
-    kept = [
-        generator.integers(0, 2, (flips, len(sizes)), np.int8) @ sizes
-        for flips in _blocks(len(sizes))
-    ]
-    flipped = np.abs(2 * np.concatenate(kept) - sizes.sum())
-    extreme = np.sum(flipped >= abs(sums.sum()) - _ROUNDING * sizes.sum())
+def _sign_flip_p(differences: Values) -> float:
+    """Return the two-sided p value of the sums of differences per cluster, shape (clusters,).
+
+    Only the sizes of the sums are used, so that swapped systems get exactly the same p.
+    """
+    sizes, generator = np.sort(np.abs(differences)), np.random.default_rng(_SEED)
+    blocks = []
+    for flips in _block_sizes(len(sizes)):
+        blocks.append(generator.integers(0, 2, (flips, len(sizes)), np.int8) @ sizes)
+    flipped = np.abs(2 * np.concatenate(blocks) - sizes.sum())
+    tolerance = _ROUNDING * sizes.sum()
+    extreme = np.sum(flipped >= abs(differences.sum()) - tolerance)
     return float((extreme + 1) / (_RESAMPLES + 1))
 
 
-def _blocks(clusters: int) -> list[int]:
-    rows = max(1, _BLOCK // clusters)
-    return [min(rows, _RESAMPLES - start) for start in range(0, _RESAMPLES, rows)]
+def _block_sizes(clusters: int) -> list[int]:
+    """Return the numbers of resamples to draw at once."""
+    rows = max(1, _BLOCK_SIZE // clusters)
+    sizes = [rows] * (_RESAMPLES // rows)
+    remainder = _RESAMPLES % rows
+    return [*sizes, remainder] if remainder else sizes

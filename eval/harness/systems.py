@@ -1,31 +1,45 @@
-"""What is put to the questions: the assistant as it is, the same with one ingredient less, and trivial rivals.
+"""Systems under evaluation: the assistant, ablations of it, and baselines.
 
-The rivals are there to expose metrics: one that a trivial rival wins says nothing about quality. They see the same
-library through the same search, and answer with literal sentences as the assistant does, unless said otherwise.
+Trivial baselines expose metrics: a metric that one of them wins says nothing about quality. They
+search the same library and answer with literal sentences, as the assistant does.
 """
 
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
-from eval.harness.metrics import SENTENCES
+from eval.harness.metrics import ANSWER_SENTENCES
 from eval.harness.questions import Question
-from eval.harness.replies import Footnote, Reply, Statement, reply_of
-from rag import Assistant, Evidence, EvidenceWeights, FootnoteError, Hit, Paper
+from eval.harness.replies import Footnote, Reply, Statement
+from rag.answering.evidence import EvidenceWeights
+from rag.assistant import Assistant
+from rag.errors import FootnoteError
+from rag.records import Evidence, Hit, Paper
 
-# How deep the ranking of papers is kept, for recall at any depth; rivals rank anew what was found deeper.
-_FOUND = 100
-_DEEPER = 500
-_CONSIDERED = 400
-# The model without sources writes so many tokens; it is asked every eighth question, for that takes a second.
-_TOKENS = 32
-_EVERY = 8
+ASSISTANT = "assistant"
+NO_LANGUAGE_MODEL = "no language model"
+FULL_TEXT_ONLY = "full text only"
+DENSE_ONLY = "dense only"
+ORACLE = "oracle papers"
+
+# Papers of a ranking that are saved, and papers that baselines rerank.
+_RANKING_DEPTH = 100
+_SEARCH_DEPTH = 500
+_EVIDENCE_SENTENCES = 400
+# The closed-book model takes a second per question, so it writes little and gets few questions.
+_CLOSED_BOOK_TOKENS = 32
+_CLOSED_BOOK_EVERY = 8
+
+Span = tuple[Paper, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One way to answer questions. `group` is `used`, `ablation` or `baseline`; of the questions it gets every n-th."""
+    """A way to answer questions.
+
+    `group` is `assistant`, `ablation` or `baseline`. Of the questions it gets every n-th.
+    """
 
     name: str
     group: str
@@ -33,182 +47,216 @@ class System:
     every: int = 1
 
 
-def systems(assistant: Assistant, style: str = "auto") -> list[System]:
-    """All systems on the library of an assistant, the assistant itself first."""
-    plain = Assistant(assistant.library, language_model="none")
-    desk = RetrievalCache(plain)
-    rivals = Baselines(desk)
+def build_systems(assistant: Assistant, style: str = "auto") -> list[System]:
+    """Return all systems on the library of an assistant, the assistant itself first."""
+    quoting = Assistant(assistant.library, language_model="none")
+    retrieval = RetrievalCache(quoting)
     return [
-        System("as used", "used", lambda question: ask(assistant, question, style, desk)),
-        System(
-            "no language model", "ablation", lambda question: ask(plain, question, "quote", desk)
-        ),
-        *(
-            System(name, "ablation", _without(desk, **weights))
-            for name, weights in _ABLATIONS.items()
-        ),
-        System("never answers", "baseline", lambda question: Reply(abstained=True)),
-        System("random sentences", "baseline", rivals.at_random),
-        System("full text only", "baseline", rivals.by_full_text),
-        System("dense only", "baseline", rivals.by_vectors),
-        System("best passage whole", "baseline", rivals.best_passage),
-        System("best two sentences", "baseline", rivals.best_two),
-        System("given the right papers", "baseline", rivals.given_gold),
-        *_without_sources(assistant),
+        System(ASSISTANT, "assistant", partial(ask, assistant, style, retrieval)),
+        System(NO_LANGUAGE_MODEL, "ablation", partial(ask, quoting, "quote", retrieval)),
+        *_build_ablations(retrieval),
+        *_build_baselines(retrieval),
+        *_build_closed_book(assistant),
     ]
 
 
-_ABLATIONS: dict[str, dict[str, float]] = {
-    "and without similarity": {"similarity": 0.0},
-    "and without words": {"term_overlap": 0.0},
-    "and without the paper's score": {"paper_score": 0.0},
-    "and openings as good as others": {"is_first_sentence": 0.0},
-}
-
-
-class RetrievalCache:
-    """What is found for a question, which several systems begin with: looked up once."""
-
-    def __init__(self, assistant: Assistant) -> None:
-        self.assistant = assistant
-        self.hits = cache(lambda text: assistant.search(text, k=_DEEPER))
-        self.evidence = cache(lambda text: assistant.evidence(text, k=_CONSIDERED))
-
-    def found(self, text: str) -> tuple[str, ...]:
-        """Ids of the papers found, best first."""
-        return tuple(hit.paper.id for hit in self.hits(text)[:_FOUND])
-
-
-def ask(assistant: Assistant, question: Question, style: str, desk: RetrievalCache) -> Reply:
-    """Ask as people do: a follow-up after the questions before it."""
+def ask(assistant: Assistant, style: str, retrieval: "RetrievalCache", question: Question) -> Reply:
+    """Ask as a user would: a follow-up after the questions that precede it."""
     if question.history:
         chat = assistant.chat()
         for earlier in question.history:
-            chat.ask(earlier, sentences=SENTENCES, style="quote")
-        answer = chat.ask(question.question, sentences=SENTENCES, style=style)
+            chat.ask(earlier, sentences=ANSWER_SENTENCES, style="quote")
+        answer = chat.ask(question.question, sentences=ANSWER_SENTENCES, style=style)
     else:
-        answer = assistant.ask(question.question, sentences=SENTENCES, style=style)
-    reply = reply_of(answer)
-    return replace(reply, found=desk.found(reply.rewritten_query or question.question))
+        answer = assistant.ask(question.question, sentences=ANSWER_SENTENCES, style=style)
+    reply = Reply.from_answer(answer)
+    query = reply.rewritten_query or question.question
+    return replace(reply, retrieved=retrieval.ranking(query))
 
 
-def _without(desk: RetrievalCache, **weights: float) -> Callable[[Question], Reply]:
-    used = {name: getattr(EvidenceWeights(), name) for name in EvidenceWeights.__slots__}
-    changed = Assistant(
-        desk.assistant.library, language_model="none", weights=EvidenceWeights(**(used | weights))
-    )
-    return lambda question: ask(changed, question, "quote", desk)
+class RetrievalCache:
+    """Search results and evidence of each question, which several systems start from."""
+
+    def __init__(self, assistant: Assistant) -> None:
+        self.assistant = assistant
+        self.hits = cache(partial(assistant.search, k=_SEARCH_DEPTH))
+        self.evidence = cache(partial(assistant.evidence, k=_EVIDENCE_SENTENCES))
+
+    def ranking(self, query: str) -> tuple[str, ...]:
+        """Return the ids of the retrieved papers, best first."""
+        return tuple(hit.paper.id for hit in self.hits(query)[:_RANKING_DEPTH])
 
 
-def _without_sources(assistant: Assistant) -> list[System]:
-    """The language model asked without any paper; none where there is no language model."""
+# --- ablations ----------------------------------------------------------------------------------
+
+# Each ablation quotes only, and has one weight of the evidence score set to 0.
+_ABLATED_WEIGHTS = {
+    "ablation: no similarity": "similarity",
+    "ablation: no term overlap": "term_overlap",
+    "ablation: no paper score": "paper_score",
+    "ablation: no opening penalty": "is_first_sentence",
+}
+
+
+def _build_ablations(retrieval: RetrievalCache) -> list[System]:
+    systems = []
+    for name, weight in _ABLATED_WEIGHTS.items():
+        weights = replace(EvidenceWeights(), **{weight: 0.0})
+        library = retrieval.assistant.library
+        ablated = Assistant(library, language_model="none", weights=weights)
+        systems.append(System(name, "ablation", partial(ask, ablated, "quote", retrieval)))
+    return systems
+
+
+# --- baselines ----------------------------------------------------------------------------------
+
+
+def _build_closed_book(assistant: Assistant) -> list[System]:
+    """Return the language model asked without any paper, if there is a language model."""
     try:
         model = assistant.as_llm()
     except FootnoteError:
         return []
-    model.tokens = _TOKENS
+    model.tokens = _CLOSED_BOOK_TOKENS
 
     def reply(question: Question) -> Reply:
         prompt = f"Answer in one short sentence. {question.question}"
-        return Reply(
-            said=(
-                Statement(model.complete(prompt).text.strip(), "generated", (), supported=False),
-            ),
-            confidence=1.0,
-        )
+        text = model.complete(prompt).text.strip()
+        statement = Statement(text, "generated", (), supported=False)
+        return Reply((statement,), confidence=1.0)
 
-    return [System("the model without sources", "baseline", reply, every=_EVERY)]
+    return [System("closed-book language model", "baseline", reply, every=_CLOSED_BOOK_EVERY)]
+
+
+def _build_baselines(retrieval: RetrievalCache) -> list[System]:
+    baselines = Baselines(retrieval)
+    replies: dict[str, Callable[[Question], Reply]] = {
+        "always abstains": baselines.abstain,
+        "random sentences": baselines.quote_random_sentences,
+        FULL_TEXT_ONLY: baselines.quote_by_full_text,
+        DENSE_ONLY: baselines.quote_by_vectors,
+        "best passage": baselines.quote_best_passage,
+        "best two sentences": baselines.quote_two_sentences,
+        ORACLE: baselines.quote_gold_papers,
+    }
+    return [System(name, "baseline", reply) for name, reply in replies.items()]
 
 
 class Baselines:
-    """Trivial systems on one library; they never abstain, but for the one that is given the right papers."""
+    """Trivial systems on one library."""
 
-    def __init__(self, desk: RetrievalCache) -> None:
-        self._desk = desk
-        self._papers = {paper.id: paper for paper in desk.assistant.papers()}
+    def __init__(self, retrieval: RetrievalCache) -> None:
+        self._retrieval = retrieval
+        self._papers = {paper.id: paper for paper in retrieval.assistant.papers()}
 
-    def at_random(self, question: Question) -> Reply:
-        """Three sentences of random papers, the same for a question each time."""
-        chance = random.Random(question.id)  # noqa: S311 - a baseline, no secret
-        papers = chance.sample(sorted(self._papers), min(SENTENCES, len(self._papers)))
-        return _quoting(
-            [(self._papers[name], *_span(self._papers[name], chance)) for name in papers], papers
-        )
+    def abstain(self, question: Question) -> Reply:
+        """Abstain, whatever the question."""
+        return Reply(abstained=True)
 
-    def by_full_text(self, question: Question) -> Reply:
-        """The sentences with most of the question's words of the paper that full text ranks first."""
-        return self._of_first(question, lambda hit: hit.full_text, lambda one: one.term_overlap)
+    def quote_random_sentences(self, question: Question) -> Reply:
+        """Quote three sentences of random papers, the same for a question each time."""
+        generator = random.Random(question.id)  # noqa: S311 - not used for secrets
+        count = min(ANSWER_SENTENCES, len(self._papers))
+        paper_ids = generator.sample(sorted(self._papers), count)
+        spans = [_random_sentence(self._papers[paper_id], generator) for paper_id in paper_ids]
+        return _quote_spans(spans, paper_ids)
 
-    def by_vectors(self, question: Question) -> Reply:
-        """The sentences nearest to the question of the paper that vectors rank first."""
-        return self._of_first(question, lambda hit: hit.dense, lambda one: one.similarity)
+    def quote_by_full_text(self, question: Question) -> Reply:
+        """Quote the paper that full text ranks first, by the terms shared with the question."""
+        return self._quote_first_paper(question, _full_text_score, _term_overlap)
 
-    def _of_first(
+    def quote_by_vectors(self, question: Question) -> Reply:
+        """Quote the paper that vectors rank first, by similarity to the question."""
+        return self._quote_first_paper(question, _dense_score, _similarity)
+
+    def _quote_first_paper(
         self,
         question: Question,
-        of_paper: Callable[[Hit], float],
-        of_sentence: Callable[[Evidence], float],
+        score_paper: Callable[[Hit], float],
+        score_sentence: Callable[[Evidence], float],
     ) -> Reply:
-        hits = self._desk.hits(question.question)
-        ranked = [
-            hit.paper.id for hit in sorted(hits, key=lambda hit: (-of_paper(hit), hit.paper.id))
-        ]
-        evidence = self._desk.evidence(question.question)
-        first = next((name for name in ranked if any(one.paper.id == name for one in evidence)), "")
-        best = sorted(
-            (one for one in evidence if one.paper.id == first), key=lambda one: -of_sentence(one)
-        )
-        return _of_evidence(best[:SENTENCES], ranked[:_FOUND])
+        """Quote the best sentences of the best paper that has evidence."""
+        hits = self._retrieval.hits(question.question)
+        ranked_hits = sorted(hits, key=lambda hit: (-score_paper(hit), hit.paper.id))
+        ranking = [hit.paper.id for hit in ranked_hits]
+        by_paper: dict[str, list[Evidence]] = {}
+        for evidence in self._retrieval.evidence(question.question):
+            by_paper.setdefault(evidence.paper.id, []).append(evidence)
+        first = next(filter(by_paper.__contains__, ranking), "")
+        best = sorted(by_paper.get(first, []), key=score_sentence, reverse=True)
+        return _quote_evidence(best[:ANSWER_SENTENCES], ranking[:_RANKING_DEPTH])
 
-    def best_passage(self, question: Question) -> Reply:
-        """The passage found first, word by word."""
-        hits = self._desk.hits(question.question)
+    def quote_best_passage(self, question: Question) -> Reply:
+        """Quote the whole passage that is retrieved first."""
+        hits = self._retrieval.hits(question.question)
         spans = [(hit.paper, hit.passage.start, hit.passage.end) for hit in hits[:1]]
-        return _quoting(spans, self._desk.found(question.question))
+        return _quote_spans(spans, self._retrieval.ranking(question.question))
 
-    def best_two(self, question: Question) -> Reply:
-        """The two best sentences, always."""
-        evidence = self._desk.evidence(question.question)
-        return _of_evidence(evidence[:2], list(dict.fromkeys(one.paper.id for one in evidence)))
+    def quote_two_sentences(self, question: Question) -> Reply:
+        """Quote the two best sentences, without ever abstaining."""
+        evidence = self._retrieval.evidence(question.question)
+        ranking = dict.fromkeys(sentence.paper.id for sentence in evidence)
+        return _quote_evidence(evidence[:2], list(ranking))
 
-    def given_gold(self, question: Question) -> Reply:
-        """The best sentences of the right papers; it knows when to abstain. What the choice of sentences can reach."""
-        gold = [name for group in question.gold for name in group]
+    def quote_gold_papers(self, question: Question) -> Reply:
+        """Quote the best sentences of the gold papers, and abstain exactly when it is right.
+
+        This is the upper bound of what sentence selection can reach.
+        """
         if not question.answerable:
             return Reply(abstained=True)
-        best = [one for one in self._desk.evidence(question.question) if one.paper.id in gold][
-            :SENTENCES
-        ]
+        gold = question.gold_papers
+        best = []
+        for evidence in self._retrieval.evidence(question.question):
+            if evidence.paper.id in gold:
+                best.append(evidence)
         if best:
-            return _of_evidence(best, gold)
-        return _quoting(
-            [(self._papers[name], 0, len(self._papers[name].abstract)) for name in gold[:1]], gold
-        )
+            return _quote_evidence(best[:ANSWER_SENTENCES], gold)
+        spans = []
+        for paper_id in gold[:1]:
+            paper = self._papers[paper_id]
+            spans.append((paper, 0, len(paper.abstract)))
+        return _quote_spans(spans, gold)
 
 
-def _span(paper: Paper, chance: random.Random) -> tuple[int, int]:
-    """Where a random sentence stands, roughly: between full stops."""
-    ends = [at + 1 for at, char in enumerate(paper.abstract) if char == "."] or [
-        len(paper.abstract)
-    ]
-    at = chance.randrange(len(ends))
-    start = ends[at - 1] if at else 0
-    return start + (paper.abstract[start : start + 1] == " "), ends[at]
+def _full_text_score(hit: Hit) -> float:
+    return hit.full_text
 
 
-def _of_evidence(evidence: Iterable[Evidence], found: Sequence[str]) -> Reply:
-    return _quoting([(one.paper, one.sentence.start, one.sentence.end) for one in evidence], found)
+def _dense_score(hit: Hit) -> float:
+    return hit.dense
 
 
-def _quoting(spans: Iterable[tuple[Paper, int, int]], found: Sequence[str]) -> Reply:
-    quotes = [(paper.id, paper.abstract[start:end]) for paper, start, end in spans]
-    return Reply(
-        said=tuple(
-            Statement(quote, "quoted", (number,)) for number, (_, quote) in enumerate(quotes, 1)
-        ),
-        footnotes=tuple(
-            Footnote(number, paper, quote) for number, (paper, quote) in enumerate(quotes, 1)
-        ),
-        found=tuple(found),
-        confidence=1.0,
-    )
+def _term_overlap(evidence: Evidence) -> float:
+    return evidence.term_overlap
+
+
+def _similarity(evidence: Evidence) -> float:
+    return evidence.similarity
+
+
+def _random_sentence(paper: Paper, generator: random.Random) -> Span:
+    """Return a random sentence of an abstract, roughly: a span between full stops."""
+    ends = [position + 1 for position, char in enumerate(paper.abstract) if char == "."]
+    ends = ends or [len(paper.abstract)]
+    index = generator.randrange(len(ends))
+    start = ends[index - 1] if index else 0
+    starts_with_space = paper.abstract[start : start + 1] == " "
+    return paper, start + starts_with_space, ends[index]
+
+
+def _quote_evidence(evidence: Iterable[Evidence], ranking: Sequence[str]) -> Reply:
+    spans = []
+    for item in evidence:
+        spans.append((item.paper, item.sentence.start, item.sentence.end))
+    return _quote_spans(spans, ranking)
+
+
+def _quote_spans(spans: Iterable[Span], ranking: Sequence[str]) -> Reply:
+    """Return a reply that quotes spans of abstracts, each with its footnote."""
+    statements, footnotes = [], []
+    for number, (paper, start, end) in enumerate(spans, 1):
+        quote = paper.abstract[start:end]
+        statements.append(Statement(quote, "quoted", (number,)))
+        footnotes.append(Footnote(number, paper.id, quote))
+    return Reply(tuple(statements), tuple(footnotes), tuple(ranking), confidence=1.0)
