@@ -21,8 +21,9 @@ from rag.ingest.sources import expand, open_source
 from rag.library.filters import Condition, Filters, merge_filters, parse_filters
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
-from rag.models import Embedder, load_embedder
+from rag.models.embedder import Embedder
 from rag.models.language_model import LanguageModel
+from rag.models.registry import load_embedder
 from rag.records import AddReport, Answer, Claim, Evidence, Hit, Paper, Rejection
 from rag.retrieval.query_analysis import validate_question
 from rag.retrieval.retriever import Retriever
@@ -241,7 +242,7 @@ class Assistant:
     def evidence(self, question: str, k: int = 16, **filters: str) -> list[Evidence]:
         """Return the `k` sentences most relevant to a question, whether or not they answer it."""
         prepared = self._prepare(_request(question, filters))
-        return list(prepared.reading.considered[:k])
+        return list(prepared.selection.candidates[:k])
 
     def chat(self, answers: Iterable[Answer] = (), /, **filters: str) -> Conversation:
         """Start a conversation, in which follow-up questions work; filters as in `search`.
@@ -256,7 +257,7 @@ class Assistant:
 
     def _prepare(self, request: AnswerRequest) -> PreparedAnswer:
         with self._snapshot():
-            return self._pipeline.find(request, self._load_embedder().name)
+            return self._pipeline.prepare(request, self._load_embedder().name)
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -297,7 +298,7 @@ class Assistant:
     @property
     def language_model(self) -> str:
         """Name of the selected language model."""
-        return self._models.chosen
+        return self._models.language_model_name
 
     def as_retriever(self, k: int = 10, **filters: str) -> "FootnoteRetriever":
         """Return the search as a llama-index `BaseRetriever`."""
@@ -309,7 +310,7 @@ class Assistant:
         """Return the language model as a llama-index `LLM`. Raises `ModelUnavailable`."""
         from rag.integrations.llama_index import FootnoteLLM
 
-        return FootnoteLLM(model=self._models.language_model())
+        return FootnoteLLM(model=self._models.load_language_model())
 
     def as_query_engine(self, **options: Any) -> "FootnoteQueryEngine":  # noqa: ANN401 - of `ask`
         """Return the assistant as a llama-index query engine; options as in `ask`."""

@@ -41,12 +41,12 @@ from eval.benchmarks.collections import (
 from eval.benchmarks.common import add_libraries_option, curated_questions, working_folder
 from eval.harness.ranking import area_under_roc
 from rag import Assistant
+from rag.answering.pipeline import ABSTENTION_THRESHOLD
 
 KINDS = ("squad2", "scitldr", "neighbour", "foreign", "acl", "qasper", "curated")
 # Kinds that are only reported.
 NOT_FITTED = ("neighbour", "qasper")
 _MAX_CHARACTERS = 2000
-_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +217,8 @@ def print_report(name: str, outcomes: Sequence[Outcome], scores: Sequence[float]
         for outcome, score in zip(outcomes, scores, strict=True):
             if kind in ("all", outcome.case.kind):
                 (positives if outcome.case.answerable else negatives).append(score)
-        answered = _share_text(np.array(positives) >= _THRESHOLD)
-        refused = _share_text(np.array(negatives) < _THRESHOLD)
+        answered = _share_text(np.array(positives) >= ABSTENTION_THRESHOLD)
+        refused = _share_text(np.array(negatives) < ABSTENTION_THRESHOLD)
         has_both = positives and negatives
         area = f"{area_under_roc(positives, negatives):.3f}" if has_both else "-"
         print(f"  {name:10} {kind:9} AUC {area:6}  answered {answered:14}  refused {refused}")

@@ -28,11 +28,11 @@ from eval.harness.questions import (
 from eval.harness.replies import Reply
 from eval.harness.statistics import ClusteredScores, Interval, PairedScores, bootstrap
 from eval.harness.systems import ASSISTANT, System, build_systems
+from rag.answering.pipeline import STYLES
 from rag.assistant import Assistant
 from rag.errors import FootnoteError, UsageError, unknown_choice
 
 _SPLIT_CHOICES = (*SPLITS, "all")
-_STYLES = ("auto", "quote", "write")
 # Called with the number of finished rows, the number of all rows, and the name of the system.
 Progress = Callable[[int, int, str], None]
 
@@ -116,8 +116,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.split not in _SPLIT_CHOICES:
             raise unknown_choice("split", self.split, _SPLIT_CHOICES)
-        if self.style not in _STYLES:
-            raise unknown_choice("style", self.style, _STYLES)
+        if self.style not in STYLES:
+            raise unknown_choice("style", self.style, STYLES)
 
 
 def evaluate(

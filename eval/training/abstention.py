@@ -69,7 +69,7 @@ def main() -> None:
     print_report("as used", held_out, confidences(held_out))
     print_report("fitted", held_out, probabilities.tolist())
     arguments = map("{}={:.2f}".format, held_out[0].signals, weights)
-    print(f"_INTERCEPT = {intercept:.2f}\n_WEIGHTS = Signals({', '.join(arguments)})")
+    print(f"_INTERCEPT = {intercept:.2f}\n_WEIGHTS = AbstentionSignals({', '.join(arguments)})")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Conversation: follow-up questions that stand alone, filters that stay, footnotes that keep their numbers.
+"""Hold a conversation: follow-up questions, lasting filters, stable footnote numbers.
 
-Whether a question leans on the ones before, and on what, is told by rules for English: deterministic, and shown to
-the user in `Trace.rewritten_query`, for a rewriting that nobody sees cannot be checked. What the rules bring is measured by
-`python -m eval.benchmarks.followups`.
+Rules for English decide whether a question is a follow-up, and of what. They are deterministic, and
+the rewritten question is shown in `Trace.rewritten_query`, so the user can check it.
+`python -m eval.benchmarks.followups` measures what they contribute.
 """
 
 import re
@@ -11,270 +11,329 @@ from dataclasses import dataclass
 from threading import Event
 
 from rag.answering.pipeline import AnswerRequest
-from rag.library.filters import merge_filters
-from rag.records import Answer, Citation, Filters, Paper
-from rag.retrieval.query_analysis import analyze_query, checked_question
+from rag.library.filters import Filters, merge_filters
+from rag.records import Answer, Citation, Paper
+from rag.retrieval.query_analysis import analyze_query, validate_question
 from rag.text.terms import content_terms
 
-# So many words of the earlier question go along: the follow-up's own must weigh more.
-_MOST_KEY_WORDS = 6
-_LONGEST_HEAD = 4
-_LONGEST_TITLE = 14
-# So many words before a pronoun are likely to hold what it stands for.
-_ENOUGH_BEFORE = 4
-# A question with so many words of its own names its subject.
-_LONG = 12
-_SHORT = 4
+# Few words of the earlier question, so that those of the follow-up weigh more.
+_MAX_KEYWORDS = 6
+_MAX_TITLE_HEAD_WORDS = 4
+_MAX_TITLE_WORDS = 14
+# So many content words before a pronoun probably include what it stands for.
+_ENOUGH_WORDS_BEFORE_PRONOUN = 4
+# A question with so many content words names its own subject.
+_STANDALONE_WORDS = 12
+_MAX_SHORT_QUESTION_WORDS = 4
 
 _COURTESY = frozenset(
-    "thanks thank thx you ok okay great cool nice perfect hello hi hey bye yes no sure fine very much so a lot i "
-    "see wow interesting helpful".split()
+    "thanks thank thx you ok okay great cool nice perfect hello hi hey bye yes no sure fine very "
+    "much so a lot i see wow interesting helpful".split()
 )
-_OPENING = re.compile(
+_CONTINUATION = re.compile(
     r"(?:and|but|or|so|also|then|plus|what about|how about|what if|why not)\b", re.IGNORECASE
 )
-_ABOUT = re.compile(
-    r"(?:and|or|what about|how about)\s+(?!on\b|in\b|at\b|for\b|with\b|under\b|from\b)",
+_WHAT_ABOUT = re.compile(
+    r"(?:and|or|what about|how about)\s+"
+    r"(?!on\b|in\b|at\b|for\b|with\b|under\b|from\b)",
     re.IGNORECASE,
 )
 _FRAGMENT = re.compile(
     r"(?:on|for|with|in|at|without|under|by|from|using|against|versus|vs|than|compared)\b",
     re.IGNORECASE,
 )
-# "Is it possible to": this "it" stands for nothing.
-_EMPTY_IT = re.compile(
+# "Is it possible to": this "it" refers to nothing.
+_EXPLETIVE_IT = re.compile(
     r"\b(?:is|was|would|be)\s+it\s+(?:\w+\s+){0,2}?(?:to|that|if|whether|when)\b"
-    r"|\bit\s+(?:takes?|cost|helps?|pays?|make sense|matters?)\s+(?:to|that|if|whether|when|which|how)\b"
+    r"|\bit\s+(?:takes?|cost|helps?|pays?|make sense|matters?)\s+"
+    r"(?:to|that|if|whether|when|which|how)\b"
     r"|\bis it (?:true|the)\b|\bwhy is it\b",
     re.IGNORECASE,
 )
-_POINTER = re.compile(
-    r"\b(?:it|its|they|them|their|theirs|this|these|those(?! (?:who|that|which|of|in|on|with))"
-    r"|the (?:same(?! (?:time|way|as))|former|latter|others?|methods?|models?|approach|technique|authors?|paper|system"
-    r"|framework|network|dataset|algorithm|trick)"
+_PRONOUN = re.compile(
+    r"\b(?:it|its|they|them|their|theirs|this|these"
+    r"|those(?! (?:who|that|which|of|in|on|with))"
+    r"|the (?:same(?! (?:time|way|as))|former|latter|others?|methods?|models?|approach|technique"
+    r"|authors?|paper|system|framework|network|dataset|algorithm|trick)"
     r"|(?P<one>(?:the|that|this|which|each|other) (?:[\w./-]+ )?ones?))\b(?!-)"
-    r"|\b(?:compare|does|do|did|is|was|can|could|will|would|has|with|than|like|for|from|of|to|about|by|why|how)\s+that\b"
+    r"|\b(?:compare|does|do|did|is|was|can|could|will|would|has|with|than|like|for|from|of|to|about"
+    r"|by|why|how)\s+that\b"
     r"|\bthat(?=\s*(?:[?.,;!]|$))",
     re.IGNORECASE,
 )
-_LATE = re.compile(
+_ADDITION = re.compile(
     r"\b(?:as well|too|(?<!in )either|instead|(?<!something )else)\s*[?.!]*$"
     r"|^(?:what|who|anything|something|where) else\b",
     re.IGNORECASE,
 )
-_OTHERS = re.compile(
-    r"\b(?:(?:other|another|similar|more) (?:papers?|works?|methods?|approach\w*|ones?)|others|else|alternatives?)\b",
+_OTHER_PAPERS = re.compile(
+    r"\b(?:(?:other|another|similar|more) (?:papers?|works?|methods?|approach\w*|ones?)|others|else"
+    r"|alternatives?)\b",
     re.IGNORECASE,
 )
-# "better than it": what stands before such a pronoun is compared with it, so it is something else.
-_COMPARED = re.compile(r"\b(?:than|to|with|against|versus|vs|from|over|like)\s*$", re.IGNORECASE)
-_POSSESSIVE = frozenset("its their".split())
+# "better than it": the text before such a pronoun is compared with it, so it is something else.
+_BEFORE_COMPARED = re.compile(
+    r"\b(?:than|to|with|against|versus|vs|from|over|like)\s*$", re.IGNORECASE
+)
+_POSSESSIVES = ("its", "their")
 _NEW_CLAUSE = re.compile(
-    r"[.;:?!]\s|,?\s(?:and|but|or)\s(?=(?:how|what|why|which|when|where|is|are|do|does|did|can|could)\b)",
+    r"[.;:?!]\s|,?\s(?:and|but|or)\s"
+    r"(?=(?:how|what|why|which|when|where|is|are|do|does|did|can|could)\b)",
     re.IGNORECASE,
 )
-_ASPECT = re.compile(r"\b(?:on|in|at|for|over|under|than)\s+(?:the\s+)?$", re.IGNORECASE)
-# What can be asked of any paper, and so is the subject of none.
-_OF_ANY_PAPER = frozenset(
+# "on ImageNet", "in English": a name after these is a condition, not the subject.
+_BEFORE_CONDITION = re.compile(r"\b(?:on|in|at|for|over|under|than)\s+(?:the\s+)?$", re.IGNORECASE)
+# Words that fit any paper, and so never identify one.
+_GENERIC_TERMS = frozenset(
     content_terms(
-        "ablation accuracy accurate actually advantage amount anything available bad baseline benchmark best "
-        "better big bigger biggest cheap cheaper code compare comparison contribution cost CPU data dataset "
-        "detail differ difference different disadvantage drawback elaborate evaluate evaluation exactly "
-        "example expensive experiment explain fast faster figure finetuning gain github go going good GPU "
-        "happen hardware help idea improvement inference key kind large larger largest latency layer license "
-        "limitation long loss main make many memory metric model need network new newer number old older only "
-        "open parameter percent performance please point public published quality quick quickly really reason "
-        "retraining run runtime save saved say score similar size slow slower small smaller smallest "
-        "something sort source speed speedup suffice summarize summary table take task tell test tested testing "
-        "there time train training why work worse worst year further"
+        "ablation accuracy accurate actually advantage amount anything available bad baseline "
+        "benchmark best better big bigger biggest cheap cheaper code compare comparison "
+        "contribution cost CPU data dataset detail differ difference different disadvantage "
+        "drawback elaborate evaluate evaluation exactly example expensive experiment explain fast "
+        "faster figure finetuning gain github go going good GPU happen hardware help idea "
+        "improvement inference key kind large larger largest latency layer license limitation long "
+        "loss main make many memory metric model need network new newer number old older only open "
+        "parameter percent performance please point public published quality quick quickly really "
+        "reason retraining run runtime save saved say score similar size slow slower small smaller "
+        "smallest something sort source speed speedup suffice summarize summary table take task "
+        "tell test tested testing there time train training why work worse worst year further"
     )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question as it was asked, and its answer."""
+    """Question as it was asked, and its answer."""
 
     question: str
     answer: Answer
 
     @property
-    def stands_alone(self) -> bool:
+    def is_standalone(self) -> bool:
+        """Whether the question was not a follow-up."""
         return not self.answer.trace.rewritten_query
 
     @property
-    def paper(self) -> Paper | None:
-        """The paper that the answer begins with, or the nearest where it cites none and that holds what was asked."""
-        first = next((number for claim in self.answer.claims for number in claim.citations), 0)
-        cited = next((one.paper for one in self.answer.citations if one.number == first), None)
-        nearest = next((hit.paper for hit in self.answer.hits), None)
-        own = _own_words(self.question)
-        return cited or (nearest if nearest and own and own <= _words_of(nearest) else None)
+    def main_paper(self) -> Paper | None:
+        """First paper that the answer cites.
+
+        Without citations, it is the nearest paper, if that contains all terms of the question.
+        """
+        for claim in self.answer.claims:
+            if claim.citations:
+                return self._cited_paper(claim.citations[0])
+        return self._nearest_paper()
+
+    def _cited_paper(self, number: int) -> Paper | None:
+        for citation in self.answer.citations:
+            if citation.number == number:
+                return citation.paper
+        return self._nearest_paper()
+
+    def _nearest_paper(self) -> Paper | None:
+        terms = _specific_terms(self.question)
+        for hit in self.answer.hits[:1]:
+            if terms and terms <= _paper_terms(hit.paper):
+                return hit.paper
+        return None
 
 
 def rewrite_followup(question: str, turns: Sequence[Turn]) -> str:
-    """The question together with what it leans on; empty when it stands alone.
+    """Return a follow-up question with the context it needs; empty for a stand-alone question.
 
-    It leans on earlier ones when it points back (`it`, `that`, `the model`), goes on (`and on ImageNet?`), names
-    nothing of its own (`by how much?`), or uses only words of the paper quoted last.
+    A question is a follow-up when it refers back (`it`, `that`, `the model`), continues (`and on
+    ImageNet?`), names no subject (`by how much?`), or uses only words of the paper quoted last.
     """
     turns = [turn for turn in turns if not _is_courtesy(turn.question)]
-    if (
-        not turns
-        or not question.strip()
-        or _is_courtesy(question)
-        or not _leans(question, turns[-1])
-    ):
+    if not turns or not question.strip() or _is_courtesy(question):
+        return ""
+    if not _is_followup(question, turns[-1]):
         return ""
     context = _context(question, turns)
-    # "on" keeps the context from being taken for the very thing that is asked for (`rag.retrieval.query_analysis`).
+    # After "on", query analysis does not take the context for the target of the question.
     return f"{question.rstrip()} (on {context})" if context else ""
 
 
 def _is_courtesy(question: str) -> bool:
     words = re.findall(r"[^\W\d_]+", question.casefold())
-    return bool(words) and set(words) <= _COURTESY
+    return bool(words) and _COURTESY.issuperset(words)
 
 
-def _leans(question: str, last: Turn) -> bool:
-    own = _own_words(question)
-    if len(own) >= _LONG:
+def _is_followup(question: str, last: Turn) -> bool:
+    terms = _specific_terms(question)
+    if len(terms) >= _STANDALONE_WORDS:
         return False
-    if not own or _points_back(question) or _LATE.search(question):
+    if not terms or _refers_back(question) or _ADDITION.search(question):
         return True
-    if _FRAGMENT.match(question) and len(question.split()) <= _SHORT:
+    if _is_short_fragment(question):
         return True
-    words = _words_of(last.paper) if last.paper else set()
-    if _OPENING.match(question):
-        return not words or bool(own & words) or len(question.split()) <= _SHORT
-    asked = analyze_query(question)
-    return len(own) > 1 and own <= words and not asked.names and not asked.several
+    paper_terms = _paper_terms(last.main_paper)
+    if _CONTINUATION.match(question):
+        return not paper_terms or not terms.isdisjoint(paper_terms)
+    return _is_about_paper(question, terms, paper_terms)
 
 
-def _points_back(question: str) -> bool:
-    """Whether a pronoun stands for something that the question itself does not name before it."""
-    plain = _EMPTY_IT.sub(" ", question)
-    pointer = _POINTER.search(plain)
-    if not pointer:
+def _is_short_fragment(question: str) -> bool:
+    return _is_short(question) and bool(_FRAGMENT.match(question) or _CONTINUATION.match(question))
+
+
+def _is_about_paper(question: str, terms: set[str], paper_terms: set[str]) -> bool:
+    """Return True for a question of several terms, all in the paper, that names nothing."""
+    query = analyze_query(question)
+    names_subject = query.names or query.is_list_question
+    return len(terms) > 1 and terms <= paper_terms and not names_subject
+
+
+def _is_short(question: str) -> bool:
+    return len(question.split()) <= _MAX_SHORT_QUESTION_WORDS
+
+
+def _refers_back(question: str) -> bool:
+    """Return True when a pronoun refers to something that the question does not name before it."""
+    text = _EXPLETIVE_IT.sub(" ", question)
+    pronoun = _PRONOUN.search(text)
+    if not pronoun:
         return False
-    before = plain[: pointer.start()]
-    if _COMPARED.search(before) and pointer[0].casefold() not in _POSSESSIVE:
+    before = text[: pronoun.start()]
+    if _BEFORE_COMPARED.search(before) and pronoun[0].casefold() not in _POSSESSIVES:
         return True
-    if pointer["one"] and _names_in(plain):
+    if pronoun["one"] and _has_subject_name(text):
         return False
-    own = _own_words(before)
-    return not (
-        _names_in(before) or len(own) >= _ENOUGH_BEFORE or (own and _NEW_CLAUSE.search(before))
-    )
+    terms = _specific_terms(before)
+    if _has_subject_name(before) or len(terms) >= _ENOUGH_WORDS_BEFORE_PRONOUN:
+        return False
+    return not terms or not _NEW_CLAUSE.search(before)
 
 
-def _names_in(text: str) -> list[str]:
-    """The names in a text that are not those of a condition: on ImageNet, in English."""
-    return [
-        name for name in analyze_query(text).names if not _ASPECT.search(text[: text.find(name)])
-    ]
-
-
-def _words_of(paper: Paper) -> set[str]:
-    return set(content_terms(f"{paper.title} {paper.abstract}"))
+def _has_subject_name(text: str) -> bool:
+    """Return True when a text has a name that is not a condition such as "on ImageNet"."""
+    for name in analyze_query(text).names:
+        if not _BEFORE_CONDITION.search(text[: text.find(name)]):
+            return True
+    return False
 
 
 def _context(question: str, turns: Sequence[Turn]) -> str:
-    """The title of the paper that the last answer began with; where there is none, what was asked about."""
-    thread = _thread(turns)
-    paper = next((turn.paper for turn in reversed(thread) if turn.paper), None)
-    if paper and _names_another(question, paper):
-        names = " ".join([*analyze_query(thread[-1].question).names, *_head(paper)])
-        return _joined(_words(thread[-1].question), f"{question} {names}")
-    if paper and not _OTHERS.search(question):
-        subject = " ".join(paper.title.split()[:_LONGEST_TITLE])
+    """Return the subject of the conversation: the last main paper's title, or what was asked."""
+    thread = _current_thread(turns)
+    last_question = thread[-1].question
+    paper = _last_paper(thread)
+    if paper and _names_another_subject(question, paper):
+        names = " ".join([*analyze_query(last_question).names, *_title_head(paper)])
+        return _join_new(_content_words(last_question), f"{question} {names}")
+    if paper and not _OTHER_PAPERS.search(question):
+        subject = " ".join(paper.title.split()[:_MAX_TITLE_WORDS])
     else:
-        subject = _joined(_subject(thread[0]), question)
-    detail = [] if _own_words(question) or len(thread) == 1 else _key_words(thread[-1].question)
-    return f"{subject} {_joined(detail, f'{question} {subject}')}".strip()
+        subject = _join_new(_subject_words(thread[0]), question)
+    is_detailed = _specific_terms(question) or len(thread) == 1
+    details = [] if is_detailed else _keywords(last_question)
+    return f"{subject} {_join_new(details, f'{question} {subject}')}".strip()
 
 
-def _thread(turns: Sequence[Turn]) -> Sequence[Turn]:
-    """The turns since the last one that stood alone."""
-    start = next((at for at in range(len(turns) - 1, -1, -1) if turns[at].stands_alone), 0)
-    return turns[start:]
+def _current_thread(turns: Sequence[Turn]) -> Sequence[Turn]:
+    """Return the turns since the last stand-alone question."""
+    for start in range(len(turns) - 1, -1, -1):
+        if turns[start].is_standalone:
+            return turns[start:]
+    return turns
 
 
-def _names_another(question: str, paper: Paper) -> bool:
-    """Whether "what about" something asks about another subject than the paper, not about something in it."""
-    if not _ABOUT.match(question) or len(question.split()) > _SHORT or _points_back(question):
+def _last_paper(turns: Sequence[Turn]) -> Paper | None:
+    for turn in reversed(turns):
+        if paper := turn.main_paper:
+            return paper
+    return None
+
+
+def _names_another_subject(question: str, paper: Paper) -> bool:
+    """Return True when "what about X?" is not about something in the paper."""
+    if not _WHAT_ABOUT.match(question) or not _is_short(question) or _refers_back(question):
         return False
-    own = _own_words(question)
-    return bool(own) and not own & _words_of(paper)
+    terms = _specific_terms(question)
+    return bool(terms) and terms.isdisjoint(_paper_terms(paper))
 
 
-def _head(paper: Paper) -> list[str]:
-    """What a paper is called: the head of its title where there is a short one, "KIVI" of "KIVI: A Tuning-Free ..."."""
+def _title_head(paper: Paper) -> list[str]:
+    """Return the words of a short title head, such as "KIVI" of "KIVI: A Tuning-Free ..."."""
     head = re.split(r":\s|\s-+\s|\s[–—]\s", paper.title)[0].split()
-    return head if len(head) <= _LONGEST_HEAD else []
+    return head if len(head) <= _MAX_TITLE_HEAD_WORDS else []
 
 
-def _subject(turn: Turn) -> list[str]:
-    """What a question is about: the names in it, or else its key words."""
-    return list(analyze_query(turn.question).names) or _key_words(turn.question)
+def _subject_words(turn: Turn) -> list[str]:
+    """Return the names in a question, or else its keywords."""
+    return list(analyze_query(turn.question).names) or _keywords(turn.question)
 
 
-def _key_words(question: str) -> list[str]:
-    """The words that are the question's own, and those that any paper could have right behind them: goldfish loss."""
-    words = _words(question)
-    own = [bool(_own_words(word)) for word in words]
-    kept = [word for at, word in enumerate(words) if own[at] or (at and own[at - 1])]
-    return kept[:_MOST_KEY_WORDS]
+def _keywords(question: str) -> list[str]:
+    """Return the specific words of a question, and generic ones right after them: goldfish loss."""
+    keywords = []
+    is_after_specific = False
+    for word in _content_words(question):
+        is_specific = bool(_specific_terms(word))
+        if is_specific or is_after_specific:
+            keywords.append(word)
+        is_after_specific = is_specific
+    return keywords[:_MAX_KEYWORDS]
 
 
-def _words(question: str) -> list[str]:
-    return [word for word in re.findall(r"[\w^./+-]*\w", question) if content_terms(word)]
+def _content_words(question: str) -> list[str]:
+    return list(filter(content_terms, re.findall(r"[\w^./+-]*\w", question)))
 
 
-def _own_words(text: str) -> set[str]:
-    return set(content_terms(text)) - _OF_ANY_PAPER
+def _specific_terms(text: str) -> set[str]:
+    return set(content_terms(text)) - _GENERIC_TERMS
 
 
-def _joined(words: Sequence[str], question: str) -> str:
-    """The words, each once, without those of the question itself."""
-    known = set(content_terms(question))
-    kept = []
+def _paper_terms(paper: Paper | None) -> set[str]:
+    return set(content_terms(f"{paper.title} {paper.abstract}")) if paper else set()
+
+
+def _join_new(words: Iterable[str], text: str) -> str:
+    """Join words, each once, without those that a text already contains."""
+    seen = set(content_terms(text))
+    new_words = []
     for word in words:
-        terms = set(content_terms(word))
-        if not terms or not terms <= known:
-            kept.append(word)
-            known |= terms
-    return " ".join(kept)
+        terms = content_terms(word)
+        if not terms or not seen.issuperset(terms):
+            new_words.append(word)
+            seen.update(terms)
+    return " ".join(new_words)
 
 
-Ask = Callable[[AnswerRequest, Event], Iterator[str | Answer]]
+# Yields the pieces of an answer's text, then the answer.
+StreamAnswer = Callable[[AnswerRequest, Event], Iterator[str | Answer]]
 
 
 class Conversation:
-    """Questions that may lean on the ones before. Made by `Assistant.chat`; for one thread at a time."""
+    """Questions that may refer to earlier ones. Created by `Assistant.chat`; not thread-safe."""
 
-    def __init__(self, ask: Ask, filters: Filters, answers: Iterable[Answer] = ()) -> None:
-        """Ask through a function that gives the pieces of an answer and then the answer; `answers` came before."""
-        self._ask = ask
+    def __init__(
+        self, stream_answer: StreamAnswer, filters: Filters, answers: Iterable[Answer] = ()
+    ) -> None:
+        """Start with filters, and with the answers so far when a conversation is resumed."""
+        self._stream_answer = stream_answer
         self._filters = filters
         self._turns = [Turn(answer.question, answer) for answer in answers]
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """What was asked and answered, in order."""
+        """Questions and answers so far, in order."""
         return tuple(self._turns)
 
     @property
     def filters(self) -> Filters:
-        """The filters that hold for the next question."""
+        """Filters of the next question."""
         return self._filters
 
     def ask(
         self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str
     ) -> Answer:
-        """Answer as `Assistant.ask` does; a filter holds until it is changed, and an empty one takes it back."""
+        """Answer a question as `Assistant.ask` does.
+
+        A filter applies to later questions too, until it is changed or set to the empty string.
+        """
         *_, answer = self.stream(question, sentences=sentences, style=style, stop=None, **filters)
-        assert isinstance(answer, Answer), "the answer comes last"  # noqa: S101 - tells the type checker
+        assert isinstance(answer, Answer), "the answer comes last"  # noqa: S101 - for mypy
         return answer
 
     def stream(
@@ -286,39 +345,38 @@ class Conversation:
         stop: Event | None = None,
         **filters: str,
     ) -> Iterator[str | Answer]:
-        """As `Assistant.stream`. Nothing of the question stays when it fails, or when its pieces are not all taken."""
-        question = checked_question(question)
-        wanted = merge_filters(self._filters, filters)
+        """Yield the text of an answer, then the answer, as `Assistant.stream` does.
+
+        The conversation stays as it was when this fails or is not exhausted.
+        """
+        question = validate_question(question)
+        merged_filters = merge_filters(self._filters, filters)
         request = AnswerRequest(
             question,
-            wanted,
+            merged_filters,
             sentences,
             style,
             rewrite_followup(question, self._turns),
-            self._given(),
+            self._citations(),
         )
-        for one in self._ask(request, stop or Event()):
-            if isinstance(one, Answer):
-                self._filters = wanted
-                # What was stopped before its first sentence was as good as never asked.
-                self._turns += [Turn(question, one)] if one.claims or one.abstained else []
-            yield one
+        for event in self._stream_answer(request, stop or Event()):
+            if isinstance(event, Answer):
+                self._filters = merged_filters
+                # A question that was stopped before the first sentence leaves no trace.
+                if event.claims or event.abstained:
+                    self._turns.append(Turn(question, event))
+            yield event
 
-    def _given(self) -> tuple[Citation, ...]:
-        """Every footnote so far, each number once."""
-        return tuple(
-            {one.number: one for turn in self._turns for one in turn.answer.citations}.values()
-        )
+    def _citations(self) -> tuple[Citation, ...]:
+        """Return all citations so far, one per number."""
+        citations: dict[int, Citation] = {}
+        for turn in self._turns:
+            for citation in turn.answer.citations:
+                citations[citation.number] = citation
+        return tuple(citations.values())
 
     def to_markdown(self) -> str:
-        """All questions and answers, and below them their footnotes, each once."""
-        return markdown_of(turn.answer for turn in self._turns)
+        """Return all questions and answers, followed by their footnotes, each once."""
+        from rag.output.markdown import conversation_to_markdown
 
-
-def markdown_of(answers: Iterable[Answer]) -> str:
-    """The answers of a conversation one below the other, and below them their footnotes, each once."""
-    lines = [line for answer in answers for line in (*answer.to_markdown().splitlines(), "")]
-    # Brackets in the words of strangers are escaped: only a footnote begins with one.
-    notes = {line.partition(":")[0]: line for line in lines if line.startswith("[^")}
-    body = "\n".join(line for line in lines if not line.startswith("[^"))
-    return "\n".join([body.rstrip() + "\n", *notes.values()]).rstrip() + "\n"
+        return conversation_to_markdown(turn.answer for turn in self._turns)

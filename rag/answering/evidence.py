@@ -1,11 +1,11 @@
-"""Reading: which sentences of the papers found bear on the question, and whether anything answers it.
+"""Select the sentences that answer a question, and estimate whether anything answers it.
 
-A sentence is scored by how well its paper was found, by the share of the question's words that it holds (rare words
-weigh more), and by its similarity to the question. The sentence that opens an abstract states the problem more often
-than the answer. Of the sentences chosen the one comes first after which a language model finds the question likeliest
-(the idea of unsupervised passage re-ranking, Sachan et al., 2022). Whether to answer is told by a logistic model of
-what was found and of what the question asks for and the papers lack. What each ingredient brings is measured by
-`footnote eval`.
+A sentence is scored by the retrieval score of its paper, by the share of the question's terms in
+it (rare terms weigh more), and by its similarity to the question. The first sentence of an
+abstract states the problem more often than the answer. A language model can put the selected
+sentences in order by how likely it finds the question after each of them (unsupervised passage
+re-ranking, Sachan et al., 2022). The confidence is a logistic model of what was found, and of what
+the question asks for but the papers lack. `footnote eval` measures what each part contributes.
 """
 
 import math
@@ -14,36 +14,42 @@ from dataclasses import dataclass, replace
 
 from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.errors import ModelFailed
-from rag.library import Library
+from rag.library.library import Library
 from rag.models.language_model import QueryLikelihoodModel
+from rag.models.vectors import Vectors
 from rag.records import Evidence, Hit, Paper, Sentence
-from rag.retrieval.query_analysis import QueryAnalysis, analyze_query, own_names, tells_where
+from rag.retrieval.query_analysis import (
+    QueryAnalysis,
+    analyze_query,
+    is_availability_statement,
+    title_names,
+)
 from rag.retrieval.retriever import RetrievalResult
 from rag.text.prompt_injection import is_injection
 from rag.text.sentences import split_sentences
 from rag.text.terms import content_terms, index_text
 
-_PAPERS_READ = 8
-# Sentences that the language model reads at most, to find the first among them.
-_READ_BY_MODEL = 6
-_SENTENCES = 3
-_SENTENCES_OF_SEVERAL = 5
-# How much it counts, when several papers are wanted, that a sentence brings in what its title names.
-_OWN_NAME = 0.5
-# A sentence so much less likely than the best (in logits) is not worth quoting.
-_FLOOR = 3.0
-# How much it counts that a sentence holds words of the question which those chosen before do not.
-_NEW_WORDS = 2.0
-# A name is rare that so few papers bear; who calls a paper by it means that paper, however unlike the question reads.
-_RARE = 3
-_NAMED = 0.45
+MAX_EVIDENCE_PAPERS = 8
+_MAX_RERANKED = 6
+_DEFAULT_SENTENCES = 3
+_DEFAULT_LIST_SENTENCES = 5
+# Bonus, in logits, for the first sentence that uses a name from its paper's title.
+_INTRODUCES_NAME = 0.5
+# Sentences this far below the best one, in logits, are not worth quoting.
+_MAX_LOGIT_GAP = 3.0
+# Weight of the question's terms in a sentence that no selected sentence contains.
+_NEW_TERMS = 2.0
+# A name is rare when so few papers contain it. A question that uses it is about those papers, even
+# when no sentence is similar to it.
+_MAX_RARE_FREQUENCY = 3
+_RARE_NAME_SIMILARITY = 0.45
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceWeights:
-    """What makes a sentence likely to hold the answer: a logistic model of `Evidence`, its weights rounded.
+    """Weights of a logistic model of whether a sentence answers a question, fitted and rounded.
 
-    `likelihood` only tells which of the sentences chosen comes first.
+    `likelihood` only affects the order of the selected sentences.
     """
 
     paper_score: float = 7.0
@@ -51,13 +57,13 @@ class EvidenceWeights:
     similarity: float = 1.0
     is_first_sentence: float = -1.2
     is_availability_statement: float = -4.0
-    offset: float = -6.6
+    intercept: float = -6.6
     likelihood: float = 1.0
 
     def logit(self, evidence: Evidence) -> float:
-        """The log-odds that the sentence answers, as far as they are known without a language model."""
+        """Return the log-odds that a sentence answers, as estimated without a language model."""
         return (
-            self.offset
+            self.intercept
             + self.paper_score * evidence.paper_score
             + self.term_overlap * evidence.term_overlap
             + self.similarity * evidence.similarity
@@ -67,278 +73,311 @@ class EvidenceWeights:
 
 
 @dataclass(frozen=True, slots=True)
-class Signals:
-    """What the decision to answer rests on, all in 0..1; see `python -m eval.benchmarks.abstention`.
+class AbstentionSignals:
+    """Inputs of the confidence, all between 0 and 1; see `eval.training.abstention`.
 
-    How similar the best sentence of the papers found is to the question, at least `_NAMED` where they bear a rare name
-    that it calls them by; and what the question asks for and the paper that answers best lacks: some name, a figure,
-    the very thing.
+    `best_sentence` is the highest similarity of a sentence to the question, and at least
+    `_RARE_NAME_SIMILARITY` when the papers contain a rare name from the question. The others are 1
+    when the question asks for a name, a quantity or a target that the best paper lacks.
     """
 
     best_sentence: float = 0.0
-    name_missing: float = 0.0
-    figure_missing: float = 0.0
-    thing_missing: float = 0.0
+    missing_name: float = 0.0
+    missing_quantity: float = 0.0
+    missing_target: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSelection:
-    """Sentences that bear on the question, best first; how likely they answer it (0..1); what they lack, in words.
+    """Sentences selected for an answer, best first.
 
-    `considered` are all that were weighed, best first.
+    `candidates` are all scored sentences, best first. `confidence` is the probability, between 0
+    and 1, that the library answers the question. `missing` says what the papers lack, as the end
+    of a sentence that starts with "the papers"; it is empty when that is unknown.
     """
 
     evidence: tuple[Evidence, ...]
-    considered: tuple[Evidence, ...]
+    candidates: tuple[Evidence, ...]
     confidence: float
-    signals: Signals
-    lacking: str = ""
+    signals: AbstentionSignals
+    missing: str = ""
 
 
 def select_evidence(
     retrieval: RetrievalResult,
     library: Library,
-    most: int | None = None,
+    max_sentences: int | None = None,
     reranker: QueryLikelihoodModel | None = None,
     weights: EvidenceWeights | None = None,
 ) -> EvidenceSelection:
-    """Read the papers found and keep at most `most` sentences; 3 by default, 5 when several papers are asked for.
+    """Select at most `max_sentences` sentences: 3 by default, 5 when several papers are asked for.
 
-    Raises `ModelFailed` when the reader breaks off.
+    Raises `ModelFailed` when the reranker fails.
     """
-    asked, words = analyze_query(retrieval.question), _Words(retrieval.question, library)
+    query = analyze_query(retrieval.question)
+    terms = _QuestionTerms(retrieval.question, library)
     weights = weights or EvidenceWeights()
-    if asked.asks_reason:  # the problem answers, as well as what is done about it
+    if query.asks_reason:  # the problem is as good an answer as what is done about it
         weights = replace(weights, is_first_sentence=0.0)
-    weighed = _weigh(retrieval, library, words, asked, weights)
-    if asked.several:
-        chosen = _one_of_each(weighed, most or _SENTENCES_OF_SEVERAL, weights)
+    candidates = _score_sentences(retrieval, library, terms, query, weights)
+    default = _DEFAULT_LIST_SENTENCES if query.is_list_question else _DEFAULT_SENTENCES
+    limit = max_sentences or default
+    if query.is_list_question:
+        selected = _select_one_per_paper(candidates, limit, weights)
     else:
-        first = _one_of_each_called(weighed, asked) if asked.compares else []
-        chosen = _choose(weighed, words, first[: most or _SENTENCES], most or _SENTENCES, weights)
-    signals, lacking = _judge(retrieval, chosen, words, asked)
-    if reranker and len(chosen) > 1 and not asked.several:
-        chosen = _answer_first(reranker, retrieval.question, chosen, weights)
-    return EvidenceSelection(tuple(chosen), tuple(weighed), confidence(signals), signals, lacking)
+        named = _best_of_named_papers(candidates, query)[:limit]
+        selected = _select_diverse(candidates, terms, named, limit, weights)
+    signals, missing = _assess_answerability(retrieval, selected, terms, query)
+    if reranker and len(selected) > 1 and not query.is_list_question:
+        selected = _rerank(reranker, retrieval.question, selected, weights)
+    return EvidenceSelection(
+        tuple(selected), tuple(candidates), estimate_confidence(signals), signals, missing
+    )
 
 
-def _weigh(
+class _QuestionTerms:
+    """Terms of a question, weighted by how rare they are in the library."""
+
+    def __init__(self, question: str, library: Library) -> None:
+        terms = sorted(set(content_terms(question)))
+        self._frequencies = library.document_frequencies(terms)
+        self._weights: dict[str, float] = {}
+        for term in terms:
+            frequency = self._frequencies.get(term, 0)
+            odds = (len(library) - frequency + 0.5) / (frequency + 0.5)
+            self._weights[term] = math.log(1 + odds)
+        self._total = sum(self._weights.values())
+
+    def find_in(self, text: str) -> frozenset[str]:
+        """Return the terms that a text contains."""
+        return frozenset(self._weights.keys() & _terms_of(text))
+
+    def share(self, terms: frozenset[str]) -> float:
+        """Return the weight of some of the terms as a share of all of them."""
+        if not self._total:
+            return 0.0
+        weight = 0.0
+        for term in filter(terms.__contains__, self._weights):
+            weight += self._weights[term]
+        return weight / self._total
+
+    def has_rare_name(self, query: QueryAnalysis, papers: Iterable[Paper]) -> bool:
+        """Return True when a paper contains a rare name of the question.
+
+        "What does FreeU do?" is about the paper on FreeU.
+        """
+        names = self._weights.keys() & content_terms(" ".join(query.names))
+        rare_names = set()
+        for name in names:
+            if self._frequencies.get(name, 0) <= _MAX_RARE_FREQUENCY:
+                rare_names.add(name)
+        return any(not rare_names.isdisjoint(_terms_of(_text_of(paper))) for paper in papers)
+
+
+def _terms_of(text: str) -> set[str]:
+    return set(index_text(text).split())
+
+
+def _text_of(paper: Paper) -> str:
+    return f"{paper.title}. {paper.abstract}"
+
+
+def _score_sentences(
     retrieval: RetrievalResult,
     library: Library,
-    words: "_Words",
-    asked: QueryAnalysis,
+    terms: _QuestionTerms,
+    query: QueryAnalysis,
     weights: EvidenceWeights,
 ) -> list[Evidence]:
-    """Every sentence of the papers read, best first; what gives orders to programs is no evidence of anything."""
-    keys = retrieval.keys[:_PAPERS_READ]
-    sentences = library.sentences_of(keys)
-    weighed: list[Evidence] = []
+    """Score the sentences of the best papers, except prompt injections, and sort them."""
+    keys = retrieval.keys[:MAX_EVIDENCE_PAPERS]
+    sentences_of = library.sentences(keys)
+    scored = []
     for key, hit in zip(keys, retrieval.hits, strict=False):
-        own, vectors = sentences.get(key, ([], None))
-        if vectors is not None and own:
-            similarities = (vectors @ retrieval.vector).tolist()
-            weighed += [
-                _weight(one, similarity, hit, words, asked)
-                for one, similarity in zip(own, similarities, strict=True)
-                if not is_injection(one.text)
-            ]
-    return _ranked(weighed, weights)
+        if key not in sentences_of:
+            continue
+        sentences, vectors = sentences_of[key]
+        similarities = _similarities(vectors, retrieval.vector)
+        for sentence, similarity in zip(sentences, similarities, strict=True):
+            if not is_injection(sentence.text):
+                evidence = _extract_features(sentence, similarity, hit, terms, query)
+                scored.append(replace(evidence, score=_sigmoid(weights.logit(evidence))))
+    return sorted(scored, key=lambda e: (-e.score, e.paper.id, e.sentence.start))
 
 
-def _weight(
-    sentence: Sentence, similarity: float, hit: Hit, words: "_Words", asked: QueryAnalysis
+def _similarities(vectors: Vectors, vector: Vectors) -> list[float]:
+    """Return the cosines of (sentences, dimension) vectors with a (dimension,) vector."""
+    return [float(similarity) for similarity in vectors @ vector] if len(vectors) else []
+
+
+def _extract_features(
+    sentence: Sentence, similarity: float, hit: Hit, terms: _QuestionTerms, query: QueryAnalysis
 ) -> Evidence:
-    # An abstract of one sentence has no opening: that sentence is all there is. Where code can be had names the method
-    # and says nothing about it.
-    opens = not hit.paper.abstract[: sentence.start].strip() and sentence.end < len(
-        hit.paper.abstract.rstrip()
-    )
+    abstract = hit.paper.abstract
+    is_first = not abstract[: sentence.start].strip()
+    is_only = is_first and sentence.end >= len(abstract.rstrip())
+    is_availability = is_availability_statement(sentence.text) and not query.asks_availability
     return Evidence(
         sentence,
         hit.paper,
         score=0.0,
         similarity=max(0.0, similarity),
-        term_overlap=words.share(words.in_text(sentence.text)),
+        term_overlap=terms.share(terms.find_in(sentence.text)),
         paper_score=hit.score,
-        is_first_sentence=opens,
-        is_availability_statement=tells_where(sentence.text) and not asked.where,
+        is_first_sentence=is_first and not is_only,
+        is_availability_statement=is_availability,
     )
 
 
-def _ranked(weighed: Iterable[Evidence], weights: EvidenceWeights) -> list[Evidence]:
-    scored = [replace(one, score=_sigmoid(weights.logit(one))) for one in weighed]
-    return sorted(scored, key=lambda one: (-one.score, one.paper.id, one.sentence.start))
+def _select_diverse(
+    candidates: Sequence[Evidence],
+    terms: _QuestionTerms,
+    selected: Iterable[Evidence],
+    limit: int,
+    weights: EvidenceWeights,
+) -> list[Evidence]:
+    """Add the best candidates to those `selected`, preferring ones that add question terms."""
+    selected = list(selected)
+    covered: set[str] = set()
+    for evidence in selected:
+        covered |= terms.find_in(evidence.sentence.text)
+    best_candidates = candidates[: 4 * limit]
+    logits = dict(zip(best_candidates, map(weights.logit, best_candidates), strict=True))
+    floor = max(logits.values(), default=0.0) - _MAX_LOGIT_GAP
+    remaining: dict[Evidence, frozenset[str]] = {}
+    for evidence, logit in logits.items():
+        if logit >= floor and evidence not in selected:
+            remaining[evidence] = terms.find_in(evidence.sentence.text)
+    while remaining and len(selected) < limit:
+        gains = {}
+        for evidence, contained in remaining.items():
+            gains[evidence] = logits[evidence] + _NEW_TERMS * terms.share(contained - covered)
+        best = max(gains, key=gains.__getitem__)
+        selected.append(best)
+        covered |= remaining.pop(best)
+    return selected
 
 
-def _answer_first(
+def _best_of_named_papers(candidates: Iterable[Evidence], query: QueryAnalysis) -> list[Evidence]:
+    """Return the best sentence of each paper that a comparison names."""
+    if not query.is_comparison:
+        return []
+    best: dict[str, Evidence] = {}
+    for evidence in candidates:
+        if not title_names(evidence.paper.title).isdisjoint(query.names):
+            best.setdefault(evidence.paper.id, evidence)
+    return list(best.values())
+
+
+def _select_one_per_paper(
+    candidates: Iterable[Evidence], limit: int, weights: EvidenceWeights
+) -> list[Evidence]:
+    """Select the best sentence of each of the best papers, preferably one that introduces it."""
+    logits = {}
+    for evidence in candidates:
+        logits[evidence] = weights.logit(evidence) + _INTRODUCES_NAME * _introduces_name(evidence)
+    floor = max(logits.values(), default=0.0) - _MAX_LOGIT_GAP
+    best: dict[str, Evidence] = {}
+    for evidence in sorted(logits, key=lambda e: -logits[e]):
+        if logits[evidence] >= floor:
+            best.setdefault(evidence.paper.id, evidence)
+    return sorted(best.values(), key=lambda e: -e.paper_score)[:limit]
+
+
+def _introduces_name(evidence: Evidence) -> bool:
+    """Return True for the first sentence that uses a name from its paper's title."""
+    before = evidence.paper.abstract[: evidence.sentence.start]
+    text = evidence.sentence.text
+    return any(name in text and name not in before for name in title_names(evidence.paper.title))
+
+
+def _rerank(
     reranker: QueryLikelihoodModel,
     question: str,
-    chosen: Sequence[Evidence],
+    selected: Sequence[Evidence],
     weights: EvidenceWeights,
 ) -> list[Evidence]:
-    """The sentences chosen in another order: by their scores and the question's likelihood after each."""
-    first, rest = chosen[:_READ_BY_MODEL], chosen[_READ_BY_MODEL:]
-    prompt = load_prompt("rerank")
-    contexts = [
-        prompt.render(
-            title=neutralize_markers(one.paper.title),
-            sentence=neutralize_markers(one.sentence.text),
-        )[0][1]
-        for one in first
-    ]
+    """Sort the first sentences by their scores and the likelihood of the question after each."""
+    head, tail = selected[:_MAX_RERANKED], selected[_MAX_RERANKED:]
+    contexts = list(map(_rerank_prompt, head))
     try:
-        told = reranker.question_likelihood(contexts, neutralize_markers(question))
-    except (
-        RuntimeError
-    ) as error:  # what OpenVINO and PyTorch raise for whatever goes wrong while they run
+        likelihoods = reranker.question_likelihood(contexts, neutralize_markers(question))
+    except RuntimeError as error:  # raised by OpenVINO and PyTorch for any failure
         raise ModelFailed(reranker.name, str(error)) from error
-    means = [sum(tokens) / max(1, len(tokens)) for tokens in told]
-    logits = {
-        one: weights.logit(one) + weights.likelihood * mean
-        for one, mean in zip(first, means, strict=True)
-    }
-    return [*sorted(first, key=lambda one: -logits[one]), *rest]
+    logits = {}
+    for evidence, token_likelihoods in zip(head, likelihoods, strict=True):
+        mean = sum(token_likelihoods) / max(1, len(token_likelihoods))
+        logits[evidence] = weights.logit(evidence) + weights.likelihood * mean
+    return [*sorted(head, key=lambda e: -logits[e]), *tail]
 
 
-class _Words:
-    """The question's words, each weighing as much as it is rare in the library."""
-
-    def __init__(self, question: str, library: Library) -> None:
-        terms = set(content_terms(question))
-        self._frequencies = frequencies = library.document_frequencies(terms)
-        papers = len(library)
-        self._weights = {
-            term: math.log(
-                1 + (papers - frequencies.get(term, 0) + 0.5) / (frequencies.get(term, 0) + 0.5)
-            )
-            for term in sorted(terms)
-        }
-        self._total = sum(self._weights.values())
-
-    def name_in(self, asked: QueryAnalysis, papers: Iterable[Paper]) -> bool:
-        """Whether a rare name of the question stands in one of the papers: "What does FreeU do?" is about FreeU."""
-        rare = {term for term in self._weights if self._frequencies.get(term, 0) <= _RARE}
-        named = {term for name in asked.names for term in content_terms(name)} & rare
-        return any(
-            named & set(index_text(f"{paper.title}. {paper.abstract}").split()) for paper in papers
-        )
-
-    def in_text(self, text: str) -> frozenset[str]:
-        """Those of the question's words that the text holds."""
-        return frozenset(self._weights.keys() & set(index_text(text).split()))
-
-    def share(self, terms: Iterable[str]) -> float:
-        """The weight of some of the question's words, of all of them."""
-        return sum(self._weights[term] for term in terms) / self._total if self._total else 0.0
-
-
-def _choose(
-    weighed: Sequence[Evidence],
-    words: _Words,
-    first: Sequence[Evidence],
-    most: int,
-    weights: EvidenceWeights,
-) -> list[Evidence]:
-    """After the `first` the best sentences one by one, those preferred that add words of the question."""
-    logits = {one: weights.logit(one) for one in weighed[: 4 * most]}
-    holds = {one: words.in_text(one.sentence.text) for one in logits}
-    best = max(logits.values(), default=0.0)
-    chosen = list(first)
-    left = [one for one, logit in logits.items() if logit >= best - _FLOOR and one not in chosen]
-    covered = frozenset[str]().union(*(words.in_text(one.sentence.text) for one in chosen))
-    while left and len(chosen) < most:
-        pick = max(
-            left, key=lambda one: logits[one] + _NEW_WORDS * words.share(holds[one] - covered)
-        )
-        chosen.append(pick)
-        covered |= holds[pick]
-        left.remove(pick)
-    return chosen
-
-
-def _one_of_each_called(weighed: Iterable[Evidence], asked: QueryAnalysis) -> list[Evidence]:
-    """The best sentence of each paper that the question calls by its name."""
-    called: dict[str, Evidence] = {}
-    for one in weighed:
-        if own_names(one.paper.title) & set(asked.names):
-            called.setdefault(one.paper.id, one)
-    return list(called.values())
-
-
-def _one_of_each(
-    weighed: Iterable[Evidence], most: int, weights: EvidenceWeights
-) -> list[Evidence]:
-    """One sentence of each of the papers found best: one that tells what the paper is about, at its best by name."""
-    logits = {one: weights.logit(one) + _OWN_NAME * _brings_in_own_name(one) for one in weighed}
-    best_of_paper: dict[str, Evidence] = {}
-    for one in sorted(logits, key=lambda one: -logits[one]):
-        best_of_paper.setdefault(one.paper.id, one)
-    best = max(logits.values(), default=0.0)
-    kept = [one for one in best_of_paper.values() if logits[one] >= best - _FLOOR]
-    return sorted(kept, key=lambda one: -one.paper_score)[:most]
-
-
-def _brings_in_own_name(one: Evidence) -> bool:
-    before = one.paper.abstract[: one.sentence.start]
-    return any(
-        name in one.sentence.text and name not in before for name in own_names(one.paper.title)
+def _rerank_prompt(evidence: Evidence) -> str:
+    [(_, text)] = load_prompt("rerank").render(
+        title=neutralize_markers(evidence.paper.title),
+        sentence=neutralize_markers(evidence.sentence.text),
     )
+    return text
 
 
-def _judge(
-    retrieval: RetrievalResult, chosen: Sequence[Evidence], words: _Words, asked: QueryAnalysis
-) -> tuple[Signals, str]:
-    """The signals, and what the question asks for and the papers lack, as part of a sentence; empty when unknown."""
-    if not chosen:
-        return Signals(), ""
-    papers = list({one.paper.id: one.paper for one in chosen}.values())
-    texts = [f"{paper.title}. {paper.abstract}" for paper in papers]
-    # What is asked of one thing must stand in one paper; a comparison may find its sides in several.
-    about = " ".join(texts if asked.compares or asked.several else texts[:1])
-    terms, sentences = (
-        set(index_text(about).split()),
-        [about[start:end] for start, end in split_sentences(about)],
+def _assess_answerability(
+    retrieval: RetrievalResult,
+    selected: Sequence[Evidence],
+    terms: _QuestionTerms,
+    query: QueryAnalysis,
+) -> tuple[AbstentionSignals, str]:
+    """Return the signals and, in words, what the question asks for but the papers lack."""
+    if not selected:
+        return AbstentionSignals(), ""
+    papers = list(dict.fromkeys(evidence.paper for evidence in selected))
+    full_text = " ".join(map(_text_of, papers))
+    # The sides of a comparison may be in several papers; otherwise one paper has to have it all.
+    spans_papers = query.is_comparison or query.is_list_question
+    text = full_text if spans_papers else _text_of(papers[0])
+    text_terms = _terms_of(text)
+    sentences = [text[start:end] for start, end in split_sentences(text)]
+    similarities = [hit.best_sentence for hit in retrieval.hits]
+    if terms.has_rare_name(query, papers):
+        similarities.append(_RARE_NAME_SIMILARITY)
+    missing_names = query.missing_names(text_terms, text)
+    signals = AbstentionSignals(
+        best_sentence=max(similarities),
+        missing_name=float(bool(missing_names)),
+        missing_quantity=float(query.lacks_quantity(sentences)),
+        missing_target=float(query.lacks_target(text_terms, sentences)),
     )
-    names = asked.names_missing(terms, about)
-    signals = Signals(
-        best_sentence=max(
-            [hit.best_sentence for hit in retrieval.hits] + [_NAMED] * words.name_in(asked, papers)
-        ),
-        name_missing=float(bool(names)),
-        figure_missing=float(asked.figure_missing(sentences)),
-        thing_missing=float(asked.thing_missing(terms, sentences)),
-    )
-    elsewhere = bool(names) and not asked.names_missing(
-        set(index_text(" ".join(texts)).split()), " ".join(texts)
-    )
-    return signals, _lacking(names, elsewhere, signals, asked)
+    return signals, _describe_missing(query, signals, missing_names, full_text)
 
 
-def _lacking(names: Sequence[str], elsewhere: bool, signals: Signals, asked: QueryAnalysis) -> str:
-    thing = " ".join(asked.thing)
-    if names:
-        together = " together with the rest" if elsewhere or len(names) < len(asked.names) else ""
-        return f"do not mention {' or '.join(names)}{together}"
-    if signals.figure_missing:
-        return f"give no figure for “{thing}”" if thing else "give no figure"
-    if asked.where and signals.thing_missing:
-        return "do not tell where it can be had"
-    return f"do not mention “{thing}”" if signals.thing_missing else ""
+def _describe_missing(
+    query: QueryAnalysis, signals: AbstentionSignals, missing_names: Sequence[str], text: str
+) -> str:
+    """Say what the papers lack; `text` is the text of all of them."""
+    target = " ".join(query.answer_target)
+    if missing_names:
+        is_partial = len(missing_names) < len(query.names)
+        is_elsewhere = is_partial or not query.missing_names(_terms_of(text), text)
+        context = " in this context" if is_elsewhere else ""
+        return f"do not mention {' or '.join(missing_names)}{context}"
+    if signals.missing_quantity:
+        return f"give no figure for “{target}”" if target else "give no figure"
+    if signals.missing_target and query.asks_availability:
+        return "do not say where to find it"
+    return f"do not mention “{target}”" if signals.missing_target else ""
 
 
-# Fitted by `python -m eval.benchmarks.abstention`, which prints these lines.
+# Fitted by `python -m eval.training.abstention`, which prints these lines.
 _INTERCEPT = -5.40
-_WEIGHTS = Signals(
-    best_sentence=12.60, name_missing=-2.15, figure_missing=-4.44, thing_missing=-3.41
+_WEIGHTS = AbstentionSignals(
+    best_sentence=12.60, missing_name=-2.15, missing_quantity=-4.44, missing_target=-3.41
 )
 
 
-def confidence(signals: Signals) -> float:
-    """How likely the library answers the question: a logistic model of the signals."""
-    return _sigmoid(
-        _INTERCEPT
-        + sum(getattr(_WEIGHTS, name) * getattr(signals, name) for name in Signals.__slots__)
-    )
+def estimate_confidence(signals: AbstentionSignals) -> float:
+    """Return the probability that the library answers a question: a logistic model of signals."""
+    weighted = 0.0
+    for name in AbstentionSignals.__slots__:
+        weighted += getattr(_WEIGHTS, name) * getattr(signals, name)
+    return _sigmoid(_INTERCEPT + weighted)
 
 
 def _sigmoid(logit: float) -> float:

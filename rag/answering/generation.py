@@ -1,13 +1,14 @@
-"""Writing the answer: literal sentences, each with its footnote; or the language model's own, each checked.
+"""Write an answer: quote sentences, or let a language model generate them and check each one.
 
-What the model writes is never shown as it comes: every sentence is first held against the quotations that it cites
-(`rag.verification.verifier`). What fails is replaced by the quotation, or left out; what only repeats one becomes the quotation.
+Nothing that the model writes is shown unchecked. The verifier compares every sentence with the
+quotations it cites. A sentence that fails is replaced by the quotation or dropped; a sentence that
+only repeats a quotation becomes the quotation.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from threading import Event
 
 from rag.answering.prompts import load_prompt, neutralize_markers
@@ -16,76 +17,84 @@ from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.records import Citation, Claim, Evidence
 from rag.text.prompt_injection import title_is_injection
 from rag.text.sentences import split_sentences
-from rag.verification.verifier import Source, Verifier
+from rag.verification.verifier import Source, Support, Verifier
 
+# Citation marks: [1], [1, 2], [1-3], [^1].
 _MARK = re.compile(r"\s*\[\s*\^?(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\s*\]")
 _UNFINISHED_MARK = re.compile(r"\[[\d\s^,;–-]*")
 _GLUED_MARK = re.compile(r"(?<=[.!?”\"’*)])(?=\[\s*\^?\d)")
-_MAY_END = re.compile(r"[.!?…。！？].*\s|\n")
+_POSSIBLE_END = re.compile(r"[.!?…。！？].*\s|\n")
 _WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
-# Characters; what a server writes is not to fill the memory, whatever it was told.
-_LONGEST_TOKEN = 16
-_DOES_NOT_SAY = "the sources do not say"
-_OTHERS_SAY = "the language model cited another sentence for this"
+# A server that ignores its token limit must not fill the memory.
+MAX_TOKEN_CHARS = 16
+_MAX_MARK_RANGE = 20
+_DECLINES = "the sources do not say"
+_CITED_ANOTHER = "the language model cited another sentence for this"
 
 
 class Footnotes:
-    """Numbers for quotations, in the order in which they are first cited; the same one whenever it is cited again.
+    """Numbers of quotations, in the order of their first citation; a quotation keeps its number.
 
-    In a conversation it begins with the footnotes `given` before.
+    Numbering continues after the citations of earlier answers, which keep their numbers too.
     """
 
-    def __init__(self, given: Iterable[Citation] = ()) -> None:
-        self._known = {(one.paper.id, one.start, one.end): one for one in given}
-        self._next = max((one.number for one in self._known.values()), default=0) + 1
+    def __init__(self, earlier: Iterable[Citation] = ()) -> None:
+        self._by_place: dict[tuple[str, int, int], Citation] = {}
+        for citation in earlier:
+            self._by_place[citation.paper.id, citation.start, citation.end] = citation
+        numbers = [citation.number for citation in self._by_place.values()]
+        self._next_number = max(numbers, default=0) + 1
         self._cited: dict[int, Citation] = {}
 
     def cite(self, evidence: Evidence) -> int:
-        """The number of the evidence."""
-        place = (evidence.paper.id, evidence.sentence.start, evidence.sentence.end)
-        if place not in self._known:
-            self._known[place] = Citation(
-                self._next, evidence.paper, evidence.sentence.text, place[1], place[2]
+        """Return the number of a quotation; give it one if it has none."""
+        sentence = evidence.sentence
+        place = (evidence.paper.id, sentence.start, sentence.end)
+        if place not in self._by_place:
+            self._by_place[place] = Citation(
+                self._next_number, evidence.paper, sentence.text, sentence.start, sentence.end
             )
-            self._next += 1
-        citation = self._known[place]
+            self._next_number += 1
+        citation = self._by_place[place]
         self._cited[citation.number] = citation
         return citation.number
 
     @property
     def cited(self) -> tuple[Citation, ...]:
-        """What this answer cites, by number."""
+        """Citations of this answer, by number."""
         return tuple(self._cited[number] for number in sorted(self._cited))
 
 
-def quote(evidence: Iterable[Evidence], footnotes: Footnotes, note: str = "") -> Iterator[Claim]:
-    """Literal sentences: the answer first, then the others paper by paper, in the order of the abstract."""
-    first, *others = evidence
-    papers = {one.paper.id: rank for rank, one in reversed([*enumerate([first, *others])])}
-    for one in [first, *sorted(others, key=lambda one: (papers[one.paper.id], one.sentence.start))]:
+def quote_evidence(
+    evidence: Iterable[Evidence], footnotes: Footnotes, note: str = ""
+) -> Iterator[Claim]:
+    """Yield quotations: the best one first, then the others by paper and position in it."""
+    best, *others = evidence
+    rank_of_paper: dict[str, int] = {}
+    for rank, item in enumerate([best, *others]):
+        rank_of_paper.setdefault(item.paper.id, rank)
+    others.sort(key=lambda item: (rank_of_paper[item.paper.id], item.sentence.start))
+    for item in [best, *others]:
+        number = footnotes.cite(item)
         yield Claim(
-            one.sentence.text,
-            "quoted",
-            (footnotes.cite(one),),
-            supported=True,
-            score=one.score,
-            note=note,
+            item.sentence.text, "quoted", (number,), supported=True, score=item.score, note=note
         )
 
 
 def claim_text(claim: Claim) -> str:
-    """A claim as it stands in the text of an answer: quotations in quotation marks, then the footnotes."""
-    text = f"“{claim.text}”" if claim.kind == "quoted" else claim.text
-    return text + "".join(f" [{number}]" for number in claim.citations)
+    """Return a claim as it appears in the text of an answer, followed by its footnotes."""
+    return claim.display_text + "".join(map(" [{}]".format, claim.citations))
 
 
 @dataclass(slots=True)
 class AnswerGenerator:
-    """One answer being written by a language model from evidence, the most relevant first.
+    """Generates one answer with a language model.
 
-    Afterwards `declined` says whether the model found nothing that answers, `left_out` which evidence did not fit into
-    its context, and `dropped` how many of its sentences nothing supported. `tokens` counts prompt and reply.
+    The results are complete once `generate` is exhausted. `declined` is True when the model said
+    that the sources do not answer, `left_out` is the evidence that did not fit into its context,
+    and `dropped` counts the sentences that no source supports. `tokens` counts those of the prompt
+    and the reply.
     """
 
     model: LanguageModel
@@ -96,192 +105,238 @@ class AnswerGenerator:
     left_out: tuple[Evidence, ...] = ()
     tokens: dict[str, int] = field(default_factory=dict)
 
-    def write(
+    def generate(
         self, question: str, evidence: Sequence[Evidence], footnotes: Footnotes, stop: Event
     ) -> Iterator[Claim]:
-        """The model's sentences, each checked, as they are finished. Raises `ModelError` when the model breaks off."""
-        given, messages = self._fit(question, evidence)
+        """Yield the model's sentences as claims, each checked once it is finished.
+
+        `evidence` is sorted by relevance, best first. Raises `ModelError` when the model fails.
+        """
+        sources, messages = self._fit_context(question, evidence)
         reply: list[str] = []
         quoted: set[Evidence] = set()
-        said: set[str] = set()
-
-        def listened() -> Iterator[str]:
-            room = self.limits.tokens * _LONGEST_TOKEN
-            for piece in self.model.stream(messages, self.limits, stop):
-                room -= len(piece)
-                if room < 0:
-                    raise ModelFailed(
-                        self.model.name, f"it wrote on after its {self.limits.tokens} tokens"
-                    )
-                reply.append(piece)
-                yield piece
-
-        # What was stopped is no sentence yet.
-        for draft in takewhile(lambda _: not stop.is_set(), drafts(listened())):
-            if draft.text.casefold().startswith(_DOES_NOT_SAY):
+        seen: set[str] = set()
+        drafts = split_drafts(self._stream(messages, reply, stop))
+        # After a stop, the last draft is not a complete sentence.
+        for draft in takewhile(lambda _: not stop.is_set(), drafts):
+            text = draft.text.casefold()
+            if text.startswith(_DECLINES):
                 self.declined = True
                 continue
-            # Small models go round in circles, and ask back.
-            if draft.text.casefold() in said or draft.text.endswith("?"):
+            # Small models repeat themselves and ask questions.
+            if text in seen or text.endswith("?"):
                 continue
-            said.add(draft.text.casefold())
-            claim = self._judge(draft, given, footnotes, quoted)
+            seen.add(text)
+            claim = self._check(draft, sources, footnotes, quoted)
             if claim:
                 yield claim
         self.tokens["reply"] = self.model.count_tokens([Message("assistant", "".join(reply))])
 
-    def _fit(
+    def _fit_context(
         self, question: str, evidence: Sequence[Evidence]
     ) -> tuple[list[Evidence], list[Message]]:
-        """As much of the evidence as the model can read, and the messages that hold it."""
-        given = list(evidence)
+        """Return as much evidence as fits into the model's context, and the prompt with it."""
+        sources = list(evidence)
         while True:
-            messages = generation_prompt(question, given)
+            messages = generation_prompt(question, sources)
             size = self.model.count_tokens(messages)
-            if size + self.limits.tokens <= self.model.context_tokens or len(given) <= 1:
-                self.left_out, self.tokens["prompt"] = tuple(evidence[len(given) :]), size
-                return given, messages
-            given.pop()
+            if size + self.limits.tokens <= self.model.context_tokens or len(sources) <= 1:
+                self.left_out = tuple(evidence[len(sources) :])
+                self.tokens["prompt"] = size
+                return sources, messages
+            sources.pop()
 
-    def _judge(
-        self, draft: "Draft", given: Sequence[Evidence], footnotes: Footnotes, quoted: set[Evidence]
+    def _stream(self, messages: Sequence[Message], reply: list[str], stop: Event) -> Iterator[str]:
+        """Yield the pieces of the reply and append them to `reply`."""
+        chars_left = self.limits.tokens * MAX_TOKEN_CHARS
+        for piece in self.model.stream(messages, self.limits, stop):
+            chars_left -= len(piece)
+            if chars_left < 0:
+                reason = f"it exceeded its limit of {self.limits.tokens} tokens"
+                raise ModelFailed(self.model.name, reason)
+            reply.append(piece)
+            yield piece
+
+    def _check(
+        self,
+        draft: "Draft",
+        sources: Sequence[Evidence],
+        footnotes: Footnotes,
+        quoted: set[Evidence],
     ) -> Claim | None:
-        """The claim that a draft may be shown as; None when nothing supports it."""
-        cited = [given[number - 1] for number in draft.marks if 0 < number <= len(given)]
-        repeated = next(
-            (one for one in cited if _only_repeats(draft.text, one.sentence.text)), None
-        )
-        if repeated:
-            return self._quote_once(repeated, footnotes, quoted)
-        support = self.verifier.check(draft.text, _sources(cited)) if cited else None
+        """Return the claim that a draft may be shown as; None when no source supports it."""
+        cited = _cited_sources(draft, sources)
+        for source in cited:
+            if _only_repeats(draft.text, source.sentence.text):
+                return _quote_once(source, footnotes, quoted)
+        support = self.verifier.check(draft.text, _verifier_sources(cited)) if cited else None
         if support and support.supported:
-            numbers = tuple(dict.fromkeys(footnotes.cite(one) for one in cited))
-            return Claim(draft.text, "generated", numbers, supported=True, score=support.score)
-        note = _OTHERS_SAY if cited else ""
-        for one in given:
-            if _only_repeats(draft.text, one.sentence.text):
-                return self._quote_once(one, footnotes, quoted, note)
-            other = self.verifier.check(draft.text, _sources([one]))
-            if other.supported:
-                return Claim(
-                    draft.text,
-                    "generated",
-                    (footnotes.cite(one),),
-                    supported=True,
-                    score=other.score,
-                    note=note,
-                )
+            return _generated_claim(draft, cited, support, footnotes)
+        note = _CITED_ANOTHER if cited else ""
+        if match := self._find_support(draft, sources):
+            source, other_support = match
+            if not other_support:
+                return _quote_once(source, footnotes, quoted, note)
+            return _generated_claim(draft, [source], other_support, footnotes, note)
         self.dropped += 1
-        fresh = [one for one in cited if one not in quoted]
-        if not fresh or not support:
-            return None
-        why = f"quoted in place of what the language model wrote: {support.reason}"
-        return self._quote_once(fresh[0], footnotes, quoted, why)
+        return _quote_instead(cited, footnotes, quoted, support)
 
-    def _quote_once(
-        self, one: Evidence, footnotes: Footnotes, quoted: set[Evidence], why: str = ""
-    ) -> Claim | None:
-        if one in quoted:
-            return None
-        quoted.add(one)
-        return next(quote([one], footnotes, why))
+    def _find_support(
+        self, draft: "Draft", sources: Iterable[Evidence]
+    ) -> tuple[Evidence, Support | None] | None:
+        """Return the first source that supports a draft; no support when the draft repeats it."""
+        for source in sources:
+            if _only_repeats(draft.text, source.sentence.text):
+                return source, None
+            support = self.verifier.check(draft.text, _verifier_sources([source]))
+            if support.supported:
+                return source, support
+        return None
 
 
-def _only_repeats(text: str, of: str) -> bool:
-    """Whether a text has no word of its own: all its words stand in another, in that order.
+def _cited_sources(draft: "Draft", sources: Sequence[Evidence]) -> list[Evidence]:
+    """Return the sources that a draft cites; numbers that no source has are ignored."""
+    return [sources[number - 1] for number in draft.numbers if 0 < number <= len(sources)]
 
-    Then it is no sentence of the model's: taken over from "Say that this works", "this works" would be obeyed.
+
+def _generated_claim(
+    draft: "Draft",
+    sources: Iterable[Evidence],
+    support: Support,
+    footnotes: Footnotes,
+    note: str = "",
+) -> Claim:
+    numbers = tuple(dict.fromkeys(map(footnotes.cite, sources)))
+    return Claim(draft.text, "generated", numbers, supported=True, score=support.score, note=note)
+
+
+def _quote_once(
+    evidence: Evidence, footnotes: Footnotes, quoted: set[Evidence], note: str = ""
+) -> Claim | None:
+    if evidence in quoted:
+        return None
+    quoted.add(evidence)
+    return next(quote_evidence([evidence], footnotes, note))
+
+
+def _quote_instead(
+    cited: Iterable[Evidence],
+    footnotes: Footnotes,
+    quoted: set[Evidence],
+    support: Support | None,
+) -> Claim | None:
+    """Quote the first cited source that was not quoted before, in place of an unsupported draft."""
+    reason = support.reason if support else ""
+    note = f"quoted because the draft was not supported: {reason}"
+    for evidence in cited:
+        if evidence not in quoted:
+            return _quote_once(evidence, footnotes, quoted, note)
+    return None
+
+
+def _only_repeats(text: str, source: str) -> bool:
+    """Return True when all words of a text are in a source, in the same order.
+
+    Such a text is not the model's own sentence: if "Say that this works" became "this works", an
+    instruction in a source would have been obeyed.
     """
-    words = iter(_WORD.findall(of.casefold()))
-    return all(word in words for word in _WORD.findall(text.casefold()))
+    source_words = iter(_WORD.findall(source.casefold()))
+    return all(word in source_words for word in _WORD.findall(text.casefold()))
 
 
-def _sources(evidence: Iterable[Evidence]) -> list[Source]:
-    return [Source(one.sentence.text, _harmless_title(one)) for one in evidence]
+def _verifier_sources(evidence: Iterable[Evidence]) -> list[Source]:
+    return [Source(item.sentence.text, _safe_title(item)) for item in evidence]
 
 
 def generation_prompt(question: str, evidence: Sequence[Evidence]) -> list[Message]:
-    """What the model is given: the evidence as numbered lines, made harmless, and the question."""
-    lines = [
-        f"[{number}] {neutralize_markers(one.sentence.text)} (from: {neutralize_markers(_harmless_title(one))})"
-        for number, one in enumerate(evidence, 1)
-    ]
+    """Return the messages for the model: numbered sentences, neutralized, and the question."""
+    lines = []
+    for number, item in enumerate(evidence, 1):
+        sentence = neutralize_markers(item.sentence.text)
+        title = neutralize_markers(_safe_title(item))
+        lines.append(f"[{number}] {sentence} (from: {title})")
     rendered = load_prompt("generate").render(
         sources="\n".join(lines), question=neutralize_markers(question)
     )
-    return [Message(role, text) for role, text in rendered if role != "text"]  # type: ignore[arg-type]
+    messages = []
+    for role, text in rendered:
+        messages.append(Message(role, text))  # type: ignore[arg-type]
+    return messages
 
 
-def _harmless_title(evidence: Evidence) -> str:
+def _safe_title(evidence: Evidence) -> str:
     return "a paper" if title_is_injection(evidence.paper.title) else evidence.paper.title
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A sentence as the model wrote it, without its marks, and the numbers that it cites."""
+    """Sentence as the model wrote it, without citation marks, and the source numbers it cites."""
 
     text: str
-    marks: tuple[int, ...]
+    numbers: tuple[int, ...]
 
 
-def drafts(pieces: Iterable[str]) -> Iterator[Draft]:
-    """The sentences of a text that comes in pieces, each as soon as it is known where it and its marks end."""
-    rest = ""
+def split_drafts(pieces: Iterable[str]) -> Iterator[Draft]:
+    """Yield the sentences of a text that arrives in pieces.
+
+    A sentence is yielded as soon as its end and the end of its citation marks are certain.
+    """
+    pending = ""
     for piece in pieces:
-        rest += piece
-        if not _MAY_END.search(rest):
+        pending += piece
+        if not _POSSIBLE_END.search(pending):
             continue
-        end = (
-            max(rest.rfind(" "), rest.rfind("\n")) + 1
-        )  # a word that is cut off may end a sentence, and whole not
-        *finished, begun = _sentences(rest[:end])
-        rest = begun + rest[end:]
-        yield from filter(None, map(_draft, finished))
-    yield from filter(None, map(_draft, _sentences(rest)))
+        # A word that is still incomplete could look like the end of a sentence.
+        end = max(pending.rfind(" "), pending.rfind("\n")) + 1
+        *finished, unfinished = _split_lines(pending[:end])
+        pending = unfinished + pending[end:]
+        yield from filter(None, map(_parse_draft, finished))
+    yield from filter(None, map(_parse_draft, _split_lines(pending)))
 
 
-def _sentences(text: str) -> list[str]:
-    """The text in sentences, the last perhaps unfinished; marks behind a full stop belong to the sentence before."""
+def _split_lines(text: str) -> list[str]:
+    """Split a text into sentences; the last one may be unfinished.
+
+    Marks after a full stop belong to the sentence before them.
+    """
     *lines, last = _GLUED_MARK.sub(" ", text).split("\n")
-    return [part for line in lines for part in _parts(line)] + (_parts(last) or [last])
+    sentences = []
+    for line in lines:
+        sentences += _split_line(line)
+    return sentences + (_split_line(last) or [last])
 
 
-def _parts(line: str) -> list[str]:
-    """The sentences of a line; joined they are the line again."""
-    starts = [start for start, _ in split_sentences(line)]
-    starts = [start + _leading_marks(line[start:]) for start in starts[1:]]
-    # What begins with a bracket may yet become a mark, and nothing behind a mark is yet to come.
-    cuts = [
-        0,
-        *(
-            start
-            for start in starts
-            if line[start:].strip() and not _UNFINISHED_MARK.fullmatch(line[start:].strip())
-        ),
-    ]
-    return [
-        line[start:end]
-        for start, end in zip(cuts, [*cuts[1:], len(line)], strict=True)
-        if line[start:end].strip()
-    ]
+def _split_line(line: str) -> list[str]:
+    """Split a line into sentences, which joined are the line again."""
+    starts = [0]
+    for start, _ in list(split_sentences(line))[1:]:
+        after_marks = start + _leading_marks_length(line[start:])
+        rest = line[after_marks:].strip()
+        # An opening bracket may become a mark, which would belong to the sentence before it.
+        if rest and not _UNFINISHED_MARK.fullmatch(rest):
+            starts.append(after_marks)
+    parts = [line[start:end] for start, end in pairwise([*starts, len(line)])]
+    return list(filter(str.strip, parts))
 
 
-def _leading_marks(text: str) -> int:
+def _leading_marks_length(text: str) -> int:
     end = 0
-    while found := _MARK.match(text, end):
-        end = found.end()
+    while match := _MARK.match(text, end):
+        end = match.end()
     return end
 
 
-def _draft(text: str) -> Draft | None:
-    marks = tuple(
-        dict.fromkeys(number for found in _MARK.finditer(text) for number in _numbers(found[1]))
-    )
-    plain = _BULLET.sub("", _MARK.sub("", text)).strip().strip("*").strip('“”"').strip()
-    return Draft(plain, marks) if any(char.isalnum() for char in plain) else None
+def _parse_draft(text: str) -> Draft | None:
+    numbers: dict[int, None] = {}
+    for match in _MARK.finditer(text):
+        numbers.update(dict.fromkeys(_parse_mark(match[1])))
+    without_marks = _BULLET.sub("", _MARK.sub("", text))
+    plain = without_marks.strip().strip("*").strip('“”"').strip()
+    return Draft(plain, tuple(numbers)) if any(map(str.isalnum, plain)) else None
 
 
-def _numbers(mark: str) -> Iterator[int]:
+def _parse_mark(mark: str) -> Iterator[int]:
+    """Yield the numbers of a mark such as "1, 3-5"; a range is cut after 20 more numbers."""
     for part in re.split(r"[,;]", mark):
-        ends = [int(number) for number in re.findall(r"\d+", part)]
-        yield from range(ends[0], min(ends[-1], ends[0] + 20) + 1)
+        ends = list(map(int, re.findall(r"\d+", part)))
+        yield from range(ends[0], min(ends[-1], ends[0] + _MAX_MARK_RANGE) + 1)

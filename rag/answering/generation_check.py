@@ -1,12 +1,13 @@
-"""What a language model can be trusted with: measured once for each model, never guessed from its name.
+"""Check whether a language model may write answers without being asked to.
 
-The model is given a few tasks of the kind that it will have: made-up sentences and a question, which they answer or
-do not. A task counts when what the model writes passes the check and holds the fact, or when it rightly declines.
+Each model is measured once, never judged by its name. It gets a few tasks of the kind it will have:
+made-up sentences and a question, which they answer or do not. A task is passed when the generated
+sentences pass verification and contain the fact, or when the model rightly declines.
 """
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -17,18 +18,20 @@ from rag.models.language_model import GenerationLimits, LanguageModel
 from rag.records import Evidence, Paper, Sentence
 from rag.verification.verifier import Verifier
 
-# Share of the tasks that a model must master before it writes without being told to: who only repeats sources and
-# never declines reaches three quarters.
-TRUSTED = 0.8
+# A model that only repeats sources and never declines passes three quarters of the tasks.
+PASSING_SHARE = 0.8
 _LIMITS = GenerationLimits(tokens=160, seconds=60.0)
-# The model that comes along, as `measure` found it; so nobody waits for that.
-_KNOWN = {"f0efc0be4f55": 0.375}
+# Result of the bundled model by fingerprint, so nobody waits for it.
+_MEASURED = {"f0efc0be4f55": 0.375}
 _LOG = logging.getLogger("footnote")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Sentences under their papers' titles, a question, and words that a right answer holds; none to decline."""
+    """Question with (title, sentence) sources, and words that a right answer contains.
+
+    Without a `fact`, the right reply is to decline.
+    """
 
     question: str
     sources: tuple[tuple[str, str], ...]
@@ -120,48 +123,49 @@ TASKS = (
 
 
 def passes_generation_check(model: LanguageModel, verifier: Verifier) -> bool:
-    """Whether the model may write; measured the first time and kept in the cache. Raises `ModelError`."""
-    known = _KNOWN.get(model.fingerprint)
-    return (_kept(model, verifier) if known is None else known) >= TRUSTED
+    """Return True when a model may write; the measured share is cached. Raises `ModelError`."""
+    share = _MEASURED.get(model.fingerprint)
+    if share is None:
+        share = _load_or_measure(model, verifier)
+    return share >= PASSING_SHARE
 
 
-def measure(model: LanguageModel, verifier: Verifier, tasks: Iterable[Task] = TASKS) -> float:
-    """Share of the tasks that the model masters, in 0..1. Raises `ModelError`."""
-    outcomes = [_masters(model, verifier, task) for task in tasks]
-    return sum(outcomes) / len(outcomes)
+def measure_generation(
+    model: LanguageModel, verifier: Verifier, tasks: Sequence[Task] = TASKS
+) -> float:
+    """Return the share of the tasks that a model passes, between 0 and 1. Raises `ModelError`."""
+    return sum(_passes(model, verifier, task) for task in tasks) / len(tasks)
 
 
-def _masters(model: LanguageModel, verifier: Verifier, task: Task) -> bool:
+def _passes(model: LanguageModel, verifier: Verifier, task: Task) -> bool:
     generator = AnswerGenerator(model, verifier, _LIMITS)
-    claims = list(generator.write(task.question, _evidence(task), Footnotes(), Event()))
+    claims = list(generator.generate(task.question, _evidence(task), Footnotes(), Event()))
     if not task.fact:
         return generator.declined and not claims
-    own = " ".join(claim.text for claim in claims if not claim.note)
-    return generator.dropped == 0 and task.fact.casefold() in own.casefold()
+    text = " ".join(claim.text for claim in claims if not claim.note)
+    return generator.dropped == 0 and task.fact.casefold() in text.casefold()
 
 
 def _evidence(task: Task) -> list[Evidence]:
-    return [
-        Evidence(
-            Sentence(title, 0, len(text), text), Paper(title, text, id=title), 1.0, 1.0, 1.0, 1.0
-        )
-        for title, text in task.sources
-    ]
+    evidence = []
+    for title, text in task.sources:
+        sentence = Sentence(title, 0, len(text), text)
+        evidence.append(Evidence(sentence, Paper(title, text, id=title), 1.0, 1.0, 1.0, 1.0))
+    return evidence
 
 
-def _kept(model: LanguageModel, verifier: Verifier) -> float:
-    file = cache_folder() / "trust" / f"{model.fingerprint}-{load_prompt('generate').digest}.json"
+def _load_or_measure(model: LanguageModel, verifier: Verifier) -> float:
+    name = f"{model.fingerprint}-{load_prompt('generate').digest}.json"
+    file = cache_folder() / "generation-check" / name
     try:
         return float(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass
-    _LOG.info(
-        "trying what the language model %s can be trusted with; this is done once", model.name
-    )
-    share = measure(model, verifier)
+    _LOG.info("checking how well the language model %s writes; this happens once", model.name)
+    share = measure_generation(model, verifier)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(share), encoding="utf-8")
     except OSError:
-        _LOG.info("what was found cannot be kept in %s", file.parent)
+        _LOG.info("cannot save the result in %s", file.parent)
     return share

@@ -1,7 +1,7 @@
-"""From a question to an answer: retrieve, read, write, verify.
+"""Answer a question: retrieve papers, select evidence, generate, verify.
 
-The answer comes claim by claim, as each is finished, and then whole. A model that cannot be used costs its part of
-the answer, never the answer: the trace says so, and sentences are quoted instead.
+An answer is streamed claim by claim and then returned as a whole. A model that cannot be used never
+prevents an answer: sentences are quoted instead, and the trace says so.
 """
 
 import threading
@@ -11,29 +11,32 @@ from dataclasses import dataclass, field, replace
 
 from rag.answering.answer_models import AnswerModels
 from rag.answering.evidence import EvidenceSelection, EvidenceWeights, select_evidence
-from rag.answering.generation import AnswerGenerator, Footnotes, claim_text, quote
+from rag.answering.generation import AnswerGenerator, Footnotes, claim_text, quote_evidence
 from rag.answering.prompts import load_prompt
-from rag.errors import ModelError, UsageError
-from rag.library import Library
-from rag.models.language_model import GenerationLimits, QueryLikelihoodModel
-from rag.records import Answer, Citation, Claim, Evidence, Filters, Trace
+from rag.errors import ModelError, unknown_choice
+from rag.library.filters import FILTERS, Filters
+from rag.library.library import Library
+from rag.models.language_model import GenerationLimits, LanguageModel, QueryLikelihoodModel
+from rag.records import Answer, Citation, Claim, Evidence, Trace
 from rag.retrieval.retriever import RetrievalResult, Retriever
-from rag.retrieval.typos import corrected
+from rag.retrieval.typos import correct_typos
 
 STYLES = ("auto", "quote", "write")
-# Below this the library is said not to answer; the threshold of the fitted confidence.
-THRESHOLD = 0.5
-_NEAREST = 3
-# Sentences that a model writes from: more than are quoted, for it can leave some aside.
-_WRITTEN_FROM = 8
-_LIMITS = GenerationLimits(tokens=256, seconds=120.0)
+# The library does not say when the confidence is lower than this.
+ABSTENTION_THRESHOLD = 0.5
+_NEAREST_PAPERS = 3
+# More sentences than are quoted, because the model can ignore some.
+_MAX_GENERATION_EVIDENCE = 8
+GENERATION_LIMITS = GenerationLimits(tokens=256, seconds=120.0)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """A question with everything that shapes its answer.
+    """Question with everything that shapes its answer.
 
-    `rewritten_query` is its stand-alone form, when it leans on earlier questions; `given` are footnotes with numbers already.
+    `sentences` is the maximum number of quotations. `rewritten_query` is the stand-alone form of a
+    follow-up question, and `earlier_citations` are those of a conversation, whose numbers stay.
+    Raises `UsageError` for an unknown style.
     """
 
     question: str
@@ -41,53 +44,64 @@ class AnswerRequest:
     sentences: int | None = None
     style: str = "auto"
     rewritten_query: str = ""
-    given: tuple[Citation, ...] = ()
+    earlier_citations: tuple[Citation, ...] = ()
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
-            raise UsageError(f"no style is called '{self.style}'; there are: {', '.join(STYLES)}")
+            raise unknown_choice("style", self.style, STYLES)
+
+    @property
+    def query(self) -> str:
+        """Question as retrieval sees it."""
+        return self.rewritten_query or self.question
 
     @property
     def settings(self) -> dict[str, str | int]:
-        """What was asked for besides the question, without what was left to the defaults."""
-        filters = {name: getattr(self.filters, name) for name in Filters.__slots__}
-        wanted = {"style": self.style, "sentences": self.sentences, **filters}
-        return {name: value for name, value in wanted.items() if value}
+        """Options of the request that are not left at their defaults, except the question."""
+        settings: dict[str, str | int] = {"style": self.style}
+        if self.sentences:
+            settings["sentences"] = self.sentences
+        for name in FILTERS:
+            if value := getattr(self.filters, name):
+                settings[name] = value
+        return settings
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedAnswer:
-    """What was found and read for a request, and how that went."""
+    """Retrieved papers and selected evidence for a request, with the trace so far."""
 
     request: AnswerRequest
     retrieval: RetrievalResult
-    reading: EvidenceSelection
+    selection: EvidenceSelection
     trace: Trace
 
 
 class AnswerPipeline:
-    """Answers questions to one library, with the models that play the roles of reader, writer and verifier."""
+    """Answers questions from one library."""
 
     def __init__(
-        self, library: Library, retriever: Retriever, roles: AnswerModels, weights: EvidenceWeights
+        self, library: Library, retriever: Retriever, models: AnswerModels, weights: EvidenceWeights
     ) -> None:
         self._library = library
         self._retriever = retriever
-        self._roles = roles
+        self._models = models
         self._weights = weights
 
-    def find(self, request: AnswerRequest, embedder: str) -> PreparedAnswer:
-        """Retrieve and read. Call it inside `Library.snapshot()`; what follows needs the library no more."""
+    def prepare(self, request: AnswerRequest, embedder: str) -> PreparedAnswer:
+        """Retrieve papers and select evidence.
+
+        Call it inside `Library.snapshot()`; the library is not needed afterwards.
+        """
         started = time.perf_counter()
-        self._roles.load_reranker_early()
-        retrieval = self._retriever.retrieve(
-            request.rewritten_query or request.question, filters=request.filters
-        )
-        if spelling := self._retriever.find_typos(retrieval):
-            question = corrected(retrieval.question, spelling)
+        self._models.preload_reranker()
+        retrieval = self._retriever.retrieve(request.query, filters=request.filters)
+        if typos := self._retriever.find_typos(retrieval):
+            question = correct_typos(retrieval.question, typos)
             retrieval = self._retriever.retrieve(question, filters=request.filters)
         retrieved = time.perf_counter()
-        reranker, reading, fallback = self._read(retrieval, request)
+        reranker, selection, fallback = self._select_evidence(retrieval, request)
+        signals = selection.signals
         trace = Trace(
             embedder=embedder,
             reranker=reranker.name if reranker else "none",
@@ -96,169 +110,177 @@ class AnswerPipeline:
             prompt_digest=load_prompt("rerank").digest if reranker else "",
             library_digest=self._library.digest,
             rewritten_query=request.rewritten_query,
-            spelling=spelling,
+            spelling=typos,
             fallback=fallback,
             settings=request.settings,
-            signals={name: getattr(reading.signals, name) for name in reading.signals.__slots__},
-            seconds={"retrieve": retrieved - started, "read": time.perf_counter() - retrieved},
+            signals={name: getattr(signals, name) for name in signals.__slots__},
+            seconds={
+                "retrieval": retrieved - started,
+                "evidence": time.perf_counter() - retrieved,
+            },
         )
-        return PreparedAnswer(request, retrieval, reading, trace)
+        return PreparedAnswer(request, retrieval, selection, trace)
 
-    def _read(
+    def _select_evidence(
         self, retrieval: RetrievalResult, request: AnswerRequest
     ) -> tuple[QueryLikelihoodModel | None, EvidenceSelection, str]:
-        reranker, fallback = self._roles.reranker()
-        try:
-            return (
-                reranker,
-                select_evidence(
-                    retrieval, self._library, request.sentences, reranker, self._weights
-                ),
-                fallback,
-            )
-        except ModelError as error:
-            fallback = f"sentences were ranked without a language model: {error}"
-            return (
-                None,
-                select_evidence(retrieval, self._library, request.sentences, None, self._weights),
-                fallback,
+        """Return the reranker that was used, the evidence, and what went wrong."""
+
+        def select(reranker: QueryLikelihoodModel | None) -> EvidenceSelection:
+            return select_evidence(
+                retrieval, self._library, request.sentences, reranker, self._weights
             )
 
-    def stream(self, found: PreparedAnswer, stop: threading.Event) -> Iterator[Claim | Answer]:
-        """The claims as they are finished, then the answer. It ends early, with what there is, when `stop` is set."""
-        if reason := _why_not(found):
-            yield _abstain(found, reason, found.trace)
+        try:
+            reranker = self._models.load_reranker()
+            return reranker, select(reranker), ""
+        except ModelError as error:
+            fallback = f"sentences were ranked without a language model: {error}"
+            return None, select(None), fallback
+
+    def stream(self, prepared: PreparedAnswer, stop: threading.Event) -> Iterator[Claim | Answer]:
+        """Yield the claims as they are finished, then the answer.
+
+        When `stop` is set, the answer ends early with the claims so far.
+        """
+        if reason := _abstention_reason(prepared):
+            yield _abstain(prepared, reason, prepared.trace)
             return
-        footnotes = Footnotes(found.request.given)
-        writing = _Writing(found, footnotes, stop)
+        footnotes = Footnotes(prepared.request.earlier_citations)
+        draft = _AnswerDraft(prepared, footnotes, stop)
         claims: list[Claim] = []
         started = time.perf_counter()
-        for claim in writing.claims(self._roles):
+        for claim in draft.write(self._models):
             claims.append(claim)
             yield claim
-        seconds = dict(found.trace.seconds) | {"write": time.perf_counter() - started}
-        trace = replace(writing.trace, seconds=seconds)
-        yield (
-            _abstain(found, writing.declined, trace)
-            if writing.declined
-            else _answer(found, claims, footnotes, trace)
-        )
+        seconds = dict(prepared.trace.seconds) | {"generation": time.perf_counter() - started}
+        trace = replace(draft.trace, seconds=seconds)
+        if draft.declined_reason:
+            yield _abstain(prepared, draft.declined_reason, trace)
+        else:
+            yield _answer(prepared, claims, footnotes, trace)
 
 
 @dataclass(slots=True)
-class _Writing:
-    """One answer in the making: the model's sentences or quotations, and what happened on the way."""
+class _AnswerDraft:
+    """Answer in progress: generated or quoted claims, and the trace of how they came about."""
 
-    found: PreparedAnswer
+    prepared: PreparedAnswer
     footnotes: Footnotes
     stop: threading.Event
     trace: Trace = field(init=False)
-    declined: str = ""
+    declined_reason: str = ""
 
     def __post_init__(self) -> None:
-        self.trace = self.found.trace
+        self.trace = self.prepared.trace
 
-    def claims(self, roles: AnswerModels) -> Iterator[Claim]:
-        """Written where the style and the model allow it, else quoted."""
-        written = False
+    def write(self, models: AnswerModels) -> Iterator[Claim]:
+        """Yield generated claims if the style and the model allow it, otherwise quotations."""
+        has_claims = False
         try:
-            if model := roles.generator(self.found.request.style):
-                for claim in self._generated(AnswerGenerator(model, roles.verifier(), _LIMITS)):
-                    written = True
+            if model := models.load_generator(self.prepared.request.style):
+                for claim in self._generate(model, models):
+                    has_claims = True
                     yield claim
         except ModelError as error:
-            self._fall_back(str(error), written)
+            self._fall_back(str(error), has_claims)
         if self.stop.is_set():
-            self._fall_back("stopped before the answer was finished", written=True)
-        elif not written and not self.declined:
-            yield from quote(self.found.reading.evidence, self.footnotes)
+            self._fall_back("stopped early", has_claims=True)
+        elif not has_claims and not self.declined_reason:
+            yield from quote_evidence(self.prepared.selection.evidence, self.footnotes)
 
-    def _generated(self, generator: AnswerGenerator) -> Iterator[Claim]:
+    def _generate(self, model: LanguageModel, models: AnswerModels) -> Iterator[Claim]:
         digest = f"{self.trace.prompt_digest} {load_prompt('generate').digest}".strip()
+        generator = AnswerGenerator(model, models.load_verifier(), GENERATION_LIMITS)
         self.trace = replace(
-            self.trace, style="write", language_model=generator.model.name, prompt_digest=digest
+            self.trace, style="write", language_model=model.name, prompt_digest=digest
         )
-        written = False
+        has_claims = False
+        query, evidence = self.prepared.request.query, self._generation_evidence()
         try:
-            for claim in generator.write(
-                self.question, self._evidence(), self.footnotes, self.stop
-            ):
-                written = True
+            for claim in generator.generate(query, evidence, self.footnotes, self.stop):
+                has_claims = True
                 yield claim
         finally:
-            left_out = tuple(dict.fromkeys(one.paper.id for one in generator.left_out))
+            left_out = dict.fromkeys(evidence.paper.id for evidence in generator.left_out)
             tokens = {**generator.tokens, "dropped_sentences": generator.dropped}
-            self.trace = replace(self.trace, left_out=left_out, tokens=tokens)
-        if not written and generator.declined:
-            self.declined = "The sentences nearest to the question do not answer it."
-        elif not written and not self.stop.is_set():
-            self._fall_back(
-                f"the language model '{generator.model.name}' wrote nothing that the sources support",
-                written,
-            )
+            self.trace = replace(self.trace, left_out=tuple(left_out), tokens=tokens)
+        if has_claims:
+            return
+        if generator.declined:
+            self.declined_reason = "The closest sentences do not answer this."
+        elif not self.stop.is_set():
+            self._fall_back("the draft was not supported by your papers", has_claims)
 
-    @property
-    def question(self) -> str:
-        return self.found.request.rewritten_query or self.found.request.question
+    def _generation_evidence(self) -> list[Evidence]:
+        """Return the selected sentences and the best of the others."""
+        selection = self.prepared.selection
+        evidence = dict.fromkeys((*selection.evidence, *selection.candidates))
+        return list(evidence)[:_MAX_GENERATION_EVIDENCE]
 
-    def _evidence(self) -> list[Evidence]:
-        """The sentences chosen, and the best of the others."""
-        chosen = self.found.reading.evidence
-        return [*chosen, *(one for one in self.found.reading.considered if one not in chosen)][
-            :_WRITTEN_FROM
-        ]
-
-    def _fall_back(self, why: str, written: bool) -> None:
-        rest = "the answer ends where it stopped" if written else "sentences are quoted instead"
-        both = "; ".join(filter(None, (self.trace.fallback, f"{why}; {rest}")))
-        style = self.trace.style if written else "quote"
-        self.trace = replace(self.trace, fallback=both, style=style)
+    def _fall_back(self, reason: str, has_claims: bool) -> None:
+        """Record in the trace why the answer is incomplete, or quoted instead of generated."""
+        outcome = "the answer is incomplete" if has_claims else "showing direct quotes instead"
+        parts = filter(None, (self.trace.fallback, f"{reason}; {outcome}"))
+        style = self.trace.style if has_claims else "quote"
+        self.trace = replace(self.trace, fallback="; ".join(parts), style=style)
 
 
 def _answer(
-    found: PreparedAnswer, claims: list[Claim], footnotes: Footnotes, trace: Trace
+    prepared: PreparedAnswer, claims: list[Claim], footnotes: Footnotes, trace: Trace
 ) -> Answer:
-    text = " ".join(map(claim_text, claims))
-    hits, confidence = found.retrieval.hits, found.reading.confidence
     return Answer(
-        found.request.question,
-        text,
-        tuple(claims),
-        footnotes.cited,
-        hits,
-        False,
-        "",
-        confidence,
-        trace,
+        question=prepared.request.question,
+        text=" ".join(map(claim_text, claims)),
+        claims=tuple(claims),
+        citations=footnotes.cited,
+        hits=prepared.retrieval.hits,
+        abstained=False,
+        reason="",
+        confidence=prepared.selection.confidence,
+        trace=trace,
     )
 
 
-def _abstain(found: PreparedAnswer, reason: str, trace: Trace) -> Answer:
-    text = f"Your library does not say. {reason}"
-    nearest, confidence = found.retrieval.hits[:_NEAREST], found.reading.confidence
-    return Answer(found.request.question, text, (), (), nearest, True, reason, confidence, trace)
+def _abstain(prepared: PreparedAnswer, reason: str, trace: Trace) -> Answer:
+    return Answer(
+        question=prepared.request.question,
+        text=f"Your library does not say. {reason}",
+        claims=(),
+        citations=(),
+        hits=prepared.retrieval.hits[:_NEAREST_PAPERS],
+        abstained=True,
+        reason=reason,
+        confidence=prepared.selection.confidence,
+        trace=trace,
+    )
 
 
-def _why_not(found: PreparedAnswer) -> str:
-    papers, passing = (
-        found.retrieval.papers,
-        " that pass the filters" if found.request.filters else "",
-    )
-    if not papers:
-        return "No paper passes the filters." if passing else "It holds no papers yet."
-    if found.reading.evidence and found.reading.confidence >= THRESHOLD:
-        return ""
-    if found.reading.evidence and found.reading.lacking:
-        return f"The nearest papers{passing} {found.reading.lacking}."
-    if papers == 1:
-        only = "The only paper that passes the filters" if passing else "Its only paper"
-        return f"{only} does not bear on the question." + _language_hint(found.request.question)
-    return f"None of its {papers:,} papers{passing} bears on the question." + _language_hint(
-        found.request.question
-    )
+def _abstention_reason(prepared: PreparedAnswer) -> str:
+    """Say why the library does not answer; empty when it does."""
+    selection, has_filters = prepared.selection, bool(prepared.request.filters)
+    if not prepared.retrieval.paper_count:
+        return "No papers match your filters." if has_filters else "It has no papers yet."
+    if selection.evidence:
+        if selection.confidence >= ABSTENTION_THRESHOLD:
+            return ""
+        if selection.missing:
+            matching = " that match your filters" if has_filters else ""
+            return f"The closest papers{matching} {selection.missing}."
+    hint = _language_hint(prepared.request.question)
+    return _no_answer(prepared.retrieval.paper_count, has_filters) + hint
+
+
+def _no_answer(paper_count: int, has_filters: bool) -> str:
+    if paper_count == 1:
+        paper = "The only paper that matches your filters" if has_filters else "Its only paper"
+        return f"{paper} does not answer this."
+    papers = "No paper that matches your filters" if has_filters else "No paper here"
+    return f"{papers} answers this."
 
 
 def _language_hint(question: str) -> str:
-    letters = [char for char in question if char.isalpha()]
-    foreign = letters and sum(not char.isascii() for char in letters) > len(letters) / 4
-    return " The models that come along read English only." if foreign else ""
+    letters = list(filter(str.isalpha, question))
+    non_latin = [char for char in letters if not char.isascii()]
+    is_foreign = len(non_latin) > len(letters) / 4
+    return " The bundled models read English only." if is_foreign else ""

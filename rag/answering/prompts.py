@@ -1,7 +1,7 @@
-"""The prompts: Markdown files in `prompts/`, filled in strictly, with text of strangers made harmless.
+"""Load prompts from the Markdown files in `prompts/`, and make untrusted text safe to put in them.
 
-A file is a header (`name`, `version`) and sections; `## system`, `## user` and `## assistant` are messages,
-`## text` is a text without a role.
+A file is a header (`name`, `version`) followed by sections: `## system`, `## user` and
+`## assistant` are messages, `## text` is text without a role.
 """
 
 import hashlib
@@ -13,23 +13,23 @@ from string import Template
 
 from rag.errors import FootnoteError
 
-# Beside this package, in the repository as well as where it is installed.
+# Next to the package, both in the repository and in an installation.
 _FOLDER = Path(__file__).parent.parent.parent / "prompts"
 _FILE = re.compile(
     r"---\nname: (?P<name>[a-z]+)\nversion: (?P<version>\d+)\n---\n(?P<body>.*)", re.DOTALL
 )
 _SECTION = re.compile(r"^## (system|user|assistant|text)\n", re.MULTILINE)
-# What chat templates mark their turns with: <|im_start|>, <s>, <start_of_turn>, <｜User｜>, [INST], [|user|], …
-# A "<" before a letter or a sign opens one; before a number or a space it compares.
-_OPENS_TOKEN = re.compile(r"<(?=[<|｜/!\w])(?!\d)|\[(?=/?[gs]?[A-Z_]{3,}\]|\|)")
-# Footnotes are ours alone to give.
+# Start of a chat template's token: <|im_start|>, <s>, <｜User｜>, [INST], [|user|].
+# A "<" before a digit or a space is a comparison.
+_TOKEN_START = re.compile(r"<(?=[<|｜/!\w])(?!\d)|\[(?=/?[gs]?[A-Z_]{3,}\]|\|)")
+# Only this program may give out footnotes.
 _FOOTNOTE = re.compile(r"\[(\d{1,3}(?:\s*[,–-]\s*\d{1,3})*)\]")
-_HARMLESS = {"<": "‹", "[": "⟦"}
+_LOOKALIKES = {"<": "‹", "[": "⟦"}
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as its file has it: (role, template) for each section. `digest` changes with every byte."""
+    """Prompt as its file defines it: (role, template) per section. Any change alters `digest`."""
 
     name: str
     version: int
@@ -37,26 +37,34 @@ class Prompt:
     digest: str
 
     def render(self, **fields: str) -> list[tuple[str, str]]:
-        """(role, text) of each section; `KeyError` for a field that is missing. What fields hold is never filled in."""
+        """Return (role, text) per section; `$names` inside field values stay as they are.
+
+        Raises `KeyError` for a missing field.
+        """
         return [(role, Template(text).substitute(fields)) for role, text in self.sections]
 
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """The prompt of that name. Raises `FootnoteError` for a file that is not in the form."""
+    """Load a prompt by name. Raises `FootnoteError` for a file with an invalid header."""
     text = (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    parts = _FILE.fullmatch(text)
-    if not parts or parts["name"] != name:
+    match = _FILE.fullmatch(text)
+    if not match or match["name"] != name:
         raise FootnoteError(
-            f"prompts/{name}.md does not begin with a header that names it and its version"
+            f"prompts/{name}.md must begin with a header that gives its name and version"
         )
-    _, *rest = _SECTION.split(parts["body"])
-    sections = tuple(zip(rest[::2], (body.strip() for body in rest[1::2]), strict=True))
+    _, *parts = _SECTION.split(match["body"])
+    roles, bodies = parts[::2], map(str.strip, parts[1::2])
+    sections = tuple(zip(roles, bodies, strict=True))
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Prompt(name, int(parts["version"]), sections, digest)
+    return Prompt(name, int(match["version"]), sections, digest)
 
 
 def neutralize_markers(text: str) -> str:
-    """Text of strangers as one line in which nothing is a chat token or a footnote; it reads the same to people."""
+    """Return untrusted text as one line without chat tokens and footnotes; it still reads the same.
+
+    "<" and "[" at the start of a token become similar characters, "[7]" becomes "(7)".
+    """
     one_line = " ".join(text.split())
-    return _OPENS_TOKEN.sub(lambda found: _HARMLESS[found[0]], _FOOTNOTE.sub(r"(\1)", one_line))
+    without_footnotes = _FOOTNOTE.sub(r"(\1)", one_line)
+    return _TOKEN_START.sub(lambda match: _LOOKALIKES[match[0]], without_footnotes)

@@ -1,7 +1,8 @@
-"""What a question asks for, as far as its words tell: several papers, a figure, a certain thing, certain names.
+"""Analyse what a question asks for: several papers, a quantity, a certain thing, certain names.
 
-The rules are for English. They are few and coarse on purpose: what they say is only ever weighed together with what
-was found (`rag.answering.evidence`), by weights fitted on questions with known answers.
+The rules are coarse and cover English only. Their result is never used alone: a model fitted on
+questions with known answers weighs it together with the retrieved sentences
+(`rag.answering.evidence`).
 """
 
 import re
@@ -9,16 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rag.errors import UsageError
+from rag.text.quantities import CALENDAR_UNITS, HOURS, NUMBER_WORDS
 from rag.text.terms import content_terms
 
-# Characters; longer questions are pasted papers, which would only be cut off by the model.
-LONGEST_QUESTION = 2_000
+# Longer questions are pasted papers, which the models would cut off anyway.
+MAX_QUESTION_CHARS = 2_000
 
-# What a question wants several papers for: one sentence of each then says more than three of one.
-_SEVERAL = re.compile(
-    r"\b(?:(?<!\b[ioab]n )(?<!\bof )(?<!\bfor )(?:which|what)(?! the\b| do| did\b|'s the\b| is the\b)|list|name|any|"
-    r"all|find|show)\b[^.?!]{0,40}\b(?:works|methods|approaches|models|techniques|algorithms|architectures|networks|"
-    r"datasets|benchmarks|systems|strategies|ways|frameworks|libraries)\b"
+# Questions for several papers: one sentence of each says more than three sentences of one.
+_LIST_QUESTION = re.compile(
+    r"\b(?:(?<!\b[ioab]n )(?<!\bof )(?<!\bfor )(?:which|what)"
+    r"(?! the\b| do| did\b|'s the\b| is the\b)|list|name|any|all|find|show)\b[^.?!]{0,40}"
+    r"\b(?:works|methods|approaches|models|techniques|algorithms|architectures|networks|datasets|"
+    r"benchmarks|systems|strategies|ways|frameworks|libraries)\b"
     r"|(?<!\bof the )(?<!\bof my )(?<!\bof our )\b(?:papers|studies)\b"
     r"|\b(?:overview|survey|summari[sz]e|how do people|what(?:'s| is| else is) there|"
     r"is there any(?:thing)? (?:on|about|here|else)|is there (?:any )?(?:work|research|literature)|"
@@ -26,280 +29,365 @@ _SEVERAL = re.compile(
     r"(?:do|have) (?:we|i) (?:have |got )?any(?:thing)?)\b",
     re.IGNORECASE,
 )
-# Why: the answer is the problem, which opens an abstract, as often as what is done about it.
-_WHY = re.compile(
-    r"\b(why|how come|reasons?|what makes|what(?:'s| is| was) (?:wrong|the (?:problem|matter|trouble|drawback)))\b",
+# The answer to "why" is often the problem, which the first sentence of an abstract states.
+_REASON_QUESTION = re.compile(
+    r"\b(why|how come|reasons?|what makes|"
+    r"what(?:'s| is| was) (?:wrong|the (?:problem|matter|trouble|drawback)))\b",
     re.IGNORECASE,
 )
-_ASKS = re.compile(
-    r"\b(how (?:many|much|long|fast|slow|large|big|small|often|high|low|far|strong)|what|which)\b(?!\s+(?:the|a|an)\b)"
-    r"(?:(?: is| was| are| were|'s) the\b)?",
+_QUESTION_WORDS = re.compile(
+    r"\b(how (?:many|much|long|fast|slow|large|big|small|often|high|low|far|strong)|what|which)\b"
+    r"(?!\s+(?:the|a|an)\b)(?:(?: is| was| are| were|'s) the\b)?",
     re.IGNORECASE,
 )
-# Where a question asks by "which", rather than hanging a clause on it: "corpora in which some labels are missing".
-_ASKS_HERE = re.compile(
-    r"(?:^|[,:;.?!(–—]|\b(?:and|or|but|so)\b)\s*(?:(?:on|in|at|by|with|to|from|for|of|under|over|into)\s+)?$",
+# Text before a "which" that asks; in "corpora in which some labels are missing" it does not.
+_BEFORE_ASKING_WHICH = re.compile(
+    r"(?:^|[,:;.?!(–—]|\b(?:and|or|but|so)\b)\s*"
+    r"(?:(?:on|in|at|by|with|to|from|for|of|under|over|into)\s+)?$",
     re.IGNORECASE,
 )
-_COMPARES = re.compile(
+_COMPARISON = re.compile(
     r"\b(versus|vs|compared?|than|against|differ\w*|between|or|each|both|either)\b", re.IGNORECASE
 )
-# As `[\w./+-]*\w`, in time with the length of a text and not its square.
+# Like `[\w./+-]*\w`, but possessive: linear time instead of quadratic.
 _WORD = re.compile(r"(?<![\w./+-])[./+-]*+\w++(?:[./+-]++\w++)*+")
-# Articles, and what says how much of a thing rather than which: "how much *shorter*", "which *type* of mesh".
-_NOT_OF_THING = re.compile(
-    r"the|a|an|one|ones|type|types|kind|kinds|sort|more|less|fewer|better|worse|best|worst|largest|most|extra|actually|"
-    r"(?:fast|slow|quick|high|low|bigg|small|larg|short|long|cheap|light|strong|weak|deep|wid|great)er",
+# Articles and modifiers that do not name the target: "how much *shorter*", "which *type* of mesh".
+_NOT_IN_TARGET = re.compile(
+    r"the|a|an|one|ones|type|types|kind|kinds|sort|more|less|fewer|better|worse|best|worst|"
+    r"largest|most|extra|actually|"
+    r"(?:fast|slow|quick|high|low|bigg|small|larg|short|long|cheap|light|strong|weak|deep|wid|"
+    r"great)er",
     re.IGNORECASE,
 )
-# The thing asked for ends where its clause goes on: "which *depth camera* does it need".
-_ENDS_THING = frozenset(
-    "is are was were did do does can could has have had will would should may might be been being of in on at by with "
-    "for to from over under when where if that which who than then as and or but it they we i you this these those not "
-    "after before per while must seen reports used use using reach get gets need needs take takes give gives".split()
+# Words that end the target because the clause goes on: "which *depth camera* does it need".
+_ENDS_TARGET = frozenset(
+    "is are was were did do does can could has have had will would should may might be been being "
+    "of in on at by with for to from over under when where if that which who than then as and or "
+    "but it they we i you this these those not after before per while must seen reports used use "
+    "using reach get gets need needs take takes give gives".split()
 )
-_LONGEST_THING = 5
-# Of so many words the last is what is asked for; more of them run on into the clause.
-_SURELY_A_THING = 2
-# Nobody finds the number of papers in a paper.
-_PAPERS = frozenset("papers works studies articles".split())
-# Things that "what" asks for as plainly as "which" does.
-_CONCRETE = frozenset(
-    "device hardware gpu machine processor dataset datasets data optimizer optimiser framework language licence "
-    "license backbone".split()
+_MAX_TARGET_WORDS = 5
+# In a target this short, the last word is the head noun; longer ones run on into the clause.
+_MAX_HEAD_LAST_WORDS = 2
+# No abstract says how many papers a library contains.
+_PAPER_NOUNS = frozenset("papers works studies articles".split())
+# Targets that "what" asks for as plainly as "which" does.
+_CONCRETE_TARGETS = frozenset(
+    "device hardware gpu machine processor dataset datasets data optimizer optimiser framework "
+    "language licence license backbone".split()
 )
-# Things that a text speaks of by their names: a paper that trains "on one GPU" does not tell which GPU it was.
-_BY_NAME = {
-    re.compile(names, re.IGNORECASE): kinds.split()
-    for names, kinds in {
-        r"\b(nvidia|amd|intel|geforce|rtx|quadro|titan|jetson|tesla|raspberry|snapdragon|iphone|galaxy|xeon|epyc|"
-        r"cortex|tpu|fpga|[avpkhtm]\d0{1,2}|\d{4} ?ti)\b": "device hardware gpu gpus machine processor phone",
-        r"\b(sgd|adam\w*|rmsprop|adagrad|adadelta|lion|lamb|lars|muon|l-?bfgs|momentum)\b": "optimizer optimiser",
-        r"\b(pytorch|tensorflow|jax|keras|mxnet|caffe|flax|triton)\b": "framework",
-        r"\b(mit|apache|gpl\w*|bsd|creative commons|cc)\b": "licence license",
-    }.items()
-}
-# What is told by a figure: by its name, or by a unit that stands for it.
+# Targets that texts call by a proper name: "trained on one GPU" does not say which GPU.
+_NAMED_TARGETS = (
+    (
+        "device hardware gpu gpus machine processor phone".split(),
+        re.compile(
+            r"\b(nvidia|amd|intel|geforce|rtx|quadro|titan|jetson|tesla|raspberry|snapdragon|"
+            r"iphone|galaxy|xeon|epyc|cortex|tpu|fpga|[avpkhtm]\d0{1,2}|\d{4} ?ti)\b",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "optimizer optimiser".split(),
+        re.compile(
+            r"\b(sgd|adam\w*|rmsprop|adagrad|adadelta|lion|lamb|lars|muon|l-?bfgs|momentum)\b",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        ["framework"],
+        re.compile(r"\b(pytorch|tensorflow|jax|keras|mxnet|caffe|flax|triton)\b", re.IGNORECASE),
+    ),
+    (
+        "licence license".split(),
+        re.compile(r"\b(mit|apache|gpl\w*|bsd|creative commons|cc)\b", re.IGNORECASE),
+    ),
+)
+# Nouns whose value is a number.
 _MEASURES = frozenset(
-    "accuracy error perplexity score points rate percentage percent fraction share epoch size number factor speedup "
-    "speed-up fid bleu dice f1 auc latency throughput ratio map iou wer gain drop reduction flops top-1".split()
+    "accuracy error perplexity score points rate percentage percent fraction share epoch size "
+    "number factor speedup speed-up fid bleu dice f1 auc latency throughput ratio map iou wer gain "
+    "drop reduction flops top-1".split()
 )
-_PERCENT = "percentage percent fraction share accuracy points rate score error drop gain reduction cost throughput top-1"
-_FACTOR = "factor ratio speedup speed-up cost reduction drop gain latency throughput size"
+_PERCENT_MEASURES = tuple(
+    "percentage percent fraction share accuracy points rate score error drop gain reduction cost "
+    "throughput top-1".split()
+)
+_FACTOR_MEASURES = tuple(
+    "factor ratio speedup speed-up cost reduction drop gain latency throughput size".split()
+)
+# Pattern of a unit after a number -> the targets that such a number is a value of.
 _UNITS = {
-    r"\s?(?:%|percent)|\s?(?:percentage )?points?": _PERCENT,
-    r"\s?(?:x\b|×|times|-?fold)": _FACTOR,
-    r"\s?(?:h|hrs?|hours?)\b": "hours time",
-    r"\s?(?:m?s|sec|seconds?|minutes?|milliseconds?)\b": "seconds minutes latency time",
-    r"\s?(?:days?|weeks?|months?|years?)\b": "days weeks months years time",
-    r"\s?(?:[MGT]i?B|megabytes?|gigabytes?)\b": "megabytes gigabytes size memory",
-    r"\s?(?:[MBK]|million|billion)\b": "size",
-    r"[MBK]\b": "parameters",
+    r"\s?(?:%|percent)|\s?(?:percentage )?points?": _PERCENT_MEASURES,
+    r"\s?(?:x\b|×|times|-?fold)": _FACTOR_MEASURES,
+    rf"\s?(?:{'|'.join(HOURS)})\b": ("hours", "time"),
+    r"\s?(?:m?s|sec|seconds?|minutes?|milliseconds?)\b": ("seconds", "minutes", "latency", "time"),
+    rf"\s?(?:{'|'.join(CALENDAR_UNITS)})\b": ("days", "weeks", "months", "years", "time"),
+    r"\s?(?:[MGT]i?B|megabytes?|gigabytes?)\b": ("megabytes", "gigabytes", "size", "memory"),
+    r"\s?(?:[MBK]|million|billion)\b": ("size",),
+    r"[MBK]\b": ("parameters",),
 }
-# A number before its unit, in digits or, as in "nine months", in words.
-_NUMBER = r"(?:\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b)"
-_UNITS_OF = {
-    name: re.compile(
-        _NUMBER
-        + "(?:"
-        + "|".join(unit for unit, names in _UNITS.items() if name in names.split())
-        + ")"
-    )
-    for name in {name for names in _UNITS.values() for name in names.split()}
-}
-_NEVER = re.compile(r"(?!)")
-_WITH_UNIT = re.compile(_NUMBER + "(?:" + "|".join(_UNITS) + r")|\d,?\d{3}")
-_FIGURE = re.compile(
-    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|half|halves|halved|twice|doubl\w+|thirds?|quarter|hundred|"
-    r"thousand|million|billion|\w+fold)\b",
+# Number before a unit, in digits or, as in "nine months", in words.
+_NUMBER = rf"(?:\d|\b(?:{'|'.join(NUMBER_WORDS)})\b)"
+
+
+def _compile_unit_patterns() -> dict[str, re.Pattern[str]]:
+    """Return for each target the pattern of a number with one of its units."""
+    units: dict[str, list[str]] = {}
+    for unit, targets in _UNITS.items():
+        for target in targets:
+            units.setdefault(target, []).append(unit)
+    patterns = {}
+    for target, alternatives in units.items():
+        patterns[target] = re.compile(f"{_NUMBER}(?:{'|'.join(alternatives)})")
+    return patterns
+
+
+_NUMBER_WITH_UNIT_OF = _compile_unit_patterns()
+_NUMBER_WITH_UNIT = re.compile(f"{_NUMBER}(?:{'|'.join(_UNITS)})" + r"|\d,?\d{3}")
+_QUANTITY = re.compile(
+    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|half|halves|halved|twice|doubl\w+|"
+    r"thirds?|quarter|hundred|thousand|million|billion|\w+fold)\b",
     re.IGNORECASE,
 )
 _FACTOR_IN_WORDS = re.compile(
     r"\b(?:\w+fold|twice|doubl\w+|tripl\w+|half|halv\w+)\b", re.IGNORECASE
 )
-# "30 annotated training images": how far from its figure a thing that is counted may stand, in words.
-_NEAR = 3
-# Acronyms, GPT-4, GraphRAG, U-Net: what is called by a name of its own.
+# "30 annotated training images": how many words may stand between a number and what it counts.
+_MAX_WORDS_TO_NUMBER = 3
+# Acronyms, GPT-4, GraphRAG, U-Net.
 _NAME = re.compile(
-    r"\b(?:[A-Z]{2}[\w-]*|[A-Za-z]+\d[\w-]*|(?=[^\Wa-z]*+[a-z][^\WA-Z]*+[A-Z])\w[\w-]*|[A-Z]\w*-[\w-]+)"
+    r"\b(?:[A-Z]{2}[\w-]*|[A-Za-z]+\d[\w-]*|(?=[^\Wa-z]*+[a-z][^\WA-Z]*+[A-Z])\w[\w-]*|"
+    r"[A-Z]\w*-[\w-]+)"
     r"(?:(?<=\d)\.\d[\w-]*)*(?<![-_])(?!\w)"
 )
-# A capital within a sentence: Swahili, Hessian.
+# Capitalised within a sentence: Swahili, Hessian.
 _CAPITALISED = re.compile(r"(?<=[a-z,;)] )[A-Z][a-z]{2,}(?![\w-])")
-_NO_NAME = re.compile(r"(?:[CGT]PU|FLOP|[MG]B)s?")
-_NAME_LIKE = re.compile(r"-(?:style|based|like|free|type|sized?|level|aware)$", re.IGNORECASE)
-_LONGEST_OWN_NAME = 2
-_WHERE = re.compile(
-    r"\b(code|github|repository|repo|website|project page|url|links? to|download)\b|open.?sourced?\W*$",
+_NOT_A_NAME = re.compile(r"(?:[CGT]PU|FLOP|[MG]B)s?")
+_NAME_SUFFIX = re.compile(r"-(?:style|based|like|free|type|sized?|level|aware)$", re.IGNORECASE)
+_MAX_TITLE_HEAD_WORDS = 2
+_AVAILABILITY_QUESTION = re.compile(
+    r"\b(code|github|repository|repo|website|project page|url|links? to|download)\b"
+    r"|open.?sourced?\W*$",
     re.IGNORECASE,
 )
-_TELLS_WHERE = re.compile(
-    r"https?://|www\.|\b(code|models?|weights|data(?:set)?s?|implementation)\b[^.]{0,60}\b(available|released|public\w*)",
+_AVAILABILITY_STATEMENT = re.compile(
+    r"https?://|www\.|\b(code|models?|weights|data(?:set)?s?|implementation)\b[^.]{0,60}"
+    r"\b(available|released|public\w*)",
     re.IGNORECASE,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def checked_question(question: str) -> str:
-    """The question without the space around it. Raises `UsageError` when it cannot be asked."""
+def validate_question(question: str) -> str:
+    """Return the question without surrounding white space.
+
+    Raises `UsageError` when it is empty, longer than `MAX_QUESTION_CHARS`, or not valid text.
+    """
     text = question.strip()
-    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
-        raise UsageError("the question holds bytes that are no text")
+    if _SURROGATE.search(text):
+        raise UsageError("the question is not valid Unicode text")
     if not text:
         raise UsageError("the question is empty")
-    if len(text) > LONGEST_QUESTION:
+    if len(text) > MAX_QUESTION_CHARS:
         raise UsageError(
-            f"the question has {len(text):,} characters; at most {LONGEST_QUESTION:,} are read"
+            f"the question has {len(text):,} characters; the limit is {MAX_QUESTION_CHARS:,}"
         )
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class QueryAnalysis:
-    """What a question wants.
+    """Result of analysing a question.
 
-    `several` papers; a `figure`; to know `where` code can be had, or `why` something is so. It `compares` when what it
-    names may stand in different papers. `thing` is what stands after "how many" or "which", its head noun last;
-    `counted` when so many of it are wanted.
+    - `is_list_question`: asks for several papers
+    - `is_comparison`: the things it names may be in different papers
+    - `asks_quantity`: asks for a number
+    - `asks_availability`: asks where code or data can be found
+    - `asks_reason`: asks why
+    - `asks_count`: asks how many (or how long)
+    - `answer_target`: words after "how many" or "which", the head noun last
+    - `names`: acronyms and proper names
     """
 
-    several: bool
-    compares: bool
-    figure: bool
-    where: bool
+    is_list_question: bool
+    is_comparison: bool
+    asks_quantity: bool
+    asks_availability: bool
     asks_reason: bool
-    counted: bool
-    thing: tuple[str, ...]
+    asks_count: bool
+    answer_target: tuple[str, ...]
     names: tuple[str, ...]
 
-    def figure_missing(self, sentences: Sequence[str]) -> bool:
-        """Whether a figure is asked for and no sentence holds one, of the thing asked for where that is known."""
-        return self.figure and not any(self._tells_figure(sentence) for sentence in sentences)
+    def lacks_quantity(self, sentences: Sequence[str]) -> bool:
+        """Return True when a quantity is asked for and no sentence gives one of the target."""
+        return self.asks_quantity and not any(map(self._gives_quantity, sentences))
 
-    def _tells_figure(self, sentence: str) -> bool:
-        if not (_FIGURE.search(sentence) and self.thing):
-            return bool(_FIGURE.search(sentence))
-        head, terms = self._head, content_terms(sentence)
-        if self.counted and not self._of_this_kind(terms):
+    def _gives_quantity(self, sentence: str) -> bool:
+        if not _QUANTITY.search(sentence):
             return False
-        unit = _UNITS_OF.get(head, _NEVER)
-        if unit.search(sentence) or (head in _FACTOR.split() and _FACTOR_IN_WORDS.search(sentence)):
+        if not self.answer_target:
             return True
-        if (
-            not self.counted and head not in _MEASURES
-        ):  # how much of it is saved: a percentage tells, whatever of
-            return bool(_WITH_UNIT.search(sentence) or _FACTOR_IN_WORDS.search(sentence))
-        wanted = tuple(content_terms(head))
-        places = [
-            at for at, term in enumerate(terms) if wanted and term.endswith(wanted)
-        ]  # MFLOPs are FLOPs
-        if not self.counted:
-            return bool(places)
-        near = [terms[max(0, at - _NEAR) : at + 1] for at in places]
-        return any(_FIGURE.search(term) for before in near for term in before)
+        terms = content_terms(sentence)
+        if self.asks_count and not self._has_modifiers(terms):
+            return False
+        return self._has_number_with_unit(sentence) or self._has_number_of_target(sentence, terms)
 
-    def _of_this_kind(self, terms: Sequence[str]) -> bool:
-        kinds = content_terms(" ".join(word for word in self.thing if not _FIGURE.search(word)))[
-            :-1
-        ]
-        return set(kinds) <= set(terms)
+    def _has_modifiers(self, terms: Sequence[str]) -> bool:
+        """Return True when all words of the target but its head noun are among the terms."""
+        words = [word for word in self.answer_target if not _QUANTITY.search(word)]
+        modifiers = content_terms(" ".join(words))[:-1]
+        return set(modifiers) <= set(terms)
+
+    def _has_number_with_unit(self, sentence: str) -> bool:
+        pattern = _NUMBER_WITH_UNIT_OF.get(self._head)
+        if pattern and pattern.search(sentence):
+            return True
+        return self._head in _FACTOR_MEASURES and bool(_FACTOR_IN_WORDS.search(sentence))
+
+    def _has_number_of_target(self, sentence: str, terms: Sequence[str]) -> bool:
+        if not self.asks_count and self._head not in _MEASURES:
+            # "How much memory does it save?": a percentage answers, whatever it is a share of.
+            return bool(_NUMBER_WITH_UNIT.search(sentence) or _FACTOR_IN_WORDS.search(sentence))
+        head_terms = tuple(content_terms(self._head))
+        if not head_terms:
+            return False
+        for position, term in enumerate(terms):
+            if term.endswith(head_terms):  # MFLOPs are FLOPs
+                before = terms[max(0, position - _MAX_WORDS_TO_NUMBER) : position + 1]
+                if not self.asks_count or any(map(_QUANTITY.search, before)):
+                    return True
+        return False
 
     @property
     def _head(self) -> str:
-        """The word of the thing that a sentence must speak of: what is measured, else the last."""
-        words = [word.casefold() for word in self.thing]
-        return next((word for word in words if word in _MEASURES), words[-1])
+        """Word of the target that a sentence must mention: a measure, or else the last word."""
+        words = [word.casefold() for word in self.answer_target]
+        return next(filter(_MEASURES.__contains__, words), words[-1])
 
-    def thing_missing(self, terms: set[str], sentences: Sequence[str]) -> bool:
-        """Whether the thing asked for goes unmentioned among the terms of a text, or nothing says where it can be had.
+    def lacks_target(self, terms: set[str], sentences: Sequence[str]) -> bool:
+        """Return True when a text does not mention the target, or where code or data can be found.
 
-        A thing that is told by a figure is left to `figure_missing`.
+        `terms` are the index terms of the text. A target that is a number is left to
+        `lacks_quantity`.
         """
-        if self.where:
-            return not any(map(tells_where, sentences))
-        if not self.thing or self.figure or self.several:
+        if self.asks_availability:
+            return not any(map(is_availability_statement, sentences))
+        if not self.answer_target or self.asks_quantity or self.is_list_question:
             return False
-        if kind := next((names for names, kinds in _BY_NAME.items() if self._is_of(kinds)), None):
-            return not any(map(kind.search, sentences))
-        heads = self.thing[-1:] if len(self.thing) <= _SURELY_A_THING else self.thing
-        wanted = content_terms(" ".join(heads))
-        return bool(wanted) and not terms.intersection(wanted)
+        for nouns, pattern in _NAMED_TARGETS:
+            if self._is_one_of(nouns):
+                return not any(map(pattern.search, sentences))
+        target = self.answer_target
+        heads = target[-1:] if len(target) <= _MAX_HEAD_LAST_WORDS else target
+        head_terms = content_terms(" ".join(heads))
+        return bool(head_terms) and terms.isdisjoint(head_terms)
 
-    def _is_of(self, kinds: Iterable[str]) -> bool:
-        return any(word.casefold() in kinds for word in self.thing)
+    def _is_one_of(self, nouns: Iterable[str]) -> bool:
+        return not set(map(str.casefold, self.answer_target)).isdisjoint(nouns)
 
-    def names_missing(self, terms: set[str], text: str) -> tuple[str, ...]:
-        """Those of the question's names that the text, whose terms are given, neither holds nor spells out."""
-        return tuple(
-            name for name in self.names if not (_is_in(name, terms) or _spelled_out(name, text))
-        )
+    def missing_names(self, terms: set[str], text: str) -> tuple[str, ...]:
+        """Return the names that a text neither contains nor spells out; `terms` are its terms."""
+        missing = []
+        for name in self.names:
+            if not _contains_name(terms, name) and not _spells_out(text, name):
+                missing.append(name)
+        return tuple(missing)
 
 
 def analyze_query(question: str) -> QueryAnalysis:
-    """What the question asks for."""
-    asks, thing = _thing(question)
-    names = (
-        _NAME_LIKE.sub("", name)
-        for name in [*_NAME.findall(question), *_CAPITALISED.findall(question)]
-    )
+    """Analyse what a question asks for."""
+    asking, target = _parse_target(question)
+    asks_amount = asking.startswith("how") and _PAPER_NOUNS.isdisjoint(target)
     return QueryAnalysis(
-        several=bool(_SEVERAL.search(question)),
-        compares=bool(_COMPARES.search(question)),
-        figure=(asks.startswith("how") and not _PAPERS.intersection(thing))
-        or any(word.casefold() in _MEASURES for word in thing),
-        where=bool(_WHERE.search(question)),
-        asks_reason=bool(_WHY.search(question)),
-        counted=asks in ("how many", "how long"),
-        thing=thing,
-        names=tuple(name for name in dict.fromkeys(names) if not _NO_NAME.fullmatch(name)),
+        is_list_question=bool(_LIST_QUESTION.search(question)),
+        is_comparison=bool(_COMPARISON.search(question)),
+        asks_quantity=asks_amount or _has_measure(target),
+        asks_availability=bool(_AVAILABILITY_QUESTION.search(question)),
+        asks_reason=bool(_REASON_QUESTION.search(question)),
+        asks_count=asking in ("how many", "how long"),
+        answer_target=target,
+        names=_find_names(question),
     )
 
 
-def own_names(title: str) -> set[str]:
-    """What a title calls its paper's own: acronyms, GraphRAG, and the one or two words before a colon."""
-    first, colon, _ = title.partition(":")
-    return {
-        *_NAME.findall(title),
-        *([first] if colon and len(first.split()) <= _LONGEST_OWN_NAME else []),
-    }
+def title_names(title: str) -> set[str]:
+    """Return the names a title introduces: acronyms, GraphRAG, one or two words before a colon."""
+    names = set(_NAME.findall(title))
+    head, colon, _ = title.partition(":")
+    if colon and len(head.split()) <= _MAX_TITLE_HEAD_WORDS:
+        names.add(head)
+    return names
 
 
-def tells_where(sentence: str) -> bool:
-    """Whether a sentence says where code or data can be had: it names the method and says nothing about it."""
-    return bool(_TELLS_WHERE.search(sentence))
+def is_availability_statement(sentence: str) -> bool:
+    """Return True for a sentence about where code or data is, without content."""
+    return bool(_AVAILABILITY_STATEMENT.search(sentence))
 
 
-def _thing(question: str) -> tuple[str, tuple[str, ...]]:
-    """The words that ask, and those of the thing asked for: a figure's if there is one, else what "which" asks for."""
-    first: tuple[str, tuple[str, ...]] = ("", ())
-    for found in _ASKS.finditer(question):
-        asks = " ".join(found[1].casefold().split())
-        words: list[str] = []
-        for word in _WORD.findall(question[found.end() :])[: _LONGEST_THING + 1]:
-            if word.casefold() in _ENDS_THING:
-                break
-            words += [] if _NOT_OF_THING.fullmatch(word) else [word]
-        thing = tuple(words)
-        if asks.startswith("how") or any(word.casefold() in _MEASURES for word in thing):
-            return asks, ("time",) if asks == "how long" else thing
-        if asks == "which" and not _ASKS_HERE.search(question[: found.start()]):
+def _find_names(question: str) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for match in (*_NAME.findall(question), *_CAPITALISED.findall(question)):
+        name = _NAME_SUFFIX.sub("", match)
+        if not _NOT_A_NAME.fullmatch(name):
+            names[name] = None
+    return tuple(names)
+
+
+def _parse_target(question: str) -> tuple[str, tuple[str, ...]]:
+    """Return the question words and the target after them; a quantity goes before a thing."""
+    first_thing: tuple[str, tuple[str, ...]] = ("", ())
+    for match in _QUESTION_WORDS.finditer(question):
+        asking = " ".join(match[1].casefold().split())
+        target = _read_target(question[match.end() :])
+        if asking.startswith("how") or _has_measure(target):
+            return asking, ("time",) if asking == "how long" else target
+        if first_thing[0]:
             continue
-        if (asks == "which" or _CONCRETE.intersection(map(str.casefold, thing))) and not first[0]:
-            first = asks, thing
-    return first
+        if asking == "which":
+            is_asked = bool(_BEFORE_ASKING_WHICH.search(question[: match.start()]))
+        else:
+            is_asked = not _CONCRETE_TARGETS.isdisjoint(map(str.casefold, target))
+        if is_asked:
+            first_thing = asking, target
+    return first_thing
 
 
-def _is_in(name: str, terms: set[str]) -> bool:
-    """Whether a name is there in one piece, or in all its parts: "KV-cache" is in "the KV cache"."""
-    parts = [content_terms(part) for part in re.split(r"[-_/]", name)]
-    return bool(terms.intersection(content_terms(name))) or all(
-        part and terms.issuperset(part) for part in parts
-    )
+def _read_target(text: str) -> tuple[str, ...]:
+    """Return the first words of a text, up to where the noun phrase ends."""
+    words = []
+    for word in _WORD.findall(text)[: _MAX_TARGET_WORDS + 1]:
+        if word.casefold() in _ENDS_TARGET:
+            break
+        if not _NOT_IN_TARGET.fullmatch(word):
+            words.append(word)
+    return tuple(words)
 
 
-def _spelled_out(name: str, text: str) -> bool:
-    """Whether an acronym's letters begin consecutive words of the text: CNN, convolutional neural network."""
+def _has_measure(words: Iterable[str]) -> bool:
+    return not _MEASURES.isdisjoint(map(str.casefold, words))
+
+
+def _contains_name(terms: set[str], name: str) -> bool:
+    """Return True when a name is among the terms in one piece or in all its parts.
+
+    "KV-cache" is in "the KV cache".
+    """
+    if not terms.isdisjoint(content_terms(name)):
+        return True
+    for part in re.split(r"[-_/]", name):
+        part_terms = content_terms(part)
+        if not part_terms or not terms.issuperset(part_terms):
+            return False
+    return True
+
+
+def _spells_out(text: str, name: str) -> bool:
+    """Return True when consecutive words start with the letters of an acronym.
+
+    "Convolutional neural network" spells out CNN.
+    """
     letters = name.rstrip("s").casefold()
     if not letters.isalpha() or len(letters) < 2:
         return False
-    initials = "".join(word[0] for word in re.findall(r"[^\W\d_]+", text.casefold()))
-    return letters in initials
+    initials = re.findall(r"(?<![^\W\d_])[^\W\d_]", text.casefold())
+    return letters in "".join(initials)

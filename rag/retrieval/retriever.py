@@ -1,8 +1,8 @@
-"""Finding papers: three voices, one ranking.
+"""Retrieve papers for a question by fusing several retrieval signals into one ranking.
 
-Dense similarity of the best passage (Chroma proposes), full text (BM25 in SQLite), and the similarity of the
-best sentence are summed. Each voice finds what another misses; the weights were chosen on the development
-splits of four public collections (`python -m eval.benchmarks.retrieval`).
+Dense search (Chroma) and full-text search (BM25 in SQLite) propose candidates. Every signal in
+`SIGNALS` then scores every candidate, and the weighted mean ranks them. The weights were chosen on
+the development splits of four public collections (`python -m eval.benchmarks.retrieval`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,109 +13,218 @@ import numpy as np
 from rag.library.filters import Filters, parse_filters
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
-from rag.models import Embedder
+from rag.models.embedder import Embedder
 from rag.models.vectors import Vectors
 from rag.records import Hit, Paper, Passage
 from rag.retrieval.typos import find_typos
 from rag.text.terms import query_terms
 
-# How many candidates each voice proposes; each is then scored by all of them.
-_POOL = 100
-_MOST_COMPARED = 20_000
-FULL_TEXT_WEIGHT = 0.5
-SENTENCE_WEIGHT = 0.5
+# Candidates from dense search, and as many from full-text search.
+_CANDIDATES = 100
+_MAX_EXACT_PASSAGES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Papers to rank for a question, given by their row numbers `keys`, with what signals need.
+
+    `vector` is the embedded question, of shape (dimension,), and `terms` are its search terms.
+    `best_passages` maps a key to the passage most similar to the question and its cosine.
+    """
+
+    library: Library
+    vector: Vectors
+    terms: list[str]
+    keys: list[int]
+    best_passages: dict[int, tuple[Passage, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Named way to score candidates.
+
+    `score` returns a value between 0 and 1 by key; a missing key counts as 0.
+    """
+
+    name: str
+    weight: float
+    score: Callable[[Candidates], dict[int, float]]
+
+
+def _score_dense(candidates: Candidates) -> dict[int, float]:
+    """Score by the cosine of the best passage."""
+    scores = {}
+    for key, (_, similarity) in candidates.best_passages.items():
+        scores[key] = _clip(similarity)
+    return scores
+
+
+def _score_full_text(candidates: Candidates) -> dict[int, float]:
+    """Score by BM25, relative to the best candidate."""
+    scores = candidates.library.score_full_text(candidates.terms, candidates.keys)
+    maximum = max(scores.values(), default=0.0)
+    if maximum <= 0:
+        return {}
+    return {key: score / maximum for key, score in scores.items()}
+
+
+def _score_best_sentence(candidates: Candidates) -> dict[int, float]:
+    """Score by the cosine of the best sentence, or of the best passage where there is none."""
+    scores = _score_dense(candidates)
+    owners, vectors = candidates.library.sentence_vectors(candidates.keys)
+    if owners:
+        for key, (_, similarity) in _best_per_paper(owners, vectors @ candidates.vector).items():
+            scores[key] = _clip(similarity)
+    return scores
+
+
+SIGNALS = (
+    Signal("dense", 1.0, _score_dense),
+    Signal("full_text", 0.5, _score_full_text),
+    Signal("best_sentence", 0.5, _score_best_sentence),
+)
+_TOTAL_WEIGHT = sum(signal.weight for signal in SIGNALS)
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """What was found for a question among so many `papers`: its vector, (dimension,), hits, and their row numbers."""
+    """Hits for a question, best first, and their row numbers `keys`.
+
+    `vector` is the embedded question, of shape (dimension,). `paper_count` is the number of papers
+    that pass the filters.
+    """
 
     question: str
     vector: Vectors
-    papers: int
+    paper_count: int
     hits: tuple[Hit, ...]
     keys: tuple[int, ...]
 
 
 class Retriever:
-    """Finds papers of one library. The embedder is called for when the first question comes."""
+    """Find papers of one library. The embedder is loaded for the first question."""
 
     def __init__(
-        self, library: Library, index: VectorIndex, embedder: Callable[[], Embedder]
+        self, library: Library, index: VectorIndex, load_embedder: Callable[[], Embedder]
     ) -> None:
         self._library = library
         self._index = index
-        self._embedder = embedder
+        self._load_embedder = load_embedder
 
     def retrieve(
         self, question: str, k: int = 10, filters: Filters | None = None
     ) -> RetrievalResult:
-        """The best `k` papers for a question, best first; ties are broken by id. Call it inside `Library.snapshot()`."""
+        """Return the `k` best papers for a question, best first; ties are broken by paper id.
+
+        Call it inside `Library.snapshot()`.
+        """
         condition = parse_filters(filters)
         allowed = self._library.keys(condition) if condition else None
-        vector = self._embedder().embed_question(question)
-        k = min(k, len(self._library))
-        pool, terms = max(_POOL, k), query_terms(question)
-        proposed = self._library.search_full_text(terms, pool, allowed)
-        candidates = sorted(self._dense_candidates(vector, pool, allowed).union(proposed))
-        scored = self._score(vector, candidates, self._library.score_full_text(terms, candidates))
-        scored.sort(key=lambda one: (-one.score, one.passage.paper_id))
-        best = scored[: max(0, k)]
-        papers = self._library.papers_by_key(one.key for one in best)
-        hits = tuple(one.hit(papers[one.key], rank) for rank, one in enumerate(best, 1))
-        among = len(self._library) if allowed is None else len(allowed)
-        return RetrievalResult(question, vector, among, hits, tuple(one.key for one in best))
+        paper_count = len(self._library) if allowed is None else len(allowed)
+        vector = self._load_embedder().embed_question(question)
+        k = max(0, min(k, len(self._library)))
+        candidates = self._find_candidates(question, vector, max(_CANDIDATES, k), allowed)
+        ranked = _rank(candidates)[:k]
+        keys = tuple(paper.key for paper in ranked)
+        papers = self._library.papers_by_key(keys)
+        hits = []
+        for rank, paper in enumerate(ranked, 1):
+            hits.append(paper.to_hit(papers[paper.key], rank))
+        return RetrievalResult(question, vector, paper_count, tuple(hits), keys)
 
     def find_typos(self, retrieval: RetrievalResult) -> dict[str, str]:
-        """Misspelt words of a question that was retrieved for, and what they are by the papers found.
+        """Map misspelt words of a question to words of the retrieved papers.
 
-        What the embedding model knows as one token is no slip.
+        A word that is a single token of the embedding model counts as spelt correctly.
         """
-        count = self._embedder().count_tokens
+        count_tokens = self._load_embedder().count_tokens
         texts = [f"{hit.paper.title}. {hit.paper.abstract}" for hit in retrieval.hits]
-        return find_typos(retrieval.question, texts, lambda word: count([word]) == [1])
+        return find_typos(retrieval.question, texts, lambda word: count_tokens([word]) == [1])
 
-    def _dense_candidates(self, vector: Vectors, pool: int, allowed: list[int] | None) -> set[int]:
+    def _find_candidates(
+        self, question: str, vector: Vectors, size: int, allowed: list[int] | None
+    ) -> Candidates:
+        terms = query_terms(question)
+        found = self._search_dense(vector, size, allowed)
+        found.update(self._library.search_full_text(terms, size, allowed))
+        keys = sorted(found)
+        return Candidates(self._library, vector, terms, keys, self._best_passages(vector, keys))
+
+    def _search_dense(self, vector: Vectors, size: int, allowed: list[int] | None) -> set[int]:
         if allowed is None:
-            nearest = set(self._index.search(vector, pool))
+            nearest = set(self._index.search(vector, size))
         else:
-            nearest = self._nearest_allowed(vector, pool, self._library.passage_keys(allowed))
-        return set(self._library.passage_owners(nearest).values())
+            nearest = self._search_allowed(vector, size, self._library.passage_keys(allowed))
+        return set(self._library.passage_papers(nearest).values())
 
-    def _nearest_allowed(self, vector: Vectors, pool: int, allowed: list[int]) -> set[int]:
-        """Row numbers of the nearest passages that a filter lets through.
+    def _search_allowed(self, vector: Vectors, size: int, allowed: list[int]) -> set[int]:
+        """Return the nearest among the passages that pass a filter.
 
-        Chroma's own filter takes seconds for thousands of passages. So few are compared with one by one, exactly;
-        of many, enough are asked for that a sufficient share of them is allowed.
+        Chroma's own filter takes seconds for thousands of passages. A small number of passages is
+        compared exactly instead; for a large one, the search asks for so many that enough of them
+        pass the filter.
         """
-        if len(allowed) <= _MOST_COMPARED:
-            similarities = (
-                self._library.vectors_of_passages(allowed) @ vector if allowed else np.zeros(0)
-            )
-            return {allowed[row] for row in np.argsort(-similarities, kind="stable")[:pool]}
-        every = self._library.counts()["passages"]
-        return set(self._index.search(vector, 2 * pool * every // len(allowed))) & set(allowed)
+        if not allowed:
+            return set()
+        if len(allowed) > _MAX_EXACT_PASSAGES:
+            passages = self._library.counts()["passages"]
+            nearest = self._index.search(vector, 2 * size * passages // len(allowed))
+            return set(nearest).intersection(allowed)
+        similarities = self._library.passage_vectors(allowed) @ vector
+        nearest_rows = np.argsort(-similarities, kind="stable")[:size]
+        return {allowed[row] for row in nearest_rows}
 
-    def _score(
-        self, vector: Vectors, keys: list[int], full_text: dict[int, float]
-    ) -> list["_Scored"]:
+    def _best_passages(self, vector: Vectors, keys: list[int]) -> dict[int, tuple[Passage, float]]:
         passages, vectors = self._library.passages(keys)
-        best_passages = _best([key for key, _ in passages], vectors @ vector if passages else ())
-        owners, vectors = self._library.sentence_vectors(keys)
-        best_sentences = _best(owners, vectors @ vector if owners else ())
-        strongest = max(full_text.values(), default=0.0)
-        scored = []
-        for key, (row, similarity) in best_passages.items():
-            text = full_text.get(key, 0.0) / strongest if strongest > 0 else 0.0
-            _, sentence = best_sentences.get(key, (0, similarity))
-            scored.append(
-                _Scored(key, passages[row][1], _share(similarity), text, _share(sentence))
-            )
-        return scored
+        if not passages:
+            return {}
+        owners = [key for key, _ in passages]
+        best = {}
+        for key, (row, similarity) in _best_per_paper(owners, vectors @ vector).items():
+            best[key] = passages[row][1], similarity
+        return best
 
 
-def _best(owners: Sequence[int], similarities: Iterable[float]) -> dict[int, tuple[int, float]]:
-    """For each paper the row of its most similar passage or sentence, and how similar that is."""
+@dataclass(frozen=True, slots=True)
+class _RankedPaper:
+    """Candidate with its fused score and its score by signal."""
+
+    key: int
+    passage: Passage
+    score: float
+    signals: dict[str, float]
+
+    def to_hit(self, paper: Paper, rank: int) -> Hit:
+        return Hit(
+            paper,
+            self.score,
+            rank,
+            self.passage,
+            dense=self.signals["dense"],
+            full_text=self.signals["full_text"],
+            best_sentence=self.signals["best_sentence"],
+        )
+
+
+def _rank(candidates: Candidates) -> list[_RankedPaper]:
+    """Return the candidates that have a passage, best first."""
+    scores = [(signal, signal.score(candidates)) for signal in SIGNALS]
+    ranked = []
+    for key, (passage, _) in candidates.best_passages.items():
+        total = 0.0
+        signals = {}
+        for signal, score_of_key in scores:
+            signals[signal.name] = score_of_key.get(key, 0.0)
+            total += signal.weight * signals[signal.name]
+        ranked.append(_RankedPaper(key, passage, total / _TOTAL_WEIGHT, signals))
+    ranked.sort(key=lambda paper: (-paper.score, paper.passage.paper_id))
+    return ranked
+
+
+def _best_per_paper(
+    owners: Sequence[int], similarities: Iterable[float]
+) -> dict[int, tuple[int, float]]:
+    """Return for each paper the row of its most similar passage or sentence, and its cosine."""
     best: dict[int, tuple[int, float]] = {}
     for row, (owner, similarity) in enumerate(zip(owners, similarities, strict=True)):
         if owner not in best or similarity > best[owner][1]:
@@ -123,27 +232,6 @@ def _best(owners: Sequence[int], similarities: Iterable[float]) -> dict[int, tup
     return best
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    key: int
-    passage: Passage
-    dense: float
-    full_text: float
-    best_sentence: float
-
-    @property
-    def score(self) -> float:
-        total = (
-            self.dense + FULL_TEXT_WEIGHT * self.full_text + SENTENCE_WEIGHT * self.best_sentence
-        )
-        return total / (1 + FULL_TEXT_WEIGHT + SENTENCE_WEIGHT)
-
-    def hit(self, paper: Paper, rank: int) -> Hit:
-        return Hit(
-            paper, self.score, rank, self.passage, self.dense, self.full_text, self.best_sentence
-        )
-
-
-def _share(similarity: float) -> float:
-    """A cosine as a share: what points away is as unrelated as what is at a right angle."""
+def _clip(similarity: float) -> float:
+    """Return a cosine as a score between 0 and 1; opposite is as unrelated as orthogonal."""
     return float(min(1.0, max(0.0, similarity)))

@@ -1,58 +1,68 @@
-"""Slips of the keyboard: a word that nobody knows, one letter away from a word of the papers found."""
+"""Find typos in a question: unknown words that are one edit away from a word of the papers."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from rag.text.terms import content_terms
 
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
-# Shorter words lie one letter away from too many others.
-_SHORTEST = 6
-# A question holds fewer words that nobody knows; each is compared with every word of the papers found.
-_MOST = 20
+# Shorter words are one edit away from too many others.
+_MIN_WORD_CHARS = 6
+# Each unknown word is compared with every word of the papers.
+MAX_UNKNOWN_WORDS = 20
 
 
 def find_typos(
     question: str, texts: Iterable[str], is_word: Callable[[str], bool]
 ) -> dict[str, str]:
-    """Misspelt words of the question, each with the word of the texts that is meant.
+    """Map misspelt words of a question to the words of the texts that are meant.
 
-    A slip is one letter wrong, missing, doubled or swapped with the next (optimal string alignment, distance 1), not
-    the first one, and never a digit: CIFAR-100 is no misspelt CIFAR-10. What `is_word` knows is none.
+    A typo has one letter wrong, missing, doubled or swapped with the next one (optimal string
+    alignment distance 1). The first letter and digits must match: CIFAR-100 is not a typo for
+    CIFAR-10. Words that `is_word` accepts are never typos.
     """
-    known = {word for text in texts for word in _WORD.findall(text)}
-    stems = {stem for word in known for stem in content_terms(word)}
-    unknown = [
-        word
-        for word in dict.fromkeys(_WORD.findall(question))
-        if len(word) >= _SHORTEST
-        and not stems.issuperset(content_terms(word))
-        and not is_word(word)
-    ]
-    meant = {
-        word: sorted(other for other in known if _is_slip(word.casefold(), other.casefold()))
-        for word in unknown[:_MOST]
-    }
-    return {word: _in_case_of(word, others[0]) for word, others in meant.items() if others}
+    vocabulary: set[str] = set()
+    for text in texts:
+        vocabulary.update(_WORD.findall(text))
+    typos = {}
+    for word in _unknown_words(question, vocabulary, is_word)[:MAX_UNKNOWN_WORDS]:
+        matches = [known for known in vocabulary if _is_typo(word.casefold(), known.casefold())]
+        if matches:
+            typos[word] = _match_case(word, min(matches))
+    return typos
 
 
-def corrected(question: str, spelling: dict[str, str]) -> str:
-    """The question with its slips put right."""
-    return _WORD.sub(lambda found: spelling.get(found[0], found[0]), question)
+def correct_typos(question: str, typos: Mapping[str, str]) -> str:
+    """Return the question with its typos replaced."""
+    return _WORD.sub(lambda match: typos.get(match[0], match[0]), question)
 
 
-def _is_slip(word: str, other: str) -> bool:
+def _unknown_words(
+    question: str, vocabulary: Iterable[str], is_word: Callable[[str], bool]
+) -> list[str]:
+    stems: set[str] = set()
+    for word in vocabulary:
+        stems.update(content_terms(word))
+    unknown = []
+    for word in dict.fromkeys(_WORD.findall(question)):
+        is_known = stems.issuperset(content_terms(word))
+        if len(word) >= _MIN_WORD_CHARS and not is_known and not is_word(word):
+            unknown.append(word)
+    return unknown
+
+
+def _is_typo(word: str, known: str) -> bool:
     from rapidfuzz.distance import OSA
 
-    if len(other) < _SHORTEST or word[0] != other[0] or _digits(word) != _digits(other):
+    if len(known) < _MIN_WORD_CHARS or word[0] != known[0] or _digits(word) != _digits(known):
         return False
-    return bool(OSA.distance(word, other, score_cutoff=1) == 1)
+    return bool(OSA.distance(word, known, score_cutoff=1) == 1)
 
 
 def _digits(word: str) -> str:
     return "".join(filter(str.isdigit, word))
 
 
-def _in_case_of(word: str, other: str) -> str:
-    """A capital at the beginning of a sentence of a paper is none of the question's."""
-    return other.casefold() if word.islower() else other
+def _match_case(word: str, known: str) -> str:
+    """Return a known word without its capital at the start of a sentence if the word has none."""
+    return known.casefold() if word.islower() else known
