@@ -1,5 +1,6 @@
-"""What tests share: folders of their own, a small library with the real embedding model, and the command."""
+"""Shared fixtures: isolated folders, a small library with the real embedding model, the command."""
 
+import functools
 import json
 import shutil
 import sys
@@ -22,13 +23,13 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def times(request):
-    """How often, or how long: the first number in daily use, the second with `--soak`."""
+    """Choose a number of repetitions, or of seconds: the first, or the second with `--soak`."""
     return lambda daily, soak: soak if request.config.getoption("--soak") else daily
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_folders(tmp_path_factory):
-    """No test reads or writes the user's own library and settings; only the cache of converted models is shared."""
+def isolate_user_folders(tmp_path_factory):
+    """Keep tests away from the user's library and settings; the cache of models is shared."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOOTNOTE_CONFIG", str(home / "config"))
@@ -39,8 +40,18 @@ def own_folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def small_library(tmp_path_factory):
-    """The folder of a library with twelve papers; for reading only."""
+def shared_embedder():
+    """Let all assistants of the session share one embedding model; loading takes 0.5 s."""
+    import rag.assistant
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rag.assistant, "load_embedder", functools.cache(rag.assistant.load_embedder))
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_library(shared_embedder, tmp_path_factory):
+    """The folder of a library with twelve papers, for reading only."""
     from rag import Assistant
 
     folder = tmp_path_factory.mktemp("small") / "library"
@@ -52,29 +63,29 @@ def small_library(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bundled():
-    """The language model that comes along."""
-    from rag.models import load_language_model
+    """The bundled language model."""
+    from rag.models.registry import load_language_model
 
     return load_language_model("bundled")
 
 
 @pytest.fixture
-def own_library(small_library, tmp_path):
+def library_copy(small_library, tmp_path):
     """The folder of a copy of the small library, for tests that change it."""
     return Path(shutil.copytree(small_library, tmp_path / "library"))
 
 
 @pytest.fixture
-def assistant(own_library):
-    """The assistant over a copy of the small library."""
+def assistant(library_copy):
+    """An assistant over a copy of the small library."""
     from rag import Assistant
 
-    return Assistant.open(own_library)
+    return Assistant.open(library_copy)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a command."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -90,7 +101,7 @@ class Run:
 
 
 @pytest.fixture
-def footnote(monkeypatch, capsys, tmp_path):
+def footnote(shared_embedder, monkeypatch, capsys, tmp_path):
     """Run the command `footnote` in this process, from the arguments to the exit code."""
     from rag.cli import main as cli
 

@@ -1,4 +1,4 @@
-"""Stand-ins for models: fast, deterministic, and honest about what they are."""
+"""Fake models: fast, deterministic, and with the interface of the real ones."""
 
 import hashlib
 import itertools
@@ -10,7 +10,7 @@ from rag.text.terms import content_terms
 
 
 class HashEmbedder:
-    """Texts that share words point the same way: a bag of hashed words, 64 dimensions, one token for each word."""
+    """Bag of hashed words in 64 dimensions: texts that share words have similar vectors."""
 
     name = "hash"
     fingerprint = "hash-1"
@@ -28,15 +28,13 @@ class HashEmbedder:
 
     def embed_passages(self, texts):
         self.embedded += len(texts)
-        return [
-            (
-                self._vector(text.whole),
-                np.stack([self._vector(text.text[start:end]) for start, end in text.sentences])
-                if text.sentences
-                else np.zeros((0, self.dimension), np.float32),
-            )
-            for text in texts
-        ]
+        return [(self._vector(text.text_with_title), self._sentences(text)) for text in texts]
+
+    def _sentences(self, text):
+        vectors = np.zeros((len(text.sentences), self.dimension), np.float32)
+        for row, (start, end) in enumerate(text.sentences):
+            vectors[row] = self._vector(text.text[start:end])
+        return vectors
 
     def _vector(self, text):
         vector = np.full(self.dimension, 1e-3, np.float32)
@@ -47,7 +45,7 @@ class HashEmbedder:
 
 
 class OtherEmbedder(HashEmbedder):
-    """Another model, of another dimension."""
+    """Another model with another number of dimensions."""
 
     name = "other"
     fingerprint = "other-1"
@@ -55,9 +53,10 @@ class OtherEmbedder(HashEmbedder):
 
 
 class ScriptedModel:
-    """Writes what it was told to, in a thread as real models do; a word is a token.
+    """Language model that writes a script, in a thread like real models; a word is a token.
 
-    `reply` is a text, its pieces, or a function from the messages to pieces; an exception among them is raised.
+    `reply` is a text, its pieces, or a function from the messages to pieces. An exception among
+    the pieces is raised. `prompts` collects the messages that it gets.
     """
 
     name = "scripted"
@@ -66,13 +65,13 @@ class ScriptedModel:
         self.reply = reply
         self.fingerprint = fingerprint
         self.context_tokens = context_tokens
-        self.read = []
+        self.prompts = []
 
     def count_tokens(self, messages):
         return sum(len(message.content.split()) for message in messages)
 
     def stream(self, messages, limits, stop):
-        self.read.append(list(messages))
+        self.prompts.append(list(messages))
         pieces = self.reply(messages) if callable(self.reply) else self.reply
         pieces = [pieces] if isinstance(pieces, str) else pieces
 
@@ -83,16 +82,19 @@ class ScriptedModel:
                 if not emit(piece):
                     return
 
-        return stream_from_thread(self.name, generate, limits, stop, on_end=lambda: None)
+        return stream_from_thread(self.name, generate, limits, stop, on_close=lambda: None)
 
 
-def endlessly(*pieces):
-    """The pieces over and over; whoever listens has to make an end."""
+def repeat_forever(*pieces):
+    """Repeat the pieces without end, until the consumer stops."""
     return itertools.cycle(pieces)
 
 
-class PickyReader:
-    """Finds any question likely after texts that hold the favourite words, and unlikely after all others."""
+class PickyReranker:
+    """Query-likelihood model that favours contexts with a certain text in them.
+
+    `contexts` collects the contexts that it gets.
+    """
 
     name = "picky"
 
@@ -100,8 +102,8 @@ class PickyReader:
         self.favourite = favourite
         self.likely = likely
         self.unlikely = unlikely
-        self.read = []
+        self.contexts = []
 
     def question_likelihood(self, contexts, question):
-        self.read += contexts
+        self.contexts += contexts
         return [[self.likely if self.favourite in text else self.unlikely] * 3 for text in contexts]
