@@ -1,1 +1,1 @@
-"""Text: cleaning it, splitting it into sentences, reading identifiers off it, and the terms of the full-text index."""
+"""Text processing that knows nothing of libraries or models, from cleaning to index terms."""

@@ -1,10 +1,11 @@
-"""Sentences that tell a program what to do instead of telling a reader what was found.
+"""Detection of prompt injections: sentences that give instructions to a program.
 
-An abstract is text from strangers, and some of it is written for the language models that will read it. Such a sentence
-is shown as what it is, and is never evidence. It is told by what only a conversation with a model holds (turns, forged
-roles, letters that look like others), and by a linear model of words and pairs of words, fitted and measured by
-`python -m eval.benchmarks.injection`. Neither finds every such sentence. What does not depend on them: whatever a model writes is
-held against what it cites, and nothing that it writes is obeyed (Greshake et al., 2023, describe the attack).
+An abstract is untrusted text, and some are written for the language models that will read them.
+Such a sentence is shown as what it is and never becomes evidence. It is recognized by turns of a
+conversation, forged roles and lookalike letters, and by a linear model of words and word pairs,
+which `python -m eval.benchmarks.injection` fits and evaluates. Neither finds every injection. Two
+protections do not depend on them: generated sentences are checked against their sources, and
+nothing that a model writes is executed (Greshake et al., 2023, describe the attack).
 """
 
 import json
@@ -20,97 +21,108 @@ from pathlib import Path
 from rag.records import Paper
 from rag.text.sentences import split_sentences
 
-_WORDS = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\w\s]"
+_WORD_OR_MARK = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|"
+    r"[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\w\s]"
 )
-# Turns of a conversation, as chat templates and their imitations mark them.
+# Turns of a conversation as chat templates mark them, and imitations of these.
 _TURNS = re.compile(
     r"<\|[^|>\n]{1,40}\|>|\[/?inst\]|<</?sys>>|</?(?:start|end)_of_turn>|</s>\s*<s>|"
     r"(?:^|\s)#{2,}\s*(?:instruction|system|response)\b|"
-    r"(?:^|[.\]\n]\s*)[\[(<*]*(?:system|developer|assistant|user)(?: (?:note|message|prompt|update))?[\])>*]*\s?:",
+    r"(?:^|[.\]\n]\s*)[\[(<*]*(?:system|developer|assistant|user)"
+    r"(?: (?:note|message|prompt|update))?[\])>*]*\s?:",
     re.IGNORECASE,
 )
-# The order that most of the others begin with, in the imperative.
+# Most other injections start with this command.
 _OVERRIDES = re.compile(
-    r"(?:^|[.:;!,*>\]]\s*+|\b(?:please|now|must|should|and)\s++)(?:ignore|disregard|forget|override|discard)\b"
-    r"(?=\W++(?:\w++\W++){0,4}?(?:previous|prior|earlier|above|preceding|foregoing|other|your|system)\b)"
-    r"\W++(?:\w++\W++){0,6}?(?:instructions?|prompts?|directions?|rules|guidelines|commands?|context)\b",
+    r"(?:^|[.:;!,*>\]]\s*+|\b(?:please|now|must|should|and)\s++)"
+    r"(?:ignore|disregard|forget|override|discard)\b"
+    r"(?=\W++(?:\w++\W++){0,4}?"
+    r"(?:previous|prior|earlier|above|preceding|foregoing|other|your|system)\b)"
+    r"\W++(?:\w++\W++){0,6}?"
+    r"(?:instructions?|prompts?|directions?|rules|guidelines|commands?|context)\b",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN, _CYRILLIC = re.compile("[a-z]", re.IGNORECASE), re.compile("[\u0400-\u04ff]")
-# Words of Latin and Cyrillic letters, which no language has; a single one may be a slip.
-_SLIPS = 1
-# Letters of other alphabets that look like Latin ones, in the order of what they look like.
-_LOOKS = str.maketrans(
+# Words of Latin and Cyrillic letters, which no language has. A single one may be a typo.
+_MAX_MIXED_WORDS = 1
+# Letters of other alphabets, and the Latin letters that they look like.
+_HOMOGLYPHS = str.maketrans(
     "аеорсухіѕјԁһӏкмтвнАВЕКМНОРСТХУІЅЈαεροτικυνΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
     "aeopcyxisjdhlkmtbhABEKMHOPCTXYISJaepotikuvABEZHIKMNOPTYX",
 )
 
 
 def find_injections(text: str) -> tuple[tuple[int, int], ...]:
-    """Spans `[start, end)` of the sentences of a text that read like instructions to a program."""
-    return tuple(
-        (start, end) for start, end in split_sentences(text) if is_injection(text[start:end])
-    )
+    """Return the spans `[start, end)` of the sentences that read like instructions to a program."""
+    return tuple(span for span in split_sentences(text) if is_injection(text[slice(*span)]))
 
 
 def paper_injections(paper: Paper) -> tuple[str, ...]:
-    """The sentences of a paper that read like instructions to a program."""
-    abstract = paper.abstract
-    return (
-        *_in_title(paper.title),
-        *(abstract[start:end] for start, end in find_injections(abstract)),
-    )
+    """Return the sentences of a paper that read like instructions to a program."""
+    in_abstract = [paper.abstract[start:end] for start, end in find_injections(paper.abstract)]
+    return (*_find_title_injections(paper.title), *in_abstract)
 
 
 def title_is_injection(title: str) -> bool:
-    """Whether a title holds an instruction to a program, beside its own words or in the form of a turn."""
-    return bool(_in_title(title))
+    """Tell if a title contains an instruction to a program."""
+    return bool(_find_title_injections(title))
 
 
-def _in_title(title: str) -> list[str]:
-    """Of a title of one sentence only turns tell: many honest ones ("Keep, Hide, Invert") are in the imperative."""
+def _find_title_injections(title: str) -> list[str]:
+    """Return the suspicious sentences of a title.
+
+    A title of one sentence is suspicious only when it contains a turn of a conversation: many
+    honest titles ("Keep, Hide, Invert") are in the imperative.
+    """
     sentences = [title[start:end] for start, end in split_sentences(title)]
-    return [
-        one
-        for one in sentences
-        if (is_injection(one) if len(sentences) > 1 else _TURNS.search(one))
-    ]
+    if len(sentences) > 1:
+        return list(filter(is_injection, sentences))
+    return list(filter(_TURNS.search, sentences))
 
 
 def is_injection(sentence: str) -> bool:
-    """Whether a sentence reads like an instruction to a program."""
-    plain = unicodedata.normalize("NFKC", sentence)
-    seen = plain.translate(_LOOKS)
-    if _TURNS.search(seen) or _OVERRIDES.search(seen) or _mixed_words(plain) > _SLIPS:
+    """Tell if a sentence reads like an instruction to a program."""
+    normalized = unicodedata.normalize("NFKC", sentence)
+    as_seen = normalized.translate(_HOMOGLYPHS)
+    if _TURNS.search(as_seen) or _OVERRIDES.search(as_seen):
         return True
-    return max(_score(ngrams(plain)), _score(ngrams(seen))) > 0
+    if _count_mixed_words(normalized) > _MAX_MIXED_WORDS:
+        return True
+    return max(_score(ngrams(normalized)), _score(ngrams(as_seen))) > 0
 
 
-def _mixed_words(text: str) -> int:
-    return sum(bool(_LATIN.search(word) and _CYRILLIC.search(word)) for word in _WORD.findall(text))
+def _count_mixed_words(text: str) -> int:
+    return sum(map(_is_mixed, _WORD.findall(text)))
+
+
+def _is_mixed(word: str) -> bool:
+    return bool(_LATIN.search(word) and _CYRILLIC.search(word))
 
 
 def ngrams(sentence: str) -> frozenset[str]:
-    """Its words and marks, and the pairs of them that stand side by side."""
-    words = _WORDS.findall(sentence.casefold())
+    """Return the words and punctuation marks of a sentence, and the pairs of neighbors."""
+    words = _WORD_OR_MARK.findall(sentence.casefold())
     return frozenset([*words, *map(" ".join, pairwise(words))])
 
 
-def _score(found: frozenset[str]) -> float:
-    """Log-odds above the threshold; a word weighs more the rarer it is, and a sentence has length one."""
+def _score(grams: frozenset[str]) -> float:
+    """Return the log-odds above the threshold.
+
+    Each n-gram counts with its rarity, and a sentence is a vector of unit length (at most).
+    """
     model = _model()
-    known = [model.words[gram] for gram in found if gram in model.words]
-    length = sum(rarity**2 for rarity, _ in known) + model.rarest**2 * (len(found) - len(known))
-    return model.offset + sum(rarity * weight for rarity, weight in known) / math.sqrt(
-        max(1.0, length)
-    )
+    in_model = [model.words[gram] for gram in grams if gram in model.words]
+    unknown = len(grams) - len(in_model)
+    squared_length = sum(rarity**2 for rarity, _ in in_model) + model.rarest**2 * unknown
+    product = sum(rarity * weight for rarity, weight in in_model)
+    return model.offset + product / math.sqrt(max(1.0, squared_length))
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
-    """For words and pairs their rarity (inverse document frequency) and weight; what is not among them is `rarest`."""
+class _LinearModel:
+    """Rarity (inverse document frequency) and weight of n-grams; all others are `rarest`."""
 
     offset: float
     rarest: float
@@ -118,5 +130,6 @@ class _Model:
 
 
 @cache
-def _model() -> _Model:
-    return _Model(**json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")))
+def _model() -> _LinearModel:
+    path = Path(__file__).with_suffix(".json")
+    return _LinearModel(**json.loads(path.read_text(encoding="utf-8")))

@@ -2,8 +2,7 @@
 
 import re
 
-from rag.text.cleaning import clean
-from rag.text.identifiers import plain
+from rag.text.cleaning import clean, value_to_text
 
 _AND = re.compile(r"\s+(?:and|&)\s+")
 _INITIALS = re.compile(r"(?:[A-Z]\.?[\s-]?){1,4}")
@@ -37,17 +36,17 @@ def author_names(value: object) -> tuple[str, ...]:
     elif isinstance(value, dict):
         names = map(_name, [value])
     else:
-        names = map(_turned, _split(plain(value)))
+        names = map(_turned, _split(value_to_text(value)))
     return tuple(name for name in names if name and not _NOBODY.fullmatch(name))
 
 
 def _name(item: object) -> str:
     if not isinstance(item, dict):
-        return _turned(clean(plain(item)))
+        return _turned(clean(value_to_text(item)))
     for key in ("literal", "name", "display_name", "full_name"):
-        if whole := clean(plain(item.get(key))):
+        if whole := clean(value_to_text(item.get(key))):
             return whole if key == "literal" else _turned(whole)
-    return clean(" ".join(filter(None, (plain(item.get(key)) for key in _NAME_PARTS))))
+    return clean(" ".join(filter(None, (value_to_text(item.get(key)) for key in _NAME_PARTS))))
 
 
 def _turned(name: str) -> str:

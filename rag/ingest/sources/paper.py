@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 from rag.ingest.sources.names import author_names
 from rag.records import Paper
-from rag.text.cleaning import clean
+from rag.text.cleaning import clean, value_to_text
 from rag.text.identifiers import (
-    arxiv_in_notes,
-    doi_in_url,
+    find_arxiv_id_in_notes,
+    find_doi_in_url,
     parse_arxiv_id,
     parse_doi,
     parse_pmid,
     parse_year,
-    plain,
-    pmid_in_notes,
-    web_address,
+    find_pmid_in_notes,
+    parse_url,
 )
 
 MAX_TITLE = 2_000
@@ -85,12 +84,12 @@ class NotPapers(Exception):
 
 def paper_of(draft: Draft, source: str) -> Paper:
     """The paper that a draft describes; raises Unfit where a paper cannot be made of it."""
-    title = _bounded(plain(draft.title), MAX_TITLE, "title")
+    title = _bounded(value_to_text(draft.title), MAX_TITLE, "title")
     if not any(map(str.isalnum, title)):
         raise Unfit("no title")
-    abstract = _abstract(_bounded(_unlabelled(plain(draft.abstract)), MAX_ABSTRACT, "abstract"))
-    venue = _bounded(plain(draft.venue), MAX_VENUE, "venue")
-    notes, url = plain(draft.notes), web_address(draft.url)
+    abstract = _abstract(_bounded(_unlabelled(value_to_text(draft.abstract)), MAX_ABSTRACT, "abstract"))
+    venue = _bounded(value_to_text(draft.venue), MAX_VENUE, "venue")
+    notes, url = value_to_text(draft.notes), parse_url(draft.url)
     arxiv_id = _arxiv_id(draft, url, venue, notes)
     return Paper(
         title=title,
@@ -101,7 +100,7 @@ def paper_of(draft: Draft, source: str) -> Paper:
         url=url,
         doi=_doi(draft, url),
         arxiv_id=arxiv_id,
-        pmid=parse_pmid(draft.pmid) or parse_pmid(url) or pmid_in_notes(notes),
+        pmid=parse_pmid(draft.pmid) or parse_pmid(url) or find_pmid_in_notes(notes),
         source=source,
         retracted=draft.retracted or _is_retracted(title, abstract, notes),
     )
@@ -135,7 +134,7 @@ def _abstract(text: str) -> str:
 
 
 def _doi(draft: Draft, url: str) -> str:
-    doi = parse_doi(draft.doi) or doi_in_url(url)
+    doi = parse_doi(draft.doi) or find_doi_in_url(url)
     return "" if parse_arxiv_id(doi) else doi
 
 
@@ -144,8 +143,8 @@ def _arxiv_id(draft: Draft, url: str, venue: str, notes: str) -> str:
     return (
         given
         or (parse_arxiv_id(url) if url else "")
-        or arxiv_in_notes(venue)
-        or arxiv_in_notes(notes)
+        or find_arxiv_id_in_notes(venue)
+        or find_arxiv_id_in_notes(notes)
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rag.ingest.sources.paper import MAX_ABSTRACT, Draft
-from rag.text.identifiers import plain
+from rag.text.cleaning import value_to_text
 
 Record = dict[str, Any]
 
@@ -148,7 +148,7 @@ def _from_inverted(index: object) -> str:
 
 def _csl(record: Record) -> Draft:
     """CSL-JSON, as reference managers export it; Crossref speaks the same language."""
-    note = plain(record.get("note"))
+    note = value_to_text(record.get("note"))
     return Draft(
         title=record.get("title"),
         abstract=record.get("abstract"),
@@ -158,7 +158,7 @@ def _csl(record: Record) -> Draft:
         url=record.get("URL"),
         doi=record.get("DOI"),
         arxiv_id=_first(record, "arxiv")
-        or (record.get("number") if "arxiv" in plain(record.get("archive")).lower() else None),
+        or (record.get("number") if "arxiv" in value_to_text(record.get("archive")).lower() else None),
         pmid=record.get("PMID"),
         notes=note,
     )

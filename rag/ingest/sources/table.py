@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rag.ingest.sources.paper import Draft, Flaw, NotPapers
 from rag.ingest.sources.stream import LINE_TOO_LONG, Stream
-from rag.text.identifiers import plain
+from rag.text.cleaning import value_to_text
 
 _MAX_CELL = 1_000_000  # author lists of large collaborations go beyond the csv module's 131,072
 _MAX_ROW = 2 * _MAX_CELL
@@ -90,8 +90,8 @@ def _draft(row: list[str], columns: Header, width: int) -> Draft | Flaw:
     if any(cell.strip() for cell in row[width:]):
         return Flaw(f"{len(row)} cells where the header has {width}")
     cells: dict[str, object] = {field: row[at] for field, at in columns.items() if at < len(row)}
-    retracted = "retracted" in plain(cells.pop("kind", "")).lower()
-    cells["authors"] = _SCOPUS_NUMBER.sub("", plain(cells.get("authors")))
+    retracted = "retracted" in value_to_text(cells.pop("kind", "")).lower()
+    cells["authors"] = _SCOPUS_NUMBER.sub("", value_to_text(cells.get("authors")))
     return Draft(**cells, retracted=retracted)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rag.ingest.sources.paper import Draft, Flaw
 from rag.ingest.sources.stream import LINE_TOO_LONG, MAX_LINE, Stream
-from rag.text.identifiers import plain
+from rag.text.cleaning import value_to_text
 
 _RIS_LINE = re.compile(r"([A-Z][A-Z0-9])  -\s?(.*)")
 _MEDLINE_LINE = re.compile(r"([A-Z][A-Z0-9]{1,3}) {0,2}-(?:\s(.*)|$)")
@@ -92,7 +92,7 @@ def _ris_draft(lines: Lines) -> Draft:
 
     number, database = (
         first("accession_number"),
-        plain(first("name_of_database", "database_provider")).lower(),
+        value_to_text(first("name_of_database", "database_provider")).lower(),
     )
     return Draft(
         title=first("title", "primary_title", "short_title"),
@@ -105,7 +105,7 @@ def _ris_draft(lines: Lines) -> Draft:
         arxiv_id=number,
         pmid=number if "pubmed" in database or "medline" in database else None,
         notes=first("notes"),
-        retracted="retracted" in plain(first("type_of_work")).lower(),
+        retracted="retracted" in value_to_text(first("type_of_work")).lower(),
     )
 
 
