@@ -1,4 +1,4 @@
-"""The server of the page: what the browser is told, who may ask for what, how much, and who signs in."""
+"""The server of the page: security headers, access rules, limits, logins, and the command."""
 
 import asyncio
 import base64
@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from rag import UsageError
 from ui.server import application as server
+from ui.server import body_limit, listening, login
 
 ROOT = Path(__file__).parent.parent
 HERE = "http://127.0.0.1:7860"
@@ -160,7 +161,7 @@ def stored(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-# --- what the browser is told -----------------------------------------------------------------------------------
+# --- what the browser is told ---------------------------------------------------------------------
 
 
 class Page(HTMLParser):
@@ -207,7 +208,7 @@ def policy(response):
         (f"{API}/reset", {"Content-Length": "999999999"}, 413),
     ],
 )
-def test_every_answer_tells_the_browser_what_it_may_do(browser, path, headers, status):
+def test_every_response_has_the_security_headers(browser, path, headers, status):
     answer = browser.get(path, headers=headers)
     assert answer.status_code == status
     assert policy(answer)["default-src"] == ["'self'"]
@@ -228,7 +229,7 @@ def test_every_answer_tells_the_browser_what_it_may_do(browser, path, headers, s
     assert {name: answer.headers[name] for name in expected} == expected
 
 
-def test_the_page_may_run_its_own_scripts_and_no_other(browser):
+def test_only_the_scripts_of_the_page_may_run(browser):
     answer = browser.get("/")
     scripts = Page(answer.text).inline
     digests = [
@@ -240,7 +241,7 @@ def test_the_page_may_run_its_own_scripts_and_no_other(browser):
     assert browser.get("/config").headers["Content-Security-Policy"].count("sha256") == 0
 
 
-def test_the_scripts_of_the_page_where_one_signs_in_may_run_too(visitor):
+def test_the_scripts_of_the_login_page_may_run(visitor):
     answer = visitor().get("/")
     assert len(policy(answer)["script-src"]) == 2 + len(Page(answer.text).inline)
 
@@ -253,11 +254,11 @@ def test_the_page_loads_nothing_from_elsewhere(browser):
     assert re.findall(r"url\(\s*['\"]?https?:", html + browser.get("/theme.css").text) == []
 
 
-def test_the_page_wears_the_look_it_is_given(browser):
+def test_the_page_uses_the_given_theme(browser):
     assert "color: teal" in browser.get("/config").json()["css"]
 
 
-def test_gradio_is_told_to_keep_to_itself(browser):
+def test_gradio_features_that_phone_home_or_share_are_off(browser):
     config = browser.get("/config").json()
     assert config["analytics_enabled"] is False
     assert (config["run_history"], config["footer_links"], config["show_error"]) == (
@@ -268,13 +269,13 @@ def test_gradio_is_told_to_keep_to_itself(browser):
     assert config["max_file_size"] == 200 * 1024 * 1024
 
 
-def test_importing_gradio_leaves_python_as_it_was(uploads):
+def test_importing_gradio_restores_inspect(uploads):
     import inspect
 
     assert inspect.getfile(server) == server.__file__
 
 
-# --- other web sites --------------------------------------------------------------------------------------------
+# --- other web sites ------------------------------------------------------------------------------
 
 FOREIGN = [
     {"origin": "https://evil.example"},
@@ -297,7 +298,7 @@ def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path,
     upload = piece(form(b"@article{a, title = {Tides}}") + b"\r\n--limit--\r\n", more=False)
     assert exchange(app, path, [upload], headers=FORM | headers) == (
         403,
-        b'{"detail":"another web site asked for this"}',
+        b'{"detail":"another web site sent this request"}',
         0,
     )
     assert stored(uploads) == []
@@ -306,7 +307,7 @@ def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path,
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
 )
-def test_another_web_site_cannot_ask_what_it_may_do(browser, headers):
+def test_cross_site_preflight_requests_are_refused(browser, headers):
     asked = browser.options(
         f"{API}/upload", headers={"Access-Control-Request-Method": "POST", **headers}
     )
@@ -314,7 +315,7 @@ def test_another_web_site_cannot_ask_what_it_may_do(browser, headers):
     assert "Access-Control-Allow-Origin" not in asked.headers
 
 
-def test_a_link_from_another_web_site_leads_to_the_page_and_nowhere_else(app):
+def test_cross_site_links_lead_only_to_the_page(app):
     client = TestClient(app, HERE)
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert client.get("/", headers=link).status_code == 200
@@ -336,7 +337,7 @@ def test_a_link_from_another_web_site_leads_to_the_page_and_nowhere_else(app):
 @pytest.mark.parametrize(
     "host", ["127.0.0.1:7860", "127.0.0.1", "localhost:1", "LocalHost:65535", "[::1]:7860"]
 )
-def test_this_machine_goes_by_its_own_names(browser, host):
+def test_local_host_names_are_accepted(browser, host):
     assert browser.get("/", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
 
 
@@ -352,41 +353,42 @@ def test_this_machine_goes_by_its_own_names(browser, host):
         "::1",
     ],
 )
-def test_another_name_that_leads_here_is_refused(app, host):
+def test_foreign_host_names_are_refused(app, host):
     status, body, read = exchange(app, "/", [], "GET", {"host": host})
     assert (status, read) == (421, 0)
     assert b"localhost" in body
 
 
-def test_in_a_network_the_page_goes_by_any_name(visitor):
+def test_any_host_name_is_accepted_on_a_network(visitor):
     answer = visitor().get("/", headers={"Host": "study.example", "Origin": "http://study.example"})
     assert answer.status_code == 200
 
 
-def test_nobody_speaks_for_a_proxy_that_is_not_there(browser):
+def test_proxy_headers_are_ignored(browser):
     page = browser.get(
         "/", headers={"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "http://evil.example"}
     )
     assert "evil.example" not in page.text
 
 
-# --- routes -----------------------------------------------------------------------------------------------------
+# --- routes ---------------------------------------------------------------------------------------
 
 
 def answers(client, app):
     """What gradio's routes answer when nothing true is said in their path or body."""
-    for route, methods in server._mounted(app).openapi()["paths"].items():
+    for route, methods in server.gradio_app(app).openapi()["paths"].items():
         path = re.sub(r"{\w+}", "x", route)
         if path not in STREAMS:
             for method in methods:
                 yield route, client.request(method, path)
 
 
-def test_only_what_the_page_needs_is_open(browser, app):
+def test_only_the_routes_of_the_page_are_open(browser, app):
     seen = list(answers(browser, app))
     assert len(seen) > 60
     closed = {route for route, answer in seen if answer.text == '{"detail":"not found"}'}
-    # Of the ways to run a function without the queue, the one that the page itself takes; `x` is not it.
+    # Of the ways to run a function without the queue, the one that the page itself takes; `x` is
+    # not it.
     assert {route for route, _ in seen} - closed == NEEDED - {f"{API}/run/predict"} - set(
         STREAMS.values()
     )
@@ -409,7 +411,7 @@ def test_only_what_the_page_needs_is_open(browser, app):
     assert browser.post(f"{API}/run/predict").status_code == 422
 
 
-def test_without_a_login_nothing_is_shown_but_where_to_sign_in(visitor, shared):
+def test_only_the_login_page_is_shown_before_signing_in(visitor, shared):
     seen = list(answers(visitor(), shared))
     assert {
         route for route, answer in seen if answer.status_code not in (401, 404)
@@ -421,18 +423,18 @@ def test_without_a_login_nothing_is_shown_but_where_to_sign_in(visitor, shared):
 @pytest.mark.parametrize(
     "address", ["https://evil.example/a.pdf", "HTTP://evil.example", "ftp://evil.example/a"]
 )
-def test_no_file_is_fetched_from_elsewhere(browser, address):
+def test_no_file_is_downloaded_from_a_url(browser, address):
     assert browser.get(f"{API}/file={address}").json() == {"detail": "not found"}
     assert browser.get(f"{API}/file={address.replace('/', '%2F')}").json() == {
         "detail": "not found"
     }
 
 
-def test_no_file_of_this_machine_is_given_away(browser):
+def test_no_file_of_the_machine_is_served(browser):
     assert browser.get(f"{API}/file={__file__}").status_code == 403
 
 
-def test_a_question_gets_its_answer_through_the_gate(browser):
+def test_a_question_passes_the_middlewares(browser):
     question = {"data": ["tides"], "fn_index": 0, "session_hash": "reader"}
     assert browser.post(f"{API}/queue/join", json=question).status_code == 200
     stream = browser.get(f"{API}/queue/data", params={"session_hash": "reader"}).text
@@ -442,7 +444,7 @@ def test_a_question_gets_its_answer_through_the_gate(browser):
     ]
 
 
-def test_a_stream_comes_piece_by_piece_and_ends_with_its_reader(app):
+def test_a_stream_arrives_in_pieces_and_ends_when_the_client_leaves(app):
     """The first piece is there before the stream has an end, and nothing goes on once nobody reads."""
     came = []
 
@@ -472,10 +474,10 @@ def test_a_stream_comes_piece_by_piece_and_ends_with_its_reader(app):
     assert came[1] == {"type": "http.response.body", "body": b"data: ALIVE\n\n", "more_body": True}
 
 
-# --- how much ---------------------------------------------------------------------------------------------------
+# --- how much -------------------------------------------------------------------------------------
 
 
-def test_a_file_is_taken(browser, uploads):
+def test_a_file_can_be_uploaded(browser, uploads):
     answer = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")})
     (path,) = answer.json()
     assert Path(path).read_bytes() == b"@article{a}"
@@ -494,7 +496,7 @@ def test_a_file_is_taken(browser, uploads):
         (f"{API}/queue/join", "9" * 40),
     ],
 )
-def test_what_says_that_it_is_too_large_is_refused_unread(app, path, length):
+def test_a_declared_length_over_the_limit_is_refused_unread(app, path, length):
     status, body, read = exchange(app, path, [], headers={"content-length": length})
     assert (status, read) == (413, 0)
     assert b"MB at once" in body
@@ -508,7 +510,7 @@ def test_what_says_that_it_is_too_large_is_refused_unread(app, path, length):
         ("/login", FORM),
     ],
 )
-def test_what_proves_too_large_on_its_way_is_refused(app, path, kind):
+def test_a_body_that_grows_over_the_limit_is_refused(app, path, kind):
     megabyte = b"x" * 1024 * 1024
     pieces = [
         piece(form(megabyte) if kind is FORM else b'{"data": "'),
@@ -521,41 +523,41 @@ def test_what_proves_too_large_on_its_way_is_refused(app, path, kind):
     assert read <= 3
 
 
-def test_of_an_upload_that_proves_too_large_nothing_is_stored(app, uploads, monkeypatch):
-    monkeypatch.setattr(server, "LARGEST_UPLOAD", 1024 * 1024)
+def test_an_upload_over_the_limit_leaves_no_files(app, uploads, monkeypatch):
+    monkeypatch.setattr(body_limit, "MAX_UPLOAD_BYTES", 1024 * 1024)
     pieces = [piece(form(b"x" * 700_000)), piece(b"x" * 700_000), piece(b"")]
     status, body, read = exchange(app, f"{API}/upload", pieces, headers=FORM)
     assert (status, body, read) == (413, b'{"detail":"more than 1 MB at once"}', 2)
     assert stored(uploads) == []
 
 
-def test_many_files_count_together(app, uploads, monkeypatch):
-    monkeypatch.setattr(server, "LARGEST_UPLOAD", 1024 * 1024)
+def test_files_of_one_upload_count_together(app, uploads, monkeypatch):
+    monkeypatch.setattr(body_limit, "MAX_UPLOAD_BYTES", 1024 * 1024)
     pieces = [piece(form(b"x" * 400_000, f"{n}.bib") + b"\r\n") for n in range(4)]
     status, _, read = exchange(app, f"{API}/upload", pieces, headers=FORM)
     assert (status, read) == (413, 3)
     assert stored(uploads) == []
 
 
-def test_of_an_upload_that_breaks_off_nothing_is_stored(app, uploads):
+def test_an_interrupted_upload_leaves_no_files(app, uploads):
     pieces = [piece(form(b"x" * 100_000)), {"type": "http.disconnect"}]
     exchange(app, f"{API}/upload", pieces, headers=FORM)
     assert stored(uploads) == []
 
 
-def test_an_upload_leaves_room_on_the_disk(browser, uploads, monkeypatch):
+def test_an_upload_must_leave_free_disk_space(browser, uploads, monkeypatch):
     free = 200 * 1024**2 + 1024**3
-    monkeypatch.setattr(server.shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
+    monkeypatch.setattr(body_limit.shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
     refused = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")})
     assert (refused.status_code, refused.json()) == (507, {"detail": "the disk is nearly full"})
     assert stored(uploads) == []
     assert browser.get("/config").status_code == 200
-    monkeypatch.setattr(server.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(body_limit.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (path,) = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")}).json()
     Path(path).unlink()
 
 
-# --- signing in -------------------------------------------------------------------------------------------------
+# --- signing in -----------------------------------------------------------------------------------
 
 
 def test_signing_in_opens_the_page_and_signing_out_closes_it(visitor):
@@ -580,8 +582,8 @@ def test_a_password_may_hold_colons_and_any_letters(uploads, clock):
     assert sign_in(client, "berta", "battery:stäple λ").status_code == 200
 
 
-def test_a_made_up_token_opens_nothing(visitor, shared):
-    gradio_app = server._mounted(shared)
+def test_a_forged_token_is_refused(visitor, shared):
+    gradio_app = server.gradio_app(shared)
     for name in (
         f"access-token-{gradio_app.cookie_id}",
         f"access-token-unsecure-{gradio_app.cookie_id}",
@@ -603,7 +605,7 @@ def test_after_five_wrong_passwords_an_address_waits_a_minute(visitor, clock):
     assert sign_in(client, "ada", "correct horse").status_code == 200
 
 
-def test_a_name_waits_wherever_its_guesses_come_from(visitor, clock):
+def test_a_name_has_to_wait_whatever_address_guesses(visitor, clock):
     for number in range(5):
         assert sign_in(visitor(f"192.168.1.{number}"), "ada", f"guess {number}").status_code == 400
     assert sign_in(visitor("192.168.1.99"), "ada", "correct horse").status_code == 429
@@ -612,7 +614,7 @@ def test_a_name_waits_wherever_its_guesses_come_from(visitor, clock):
     assert sign_in(visitor("192.168.1.99"), "ada", "correct horse").status_code == 200
 
 
-def test_the_addresses_of_one_ipv6_network_are_one(visitor):
+def test_addresses_of_one_ipv6_network_count_together(visitor):
     for number in range(5):
         assert (
             sign_in(visitor(f"2001:db8:0:7::{number}"), f"name {number}", "guess").status_code
@@ -622,12 +624,12 @@ def test_the_addresses_of_one_ipv6_network_are_one(visitor):
     assert sign_in(visitor("2001:db8:0:8::1"), "ada", "correct horse").status_code == 200
 
 
-def test_who_signs_in_rightly_never_waits(visitor):
+def test_correct_passwords_never_have_to_wait(visitor):
     for _ in range(12):
         assert sign_in(visitor(), "ada", "correct horse").status_code == 200
 
 
-def test_guesses_made_at_once_count_too(shared):
+def test_parallel_guesses_count(shared):
     body = b"username=ada&password=guess"
     kind = {"content-type": "application/x-www-form-urlencoded"}
     statuses = []
@@ -657,7 +659,7 @@ def test_guesses_made_at_once_count_too(shared):
     assert sorted(statuses) == [400] * 5 + [429] * 7
 
 
-def test_no_script_sees_the_cookie_and_no_other_web_site_sends_it(visitor):
+def test_the_cookie_is_hidden_from_scripts_and_other_sites(visitor):
     client = visitor()
     cookies = sign_in(client, "ada", "correct horse").headers.get_list("set-cookie")
     cookies += client.get("/logout").headers.get_list("set-cookie")
@@ -667,7 +669,7 @@ def test_no_script_sees_the_cookie_and_no_other_web_site_sends_it(visitor):
     assert ["SameSite=lax" in cookie for cookie in cookies] == [True] * 4
 
 
-def test_a_cookie_that_was_signed_out_opens_nothing_any_more(visitor):
+def test_a_cookie_is_worthless_after_signing_out(visitor):
     client = visitor()
     sign_in(client, "ada", "correct horse")
     kept = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
@@ -676,7 +678,7 @@ def test_a_cookie_that_was_signed_out_opens_nothing_any_more(visitor):
     assert visitor().get("/config", headers={"Cookie": kept}).status_code == 401
 
 
-# --- users ------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -692,29 +694,29 @@ def users_file(tmp_path):
 
 def test_users_are_read(users_file):
     path = users_file("\ufeff# who may\nada:correct horse\r\n\n  \nbérta:#a:b:c\n".encode())
-    assert server.read_users(path) == {"ada": "correct horse", "bérta": "#a:b:c"}
+    assert login.read_users(path) == {"ada": "correct horse", "bérta": "#a:b:c"}
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "names nobody"),
-        (b"# ada:swordfish\n", "names nobody"),
+        (b"", "has no users"),
+        (b"# ada:swordfish\n", "has no users"),
         (b"ada:a\nswordfish\n", "line 2: no colon"),
-        (b":swordfish\n", "line 1: a name is missing"),
-        (b" ada:swordfish\n", "line 1: a name is missing"),
-        (b"ada :swordfish\n", "line 1: a name is missing"),
-        (b"ada:\n", "line 1: a password is missing"),
-        (b"ada:  \n", "line 1: a password is missing"),
-        (b"ada: swordfish\n", "line 1: a password is missing, or has a blank before or after it"),
-        (b"ada:a\n\nada:swordfish\n", "line 3: a name that was there before"),
-        (b"ada:swordfish\xff\n", "cannot be read: it is no text"),
+        (b":swordfish\n", "line 1: the name is missing"),
+        (b" ada:swordfish\n", "line 1: the name is missing"),
+        (b"ada :swordfish\n", "line 1: the name is missing"),
+        (b"ada:\n", "line 1: the password is missing"),
+        (b"ada:  \n", "line 1: the password is missing"),
+        (b"ada: swordfish\n", "line 1: the password is missing, or has a space before or after it"),
+        (b"ada:a\n\nada:swordfish\n", "line 3: this name was used before"),
+        (b"ada:swordfish\xff\n", "it is not text"),
     ],
 )
-def test_users_that_mean_nothing_are_refused_without_telling_a_password(users_file, content, told):
+def test_malformed_users_files_are_refused_without_showing_a_password(users_file, content, told):
     path = users_file(content)
     with pytest.raises(UsageError) as refused:
-        server.read_users(path)
+        login.read_users(path)
     assert str(path) in str(refused.value)
     assert told in str(refused.value)
     assert "swordfish" not in str(refused.value)
@@ -722,31 +724,31 @@ def test_users_that_mean_nothing_are_refused_without_telling_a_password(users_fi
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o601])
-def test_users_that_others_may_read_are_refused(users_file, mode):
-    with pytest.raises(UsageError, match="others may read it; chmod 600"):
-        server.read_users(users_file(b"ada:swordfish\n", mode))
+def test_users_files_that_others_can_read_are_refused(users_file, mode):
+    with pytest.raises(UsageError, match="others can read it; run chmod 600"):
+        login.read_users(users_file(b"ada:swordfish\n", mode))
 
 
-def test_users_that_are_not_there_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="cannot be read: No such file"):
-        server.read_users(tmp_path / "nobody")
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
-        server.read_users(tmp_path)
+def test_missing_users_files_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read .*: No such file"):
+        login.read_users(tmp_path / "nobody")
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
+        login.read_users(tmp_path)
 
 
-# --- listening --------------------------------------------------------------------------------------------------
+# --- listening ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "LOCALHOST", "::1"])
-def test_only_this_machine_reaches_its_own_addresses(host):
-    assert server.is_loopback(host)
+def test_loopback_addresses_are_recognized(host):
+    assert listening.is_loopback(host)
 
 
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "192.168.1.5", "study.example", "localhost.evil.example", "", "[::1]"]
 )
-def test_others_reach_all_other_addresses(host):
-    assert not server.is_loopback(host)
+def test_other_addresses_are_not_loopback(host):
+    assert not listening.is_loopback(host)
 
 
 @pytest.fixture
@@ -755,21 +757,21 @@ def taken_port():
         yield other.getsockname()[1]
 
 
-def test_a_taken_port_and_a_foreign_address_are_told(taken_port):
+def test_a_used_port_and_a_foreign_address_are_reported(taken_port):
     with pytest.raises(
-        UsageError, match=f"port {taken_port} is taken; name another one with --port"
+        UsageError, match=f"port {taken_port} is in use; choose another one with --port"
     ):
-        server.check_address("127.0.0.1", taken_port)
+        listening.check_address("127.0.0.1", taken_port)
     for host in ("203.0.113.1", "2001:db8::1", "", "é" * 70):
         with pytest.raises(UsageError, match=f"this machine has no address '{host}'"):
-            server.check_address(host, 0)
-    server.check_address("127.0.0.1", 0)
+            listening.check_address(host, 0)
+    listening.check_address("127.0.0.1", 0)
 
 
 SERVES = """
 import sys
 sys.path.insert(0, {root!r})
-from ui.server.application import serve
+from ui.server.listening import serve
 
 async def forever(scope, receive, send):
     if scope["type"] != "http":
@@ -786,13 +788,13 @@ print("ended", flush=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
-def test_the_server_says_where_it_is_and_ends_while_somebody_reads():
+def test_the_server_prints_its_url_and_stops_during_a_stream():
     command = [sys.executable, "-c", SERVES.format(root=str(ROOT))]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         told = re.fullmatch(
-            r"Footnote is at http://127\.0\.0\.1:(\d+) \(Ctrl\+C stops it\)\n",
+            r"Footnote is running at http://127\.0\.0\.1:(\d+) \(Ctrl\+C stops it\)\n",
             process.stdout.readline(),
         )
         with socket.create_connection(("127.0.0.1", int(told[1])), timeout=20) as reader:
@@ -805,16 +807,16 @@ def test_the_server_says_where_it_is_and_ends_while_somebody_reads():
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
-# --- an attacker, over a socket -------------------------------------------------------------------------------
+# --- an attacker, over a socket -------------------------------------------------------------------
 
 ATTACKED = """
 import sys
 sys.path[:0] = {paths!r}
-from ui.server import application as server
-server._MOST_CONNECTIONS = 20
+from ui.server import application as server, listening
+listening.MAX_CONNECTIONS_PER_CLIENT = 20
 server.import_gradio()
 from test_server import small_page
-server.serve(server.application(small_page(), "127.0.0.1", 7860, {{}}), "127.0.0.1", 0)
+listening.serve(server.application(small_page(), "127.0.0.1", 7860, {{}}), "127.0.0.1", 0)
 """
 OWN = b"Host: 127.0.0.1\r\n"
 
@@ -886,7 +888,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("request_and_status", REFUSED.values(), ids=REFUSED)
-def test_a_request_that_is_none_is_refused(port, request_and_status):
+def test_malformed_requests_are_refused(port, request_and_status):
     request, expected = request_and_status
     answer = said(port, request)
     assert b"Question" not in answer
@@ -894,7 +896,7 @@ def test_a_request_that_is_none_is_refused(port, request_and_status):
     assert is_well(port)
 
 
-def test_the_server_does_not_say_what_it_is(port):
+def test_the_server_header_is_not_sent(port):
     head = (
         said(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n")
         .split(b"\r\n\r\n")[0]
@@ -923,14 +925,14 @@ def test_a_body_without_an_end_is_cut_off(port):
         assert connection.recv(12) == b"HTTP/1.1 413"
 
 
-def test_a_body_that_does_not_come_keeps_nobody_waiting(port):
+def test_a_missing_body_does_not_block_other_requests(port):
     head = f"POST {API}/queue/join HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
     with connect(port) as slow:
         slow.sendall(head.encode() + OWN + b"\r\n{")
         assert is_well(port)
 
 
-def test_one_address_gets_so_many_connections_and_no_more(port):
+def test_connections_per_client_are_limited(port):
     held = [connect(port) for _ in range(20)]
     try:
         assert said(port, b"GET / HTTP/1.1\r\n" + OWN + b"\r\n") == b""
@@ -991,7 +993,7 @@ JOINS = [
 
 
 @pytest.mark.parametrize("body", JOINS, ids=lambda body: str(body[:50]))
-def test_what_asks_for_nothing_that_there_is_is_refused(port, body):
+def test_requests_for_unknown_functions_are_refused(port, body):
     head = (
         f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
     )
@@ -1002,7 +1004,7 @@ def test_what_asks_for_nothing_that_there_is_is_refused(port, body):
     assert is_well(port)
 
 
-def test_an_event_that_fails_tells_nothing_of_the_machine(port):
+def test_a_failing_event_reveals_nothing_about_the_machine(port):
     body = b'{"fn_index": 0, "session_hash": "typed", "data": []}'
     head = (
         f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
@@ -1023,11 +1025,11 @@ def test_an_event_that_fails_tells_nothing_of_the_machine(port):
     assert str(ROOT).encode() not in answer
 
 
-# --- the command ------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
-def test_a_network_is_served_only_to_those_who_sign_in(footnote, host):
+def test_a_network_address_needs_users(footnote, host):
     run = footnote("ui", "--host", host)
     assert (run.code, run.out) == (2, "")
     assert f"on {host} everybody in the network could read your libraries" in run.err
@@ -1053,9 +1055,7 @@ def test_the_command_refuses_what_it_cannot_serve(footnote, users_file, taken_po
         assert "Traceback" not in run.err
 
 
-def test_a_library_that_is_not_there_is_named_with_its_blanks_and_colons(
-    footnote, tmp_path, monkeypatch
-):
+def test_a_missing_library_is_named_in_full(footnote, tmp_path, monkeypatch):
     missing = tmp_path / "my own: papers"
     monkeypatch.setenv("FOOTNOTE_LIBRARY", str(missing))
     run = footnote("ui")
@@ -1068,8 +1068,8 @@ def test_a_library_that_is_not_there_is_named_with_its_blanks_and_colons(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
-def test_the_command_opens_the_page_and_takes_away_what_was_uploaded(own_library, tmp_path):
-    folder = own_library.rename(tmp_path / "my own: papers")
+def test_the_command_serves_the_page_and_deletes_uploads(library_copy, tmp_path):
+    folder = library_copy.rename(tmp_path / "my own: papers")
     (tmp_path / "laid out").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -1088,7 +1088,7 @@ def test_the_command_opens_the_page_and_takes_away_what_was_uploaded(own_library
         cwd=ROOT,
     ) as process:
         try:
-            assert process.stdout.readline() == f"Footnote is at {here} (Ctrl+C stops it)\n"
+            assert process.stdout.readline() == f"Footnote is running at {here} (Ctrl+C stops it)\n"
             assert "my own: papers" in httpx2.get(here).text
             (upload,) = httpx2.post(
                 f"{here}{API}/upload", files={"files": ("a.bib", b"@article{a}")}
@@ -1101,9 +1101,9 @@ def test_the_command_opens_the_page_and_takes_away_what_was_uploaded(own_library
     assert stored(tmp_path / "laid out") == []
 
 
-def test_a_refusal_does_not_wait_for_gradio():
+def test_a_refusal_does_not_import_gradio():
     code = (
-        "import sys; from rag import cli; sys.argv = ['footnote', 'ui', '--host', '0.0.0.0']\n"
+        "import sys; from rag.cli import main as cli; sys.argv = ['footnote', 'ui', '--host', '0.0.0.0']\n"
         "try: cli.main()\n"
         "except SystemExit: print('gradio' in sys.modules, 'fastapi' in sys.modules)"
     )
@@ -1113,7 +1113,7 @@ def test_a_refusal_does_not_wait_for_gradio():
     assert run.stdout.split() == ["False", "False"]
 
 
-def test_the_help_tells_how_to_open_the_page(footnote):
+def test_the_help_shows_how_to_open_the_page(footnote):
     run = footnote("ui", "--help")
     assert run.lines[2].strip() == "Open the page, for this machine only."
     for option in (

@@ -1,4 +1,4 @@
-"""`footnote ui`: open the page. Nothing heavy is imported before the command runs."""
+"""`footnote ui`: serve the page. Heavy modules are imported only when the command runs."""
 
 import os
 import signal
@@ -11,83 +11,87 @@ import typer
 if TYPE_CHECKING:
     from ui.services.library_registry import LibraryRegistry
 
-_LIBRARY = "FOOTNOTE_LIBRARY"
+_LIBRARY_VARIABLE = "FOOTNOTE_LIBRARY"
 
 
 def ui(
-    # Not given to typer as `envvar`: it would take a colon in the folder's name for the end of it.
+    # Not an `envvar` of typer, which would split a folder's name at a colon.
     library: Annotated[
         list[Path] | None,
         typer.Option(
             "--library",
             "-L",
             metavar="DIR",
-            help=f"A library's folder; repeatable.  [env var: {_LIBRARY}]",
+            help=f"Folder of a library; repeatable.  [env var: {_LIBRARY_VARIABLE}]",
         ),
     ] = None,
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address to listen on.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = (
+        "127.0.0.1"
+    ),
     port: Annotated[
-        int, typer.Option(min=1, max=65535, metavar="N", help="The port to listen on.")
+        int, typer.Option(min=1, max=65535, metavar="N", help="Port to listen on.")
     ] = 7860,
     auth: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Who may sign in: lines name:password.", show_default=False
+            metavar="FILE",
+            help="Users who may sign in, one name:password per line.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
-    r"""Open the page, for this machine only.
+    r"""Open the page in a browser, by default for this machine only.
 
-    It listens on 127.0.0.1, and shows the sample papers when there is no library yet. On any other address it asks
-    for a name and a password; they travel as they are, so use it where you trust the network.
+    The page listens on 127.0.0.1 and shows the sample papers until there is a library. On any other
+    address it asks for a name and a password; they are sent unencrypted, so use it only in networks
+    that you trust.
 
     \b
     footnote ui
     footnote ui --library ~/physics --library ~/chemistry --port 8000
     footnote ui --host 0.0.0.0 --auth ~/footnote-users
     """
-    from rag import UsageError
-    from ui.server.application import check_address, is_loopback, read_users
-    from ui.services.library_registry import shelf_of
+    from rag.errors import UsageError
+    from ui.server.listening import check_address, is_loopback
+    from ui.server.login import read_users
+    from ui.services.library_registry import open_registry
 
     users = read_users(auth) if auth else {}
     if not users and not is_loopback(host):
         raise UsageError(
-            f"on {host} everybody in the network could read your libraries; say who may sign in with --auth FILE, "
-            "which holds lines name:password"
+            f"on {host} everybody in the network could read your libraries; "
+            "say who may sign in with --auth FILE, a file of name:password lines"
         )
     check_address(host, port)
-    if not library and os.environ.get(_LIBRARY):
-        library = [Path(os.environ[_LIBRARY])]
-    shelf = shelf_of(library or [], any_model=not users)
-    if shelf.is_sample(shelf.first):
+    folders = library or []
+    if not folders and os.environ.get(_LIBRARY_VARIABLE):
+        folders = [Path(os.environ[_LIBRARY_VARIABLE])]
+    registry = open_registry(folders, any_model=not users)
+    if registry.is_sample(registry.first):
         typer.echo("footnote: no papers yet; showing the sample papers", err=True)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # the end that Ctrl-C brings, for service managers
-    # What is uploaded or made for downloading is for nobody else on the machine, and goes with this process.
+    # Service managers end the page with SIGTERM; it ends like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Uploads and downloads are private to this user and are deleted with the process.
     with tempfile.TemporaryDirectory(prefix="footnote-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = folder
-        _open_page(shelf, host, port, users)
-    # Python would wait for a model that still writes, though nobody reads it; what was committed is kept.
+        _serve_page(registry, host, port, users)
+    # Python would wait for a model that still generates; everything committed is stored.
     os._exit(0)
 
 
-def _open_page(shelf: "LibraryRegistry", host: str, port: int, users: dict[str, str]) -> None:
+def _serve_page(registry: "LibraryRegistry", host: str, port: int, users: dict[str, str]) -> None:
     """Serve the page until it is stopped."""
-    from ui.server.application import application, import_gradio, serve
+    from ui.server.application import application, import_gradio
+    from ui.server.listening import serve
 
     import_gradio()
-    from rag import data_folder
-    from ui.app import build, look
-    from ui.services.conversations import History
+    from rag.config import data_folder
+    from ui.app import build_page, theme
+    from ui.services.conversations import ConversationStore
 
-    page = build(
-        shelf, History(data_folder() / "conversations.sqlite"), data_folder() / "evaluations"
-    )
-    app = application(page, host, port, users, **look())
-    users.clear()  # only their hashes are needed from now on
-    shelf.prepare()
+    conversations = ConversationStore(data_folder() / "conversations.sqlite")
+    page = build_page(registry, conversations, data_folder() / "evaluations")
+    app = application(page, host, port, users, **theme())
+    users.clear()  # from now on only their hashes are needed
+    registry.prepare()
     serve(app, host, port)

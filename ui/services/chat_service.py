@@ -1,9 +1,11 @@
-"""Asking in the page: what is shown while an answer comes, and what is kept of it.
+"""Asking in the page: the steps shown while an answer is generated, and what is stored of it.
 
-The truth of a conversation is what `ui.services.conversations` holds; the browser only keeps its id. So a reload, a restart or a
-second window show the same, and nothing that a browser sends is taken for an answer.
+The conversation store is the source of truth; the browser only keeps a conversation's id. So a
+reload, a restart or a second window shows the same, and nothing that a browser sends is taken for
+an answer.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -11,22 +13,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from rag import Answer, FootnoteError
-from ui.services.conversations import ConversationNotFound, History, new_id
+from ui.services.conversations import ConversationNotFound, ConversationStore, new_id
 from ui.services.library_registry import LibraryRegistry
 
-# Each step sends the whole message to the browser, so there are at most twenty in a second.
-_BETWEEN_STEPS = 0.05
-# Longer than any model may write (`rag` breaks it off after 120 s); then what there is becomes the answer.
-_LONGEST_SECONDS = 180.0
-_MOST_SENTENCES = 20
+# Each step sends the whole message to the browser, so there are at most twenty per second.
+_SECONDS_BETWEEN_STEPS = 0.05
+# Longer than any model may generate (120 s); after this, the unfinished text becomes the answer.
+MAX_ANSWER_SECONDS = 180.0
+MAX_SENTENCES = 20
 _LOG = logging.getLogger("footnote")
 
 
 @dataclass(frozen=True, slots=True)
 class AskOptions:
-    """How a question is to be answered: from which library, by which model, in which style; filters as in `rag`.
+    """How to answer a question: library, language model, style and filters, as in `Assistant.ask`.
 
-    `sentences` is 0 for the usual number.
+    `sentences` is 0 for the default number.
     """
 
     library: str
@@ -40,45 +42,45 @@ class AskOptions:
 
     @property
     def filters(self) -> dict[str, str]:
+        """Search filters by name."""
         return {name: getattr(self, name) for name in ("year", "venue", "author", "source")}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What there is to show of a conversation: answers, and perhaps a question whose answer is on its way.
+class ChatView:
+    """What to show of a conversation: its answers, and perhaps a question that is being answered.
 
-    `text` is what has come of that answer; `failure` says why none came.
+    `text` is the answer so far; `failure` says why there is no answer.
     """
 
     conversation: str = ""
     answers: tuple[Answer, ...] = ()
-    asked: str = ""
+    question: str = ""
     text: str = ""
     failure: str = ""
 
     @property
-    def pending(self) -> bool:
-        return bool(self.asked) and not self.failure
+    def is_pending(self) -> bool:
+        """Whether a question is still being answered."""
+        return bool(self.question) and not self.failure
 
 
 @dataclass(slots=True)
 class ChatService:
     """All conversations of the page. Safe to use from several threads."""
 
-    shelf: LibraryRegistry
-    history: History
+    registry: LibraryRegistry
+    store: ConversationStore
     _running: dict[str, threading.Event] = field(default_factory=dict)
 
-    def view(self, conversation: str, owner: str) -> View:
-        """A conversation as it was kept; an empty one when it is no longer there."""
+    def view(self, conversation: str, owner: str) -> ChatView:
+        """Return a stored conversation; an empty one when it no longer exists."""
+        if not conversation:
+            return ChatView()
         try:
-            return (
-                View(conversation, tuple(self.history.answers(conversation, owner)))
-                if conversation
-                else View()
-            )
+            return ChatView(conversation, tuple(self.store.answers(conversation, owner)))
         except ConversationNotFound:
-            return View()
+            return ChatView()
 
     def ask(  # noqa: PLR0913, PLR0917 - who asks what, where and how
         self,
@@ -86,66 +88,78 @@ class ChatService:
         conversation: str,
         owner: str,
         session: str,
-        wishes: AskOptions,
+        options: AskOptions,
         position: int | None = None,
-    ) -> Iterator[View]:
-        """Answer step by step; the last view is settled, and what it shows is kept.
+    ) -> Iterator[ChatView]:
+        """Answer step by step; the last view is final, and what it shows is stored.
 
-        With a `position` the question takes the place of the one that stood there. Where others came after it, it
-        begins a conversation of its own with those before it: nothing is taken away.
+        With a `position`, the question replaces the one there. If later questions would be lost, it
+        starts a new conversation with the earlier ones instead.
         """
-        view = View(conversation, asked=question)
-        stop = self._running[session] = threading.Event()
-        overdue = threading.Timer(_LONGEST_SECONDS, stop.set)
-        overdue.daemon = True
-        overdue.start()
+        view = ChatView(conversation, question=question)
         try:
-            view = self.view(conversation, owner)
-            seen = len(view.answers)
-            view = replace(view, answers=view.answers[:position], asked=question)
-            yield view
-            yield from self._steps(view, owner, wishes, stop, seen)
+            with self._stoppable(session) as stop:
+                view = self.view(conversation, owner)
+                turns = len(view.answers)
+                view = replace(view, answers=view.answers[:position], question=question)
+                yield view
+                yield from self._steps(view, owner, options, stop, turns)
         except FootnoteError as error:
             yield replace(view, failure=str(error))
-        except Exception as error:  # a bug: it is told where the user looks, and its traceback where it can be reported
-            _LOG.exception("a question in the page")
-            yield replace(view, failure=f"Footnote itself failed ({type(error).__name__}: {error})")
+        except Exception as error:  # a bug: shown to the user, with its traceback in the log
+            _LOG.exception("answering a question in the page failed")
+            failure = f"Footnote itself failed ({type(error).__name__}: {error})"
+            yield replace(view, failure=failure)
+
+    @contextlib.contextmanager
+    def _stoppable(self, session: str) -> Iterator[threading.Event]:
+        """Register the event that stops the answer of a session, and set it at the time limit."""
+        stop = self._running[session] = threading.Event()
+        time_limit = threading.Timer(MAX_ANSWER_SECONDS, stop.set)
+        time_limit.daemon = True
+        time_limit.start()
+        try:
+            yield stop
         finally:
             stop.set()
-            overdue.cancel()
+            time_limit.cancel()
             if self._running.get(session) is stop:
                 del self._running[session]
 
     def stop(self, session: str) -> None:
-        """End the answer that a session waits for, with what there is of it."""
+        """End the answer that a session is waiting for, keeping the text so far."""
         if running := self._running.get(session):
             running.set()
 
     def _steps(
-        self, view: View, owner: str, wishes: AskOptions, stop: threading.Event, seen: int
-    ) -> Iterator[View]:
-        talk = self.shelf.assistant(wishes.library, wishes.model).chat(view.answers)
-        shown = 0.0
-        sentences = min(max(int(wishes.sentences or 0), 0), _MOST_SENTENCES) or None
-        options = {"sentences": sentences, "style": wishes.style, "stop": stop}
-        for one in talk.stream(view.asked, **options, **wishes.filters):  # type: ignore[arg-type]
-            if isinstance(one, Answer):
-                yield self._settled(view, one, owner, wishes.library, seen)
+        self, view: ChatView, owner: str, options: AskOptions, stop: threading.Event, turns: int
+    ) -> Iterator[ChatView]:
+        chat = self.registry.assistant(options.library, options.model).chat(view.answers)
+        last_step = 0.0
+        sentences = min(max(int(options.sentences or 0), 0), MAX_SENTENCES) or None
+        pieces = chat.stream(
+            view.question, sentences=sentences, style=options.style, stop=stop, **options.filters
+        )
+        for piece in pieces:
+            if isinstance(piece, Answer):
+                yield self._finished(view, piece, owner, options.library, turns)
                 return
-            view = replace(view, text=view.text + one)
-            if time.monotonic() - shown >= _BETWEEN_STEPS:
-                shown = time.monotonic()
+            view = replace(view, text=view.text + piece)
+            if time.monotonic() - last_step >= _SECONDS_BETWEEN_STEPS:
+                last_step = time.monotonic()
                 yield view
 
-    def _settled(self, view: View, answer: Answer, owner: str, library: str, seen: int) -> View:
-        """The answer in its place; what was stopped before its first sentence leaves nothing."""
+    def _finished(
+        self, view: ChatView, answer: Answer, owner: str, library: str, turns: int
+    ) -> ChatView:
+        """Store an answer and return the final view; `turns` were stored when it was asked for."""
         if not (answer.claims or answer.abstained):
             return replace(view, failure="Stopped before the first sentence.")
         conversation, position = view.conversation or new_id(), len(view.answers)
-        if position < seen - 1:
+        if position < turns - 1:
             conversation = new_id()
-            for place, before in enumerate(view.answers):
-                self.history.save(conversation, owner, library, place, before)
-            seen = position
-        self.history.save(conversation, owner, library, position, answer, seen)
-        return View(conversation, (*view.answers, answer))
+            for place, earlier in enumerate(view.answers):
+                self.store.save(conversation, owner, library, place, earlier)
+            turns = position
+        self.store.save(conversation, owner, library, position, answer, turns)
+        return ChatView(conversation, (*view.answers, answer))

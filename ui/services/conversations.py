@@ -1,7 +1,7 @@
-"""Conversations kept in one SQLite file: they come back after a restart with their sources as they were.
+"""Conversations in one SQLite file: they survive a restart, with their sources as they were.
 
-Every call has a connection and a transaction of its own, so it is safe from several threads and processes. The owner
-is a login name, `""` where nobody logs in; nobody finds the conversations of another.
+Every call has its own connection and transaction, so it is safe from several threads and processes.
+The owner is a login name, `""` where nobody logs in; owners cannot find each other's conversations.
 """
 
 import contextlib
@@ -13,62 +13,74 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from rag import Answer, FootnoteError, UsageError
 
-# How long a call waits for another one that writes, in seconds.
-_PATIENCE = 30.0
-_LONGEST_QUESTION = 80
-_LONGEST_TITLE = 200
-_LONGEST_SEARCH = 200
-_SCHEMA_VERSION = 1
-# `folded` is what is searched, see `_folded`. `change` puts the conversations in order: a clock can be set back.
+# How long a call waits for another one that writes.
+_BUSY_TIMEOUT_SECONDS = 30.0
+MAX_QUESTION_TITLE_CHARS = 80
+MAX_TITLE_CHARS = 200
+MAX_SEARCH_CHARS = 200
+_SCHEMA_VERSION = 2
+# `folded` is the searchable text, see `_fold`. `change` orders conversations; clocks can be set
+# back.
 _SCHEMA = (
     """CREATE TABLE conversation (
-        id TEXT PRIMARY KEY, owner TEXT NOT NULL, library TEXT NOT NULL, title TEXT NOT NULL, folded TEXT NOT NULL,
-        renamed INTEGER NOT NULL DEFAULT 0, changed TEXT NOT NULL, change INTEGER NOT NULL
+        id TEXT PRIMARY KEY, owner TEXT NOT NULL, library TEXT NOT NULL, title TEXT NOT NULL,
+        folded TEXT NOT NULL, renamed INTEGER NOT NULL DEFAULT 0, changed TEXT NOT NULL,
+        change INTEGER NOT NULL
     )""",
     "CREATE INDEX conversation_change ON conversation (owner, change)",
     """CREATE TABLE turn (
-        conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE, position INTEGER NOT NULL,
-        folded TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY (conversation, position)
+        conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL, folded TEXT NOT NULL, answer TEXT NOT NULL,
+        PRIMARY KEY (conversation, position)
     )""",
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
-_KEPT = """SELECT id, title, library, changed, (SELECT count(*) FROM turn WHERE conversation = conversation.id)
+_SUMMARIES = """SELECT id, title, library, changed,
+    (SELECT count(*) FROM turn WHERE conversation = conversation.id)
     FROM conversation WHERE owner = ?"""
-# A word may stand in the title or in any turn: none of the words is missing from all of them.
+# Each word must occur in the title or in one of the turns.
 _HOLDS_ALL_WORDS = """NOT EXISTS (
-    SELECT 1 FROM json_each(?) AS word WHERE NOT instr(conversation.folded, word.value) AND NOT EXISTS (
-        SELECT 1 FROM turn WHERE conversation = conversation.id AND instr(turn.folded, word.value)))"""
-# The title follows the first question (position ?7 is 0) until the user gives another.
+    SELECT 1 FROM json_each(?) AS word
+    WHERE NOT instr(conversation.folded, word.value) AND NOT EXISTS (
+        SELECT 1 FROM turn
+        WHERE conversation = conversation.id AND instr(turn.folded, word.value)))"""
+# The title follows the first question (position ?7 is 0) until the user sets one.
 _TOUCH = """INSERT INTO conversation (id, owner, library, title, folded, changed, change)
     VALUES (?, ?, ?, ?, ?, ?, (SELECT coalesce(max(change), 0) + 1 FROM conversation))
-    ON CONFLICT (id) DO UPDATE SET library = excluded.library, changed = excluded.changed, change = excluded.change,
-    title = iif(?7 OR renamed, title, excluded.title), folded = iif(?7 OR renamed, folded, excluded.folded)"""
+    ON CONFLICT (id) DO UPDATE SET
+    library = excluded.library, changed = excluded.changed, change = excluded.change,
+    title = iif(?7 OR renamed, title, excluded.title),
+    folded = iif(?7 OR renamed, folded, excluded.folded)"""
 _ANSWER = TypeAdapter(Answer)
+# Names of version 1 in stored answers.
+_RENAMED_KINDS = {"quote": "quoted", "written": "generated"}
+_RENAMED_TRACE_FIELDS = {"read_as": "rewritten_query", "reader": "reranker"}
 
 
 class ConversationNotFound(FootnoteError):
-    """The owner has no conversation of that id: it was deleted, or it is another's."""
+    """The owner has no such conversation: it was deleted, or it belongs to somebody else."""
 
     def __init__(self, conversation: str) -> None:
         super().__init__(conversation)
         self.conversation = conversation
 
     def __str__(self) -> str:
-        return "this conversation is no longer there; begin a new one"
+        return "this conversation no longer exists; start a new one"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ConversationSummary:
     """A conversation in the list.
 
-    `library` is the key of the library that was asked last. `changed` is when its last answer was kept: ISO 8601,
-    UTC, to the second. `turns` is how many answers it holds.
+    `library` is the key of the library that was asked last, `changed` the time of the last answer
+    (ISO 8601, UTC, to the second), `turns` the number of answers.
     """
 
     id: str
@@ -79,29 +91,29 @@ class Kept:
 
 
 def new_id() -> str:
-    """The id of a conversation to come, which nobody can guess."""
+    """Return an id for a new conversation that nobody can guess."""
     return secrets.token_urlsafe(16)
 
 
-class History:
-    """The conversations in one file. What cannot be encoded in UTF-8 is kept as `?`.
+class ConversationStore:
+    """The conversations in one file. Characters that UTF-8 cannot encode are stored as `?`.
 
-    Every method raises `FootnoteError` when the file is damaged, cannot be written, or stays locked.
+    Every method raises `FootnoteError` if the file is damaged, cannot be written or stays locked.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file; make it, for the eyes of its user only, where there is none."""
+        """Open the file, or create it readable by its owner only."""
         self._path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # One at a time: SQLite does not wait for its turn where a new file is switched to WAL.
-            with FileLock(f"{path}.lock", timeout=_PATIENCE, mode=0o600):
-                # An existing file is not opened here: closing it would take SQLite's locks away from other threads.
+            # One process at a time: SQLite does not wait while a new file is switched to WAL.
+            with FileLock(f"{path}.lock", timeout=_BUSY_TIMEOUT_SECONDS, mode=0o600):
+                # Do not open an existing file here: closing it would drop other threads' locks.
                 with contextlib.suppress(FileExistsError):
                     path.touch(mode=0o600, exist_ok=False)
                 self._prepare()
         except OSError as error:
-            raise FootnoteError(f"conversations cannot be kept in {path}: {error}") from error
+            raise FootnoteError(f"cannot store conversations in {path}: {error}") from error
 
     def save(  # noqa: PLR0913, PLR0917 - whose answer goes where
         self,
@@ -112,91 +124,82 @@ class History:
         answer: Answer,
         seen: int | None = None,
     ) -> None:
-        """Keep the answer as the turn at a position (from 0); the turns from there on give way to it.
+        """Store an answer as the turn at a position (from 0), replacing the turns from there on.
 
-        `seen` is how many turns there were when it was asked for: nothing gives way that came since then.
+        `seen` is the number of turns when the question was asked: later turns are never replaced.
 
-        A conversation begins with its first turn, and is called by the question. Raises `ConversationNotFound`, or
-        `UsageError` when turns came or went meanwhile in another window.
+        A conversation starts with its first turn, and its title is the question. Raises
+        `ConversationNotFound`, and `UsageError` if turns were added or removed in another window.
         """
-        title = _one_line(answer.question, _LONGEST_QUESTION) or "Untitled"
+        title = _shorten(answer.question, MAX_QUESTION_TITLE_CHARS) or "Untitled"
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        folded = _fold(f"{answer.question} {answer.text}")
+        delete = "DELETE FROM turn WHERE conversation = ? AND position >= ?"
+        insert = "INSERT INTO turn (conversation, position, folded, answer) VALUES (?, ?, ?, ?)"
         with self._transaction("BEGIN IMMEDIATE") as database:
             self._check_place(database, conversation, owner, position, seen)
-            _run(
-                database, _TOUCH, conversation, owner, library, title, _folded(title), now, position
-            )
-            _run(
-                database,
-                "DELETE FROM turn WHERE conversation = ? AND position >= ?",
-                conversation,
-                position,
-            )
-            turn = (
-                conversation,
-                position,
-                _folded(f"{answer.question} {answer.text}"),
-                _to_json(answer),
-            )
-            _run(
-                database,
-                "INSERT INTO turn (conversation, position, folded, answer) VALUES (?, ?, ?, ?)",
-                *turn,
-            )
+            touched = (conversation, owner, library, title, _fold(title), now, position)
+            _execute(database, _TOUCH, *touched)
+            _execute(database, delete, conversation, position)
+            _execute(database, insert, conversation, position, folded, _to_json(answer))
 
     def answers(self, conversation: str, owner: str) -> list[Answer]:
-        """The answers in order, equal to those that were saved.
+        """Return the answers in order, equal to those that were saved.
 
-        Raises `ConversationNotFound`, or `FootnoteError` when this version cannot read one of them.
+        Raises `ConversationNotFound`, or `FootnoteError` if this version cannot read one of them.
         """
         with self._transaction() as database:
-            kept = _find(database, conversation, owner)
+            summary = _find(database, conversation, owner)
             query = "SELECT answer FROM turn WHERE conversation = ? ORDER BY position"
-            rows = _run(database, query, conversation).fetchall()
-        return [_from_json(row[0], kept, number) for number, row in enumerate(rows, start=1)]
+            rows = _execute(database, query, conversation).fetchall()
+        return [_from_json(row[0], summary, number) for number, row in enumerate(rows, start=1)]
 
-    def find(self, conversation: str, owner: str) -> Kept:
-        """The conversation of an id. Raises `ConversationNotFound`."""
+    def find(self, conversation: str, owner: str) -> ConversationSummary:
+        """Return the conversation with an id. Raises `ConversationNotFound`."""
         with self._transaction() as database:
             return _find(database, conversation, owner)
 
-    def listed(self, owner: str, words: str = "", limit: int = 100) -> list[Kept]:
-        """The owner's conversations, the one asked last first, at most `limit`.
+    def list_conversations(
+        self, owner: str, words: str = "", limit: int = 100
+    ) -> list[ConversationSummary]:
+        """Return up to `limit` conversations of the owner, the most recently asked first.
 
-        With `words`, those in which each of them occurs, also as a part of a word, in the title, a question or the
-        text of an answer, whatever the case and the accents.
+        With `words`, only those where each word occurs in the title, a question or an answer, also
+        as part of a word and whatever its case and accents.
         """
-        query = f"{_KEPT} AND {_HOLDS_ALL_WORDS} ORDER BY change DESC LIMIT ?"
-        wanted = json.dumps(_folded(words[:_LONGEST_SEARCH]).split(), ensure_ascii=False)
+        query = f"{_SUMMARIES} AND {_HOLDS_ALL_WORDS} ORDER BY change DESC LIMIT ?"
+        searched = json.dumps(_fold(words[:MAX_SEARCH_CHARS]).split(), ensure_ascii=False)
         with self._transaction() as database:
-            return [Kept(*row) for row in _run(database, query, owner, wanted, limit)]
+            rows = _execute(database, query, owner, searched, limit).fetchall()
+        return [ConversationSummary(*row) for row in rows]
 
     def rename(self, conversation: str, owner: str, title: str) -> None:
-        """Give the conversation another title. Raises `UsageError` for an empty one, and `ConversationNotFound`."""
-        title = _one_line(title, _LONGEST_TITLE)
+        """Set the title. Raises `UsageError` if it is empty, and `ConversationNotFound`."""
+        title = _shorten(title, MAX_TITLE_CHARS)
         if not title:
-            raise UsageError(
-                "the title is empty; give the conversation one that you will find again"
-            )
+            raise UsageError("enter a title")
         query = (
             "UPDATE conversation SET title = ?, folded = ?, renamed = 1 WHERE id = ? AND owner = ?"
         )
         with self._transaction("BEGIN IMMEDIATE") as database:
-            if not _run(database, query, title, _folded(title), conversation, owner).rowcount:
+            renamed = _execute(database, query, title, _fold(title), conversation, owner)
+            if not renamed.rowcount:
                 raise ConversationNotFound(conversation)
 
     def delete(self, conversation: str, owner: str) -> None:
-        """Delete the conversation, so that no word of it stays in the file. Raises `ConversationNotFound`."""
+        """Delete a conversation so that nothing of it stays in the file.
+
+        Raises `ConversationNotFound`.
+        """
+        query = "DELETE FROM conversation WHERE id = ? AND owner = ?"
         with self._transaction("BEGIN IMMEDIATE") as database:
-            if not _run(
-                database, "DELETE FROM conversation WHERE id = ? AND owner = ?", conversation, owner
-            ).rowcount:
+            if not _execute(database, query, conversation, owner).rowcount:
                 raise ConversationNotFound(conversation)
         with self._connection() as database:
-            # Rows that were moved between pages can leave copies that `secure_delete` does not know of.
+            # Rows that moved between pages can leave copies that `secure_delete` does not clear.
             database.execute("VACUUM")
 
-    # --- the file ------------------------------------------------------------------------------------------
+    # --- the file -------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         with self._transaction("BEGIN IMMEDIATE") as database:
@@ -205,39 +208,42 @@ class History:
             if not version and not tables:
                 for statement in _SCHEMA:
                     database.execute(statement)
+            elif version == 1:
+                _migrate_from_version_1(database)
             elif version != _SCHEMA_VERSION:
-                raise FootnoteError(self._wrong_version(version))
+                raise FootnoteError(self._describe_wrong_version(version))
         with self._connection() as database:
-            # The file remembers it; from then on nobody waits for those who read.
+            # A property of the file: from now on readers never wait.
             database.execute("PRAGMA journal_mode = WAL")
 
-    def _wrong_version(self, version: int) -> str:
+    def _describe_wrong_version(self, version: int) -> str:
         if version > _SCHEMA_VERSION:
-            why = f"have schema {version}, this version of Footnote reads {_SCHEMA_VERSION}"
-            return f"the conversations in {self._path} {why}; use the version that kept them, or a newer one"
-        return f"{self._path} holds no conversations but something else; move it away to begin anew"
+            return (
+                f"the conversations in {self._path} have schema {version}, but this version of "
+                f"Footnote reads {_SCHEMA_VERSION}; use the version that stored them or a newer one"
+            )
+        return f"{self._path} is not a file of conversations; move it away to start a new one"
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        place = f"the conversations in {self._path}"
         try:
-            connection = sqlite3.connect(self._path, isolation_level=None, timeout=_PATIENCE)
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_SECONDS
+            )
             with contextlib.closing(connection):
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA secure_delete = ON")
                 yield connection
         except sqlite3.OperationalError as error:
-            raise FootnoteError(
-                f"the conversations in {self._path} cannot be used now: {error}"
-            ) from error
+            raise FootnoteError(f"{place} cannot be used now: {error}") from error
         except sqlite3.Error as error:
-            mend = "restore a copy of the file, or move it away to begin anew"
-            raise FootnoteError(
-                f"the conversations in {self._path} cannot be read: {error}; {mend}"
-            ) from error
+            fix = "restore a copy of the file, or move it away to start a new one"
+            raise FootnoteError(f"{place} cannot be read: {error}; {fix}") from error
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN") -> Iterator[sqlite3.Connection]:
-        """All or nothing, and all of one moment: a connection that closes without its COMMIT takes everything back."""
+        """Run one transaction; closing the connection without COMMIT rolls everything back."""
         with self._connection() as connection:
             connection.execute(begin)
             yield connection
@@ -247,28 +253,51 @@ class History:
     def _check_place(
         database: sqlite3.Connection, conversation: str, owner: str, position: int, seen: int | None
     ) -> None:
-        """Raise what `save` raises when the owner may not keep a turn there."""
-        query = "SELECT owner = ?, (SELECT count(*) FROM turn WHERE conversation = id) FROM conversation WHERE id = ?"
-        is_own, turns = _run(database, query, owner, conversation).fetchone() or (position <= 0, 0)
-        if not is_own:
+        """Raise the errors of `save` unless the owner may store a turn at this position."""
+        query = (
+            "SELECT owner = ?, (SELECT count(*) FROM turn WHERE conversation = id) "
+            "FROM conversation WHERE id = ?"
+        )
+        row = _execute(database, query, owner, conversation).fetchone()
+        is_owner, turns = row or (position <= 0, 0)
+        if not is_owner:
             raise ConversationNotFound(conversation)
         if not 0 <= position <= turns or seen not in (None, turns):
-            change = "it has 1 turn now" if turns == 1 else f"it has {turns} turns now"
-            raise UsageError(f"the conversation was changed elsewhere ({change}); open it again")
+            count = "1 turn" if turns == 1 else f"{turns} turns"
+            raise UsageError(
+                f"another window changed the conversation (it now has {count}); open it again"
+            )
 
 
-def _run(database: sqlite3.Connection, query: str, *values: str | int) -> sqlite3.Cursor:
-    """Execute with values that can always be bound: half a surrogate pair is no text."""
-    return database.execute(
-        query, [_encodable(value) if isinstance(value, str) else value for value in values]
-    )
+def _migrate_from_version_1(database: sqlite3.Connection) -> None:
+    """Rename the fields of stored answers that had other names in version 1."""
+    rows = database.execute("SELECT conversation, position, answer FROM turn").fetchall()
+    update = "UPDATE turn SET answer = ? WHERE conversation = ? AND position = ?"
+    for conversation, position, text in rows:
+        answer = json.loads(text)
+        for claim in answer.get("claims", ()):
+            claim["kind"] = _RENAMED_KINDS.get(claim["kind"], claim["kind"])
+        answer["trace"] = _with_new_names(answer.get("trace", {}))
+        migrated = json.dumps(answer, ensure_ascii=False)
+        database.execute(update, (migrated, conversation, position))
+    database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
-def _find(database: sqlite3.Connection, conversation: str, owner: str) -> Kept:
-    row = _run(database, f"{_KEPT} AND id = ?", owner, conversation).fetchone()
+def _with_new_names(trace: dict[str, Any]) -> dict[str, Any]:
+    return {_RENAMED_TRACE_FIELDS.get(name, name): value for name, value in trace.items()}
+
+
+def _execute(database: sqlite3.Connection, query: str, *values: str | int) -> sqlite3.Cursor:
+    """Run a query with values that SQLite can always store: surrogates are replaced."""
+    bound = [_encodable(value) if isinstance(value, str) else value for value in values]
+    return database.execute(query, bound)
+
+
+def _find(database: sqlite3.Connection, conversation: str, owner: str) -> ConversationSummary:
+    row = _execute(database, f"{_SUMMARIES} AND id = ?", owner, conversation).fetchone()
     if row is None:
         raise ConversationNotFound(conversation)
-    return Kept(*row)
+    return ConversationSummary(*row)
 
 
 def _encodable(text: str) -> str:
@@ -276,44 +305,48 @@ def _encodable(text: str) -> str:
 
 
 def _to_json(answer: Answer) -> str:
-    """The answer with all its fields; `Answer.to_json` is for people and leaves some out."""
-    # The trace's empty mappings are proxies, which pydantic does not know: `fallback` makes them plain.
+    """Return an answer with all its fields; `Answer.to_json` leaves some out."""
+    # The trace's empty mappings are proxies, which pydantic does not know: `fallback` copies them.
     record = _ANSWER.dump_python(answer, fallback=dict, warnings=False)
     return json.dumps(record, ensure_ascii=False)
 
 
-def _from_json(text: str, kept: Kept, number: int) -> Answer:
+def _from_json(text: str, summary: ConversationSummary, number: int) -> Answer:
     try:
         return _ANSWER.validate_json(text, strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, fault["loc"])) or "the whole"
+        place = ".".join(map(str, fault["loc"])) or "all of it"
         raise FootnoteError(
-            f"answer {number} of the conversation “{kept.title}” cannot be read by this version of Footnote "
-            f"({place}: {fault['msg']}); the other conversations are not affected"
+            f"this version of Footnote cannot read answer {number} of the conversation "
+            f"“{summary.title}” ({place}: {fault['msg']}); other conversations are not affected"
         ) from error
 
 
-def _one_line(text: str, most: int) -> str:
-    """The text on one line, of `most` characters at most, shortened at a word where there is one."""
+def _shorten(text: str, limit: int) -> str:
+    """Return the text on one line of at most `limit` characters, cut between words if possible."""
     line = _visible(_encodable(text))
-    if len(line) <= most:
+    if len(line) <= limit:
         return line
-    words = line[:most].rpartition(" ")[0]
-    return (words if len(words) >= most // 2 else line[: most - 1]) + "…"
+    words = line[:limit].rpartition(" ")[0]
+    start = words if len(words) >= limit // 2 else line[: limit - 1]
+    return f"{start}…"
 
 
-def _folded(text: str) -> str:
-    """The text as it is searched: on one line, without case and accents; of a part, it is a part."""
-    letters = unicodedata.normalize("NFKD", _encodable(text))
-    return _visible(
-        "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
-    )
+def _fold(text: str) -> str:
+    """Return the searchable form of a text: one line, without case and accents.
+
+    The folded form of a part of a text is a part of the folded text.
+    """
+    decomposed = unicodedata.normalize("NFKD", _encodable(text))
+    letters = [letter for letter in decomposed if not unicodedata.combining(letter)]
+    return _visible("".join(letters).casefold())
 
 
 def _visible(text: str) -> str:
-    """Without control and format characters, which are not seen, and with single spaces."""
-    kept = (
-        char for char in text if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf")
-    )
-    return " ".join("".join(kept).split())
+    """Return a text without control and format characters, and with single spaces."""
+    return " ".join("".join(filter(_is_visible, text)).split())
+
+
+def _is_visible(char: str) -> bool:
+    return char.isspace() or unicodedata.category(char) not in ("Cc", "Cf")

@@ -30,11 +30,11 @@ from ui.services.library_registry import SAMPLE
 
 _LARGEST = 20_000_000  # bytes of a file of questions
 # What a run of the assistant alone asks: its name among the systems.
-ALONE = ("as used",)
+ALONE = ("assistant",)
 # A browser is told at most so often how a run gets on, in seconds.
 _BETWEEN_STEPS = 0.4
 # A row of the assistant itself costs most; what the others cost of that was seen, with the model that comes along.
-_COSTS = {"used": 1.0, "ablation": 0.12, "baseline": 0.03}
+_COSTS = {"assistant": 1.0, "ablation": 0.12, "baseline": 0.03}
 # The speed of a run is that of the last seconds, and is not told before the first ones.
 _PACE_SECONDS = 20.0
 _SOONEST_SECONDS = 2.0
@@ -47,7 +47,7 @@ DAMAGE = (FootnoteError, OSError, ValueError, KeyError, TypeError, AttributeErro
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunRequest:
     """What a run is to ask.
 
     `library` is the key of a library and `library_name` what it is called; an empty key means the sample papers.
@@ -70,11 +70,11 @@ class Job:
         return Plan(own, self.split, self.style, () if self.rivals else ALONE, self.every)
 
 
-_JOB = TypeAdapter(Job)
+_JOB = TypeAdapter(RunRequest)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RunSummary:
     """A run in the list: `state` is `finished`, `unfinished` or `damaged`, and `trouble` says what is damaged.
 
     `about` is what `eval` keeps of it, `replies` how many there are of an unfinished one; `job` is None for a run that
@@ -85,13 +85,13 @@ class Kept:
     started: datetime
     state: str
     about: Mapping[str, Any]
-    job: Job | None = None
+    job: RunRequest | None = None
     worth: float | None = None
     replies: int = 0
     trouble: str = ""
 
     @property
-    def can_go_on(self) -> bool:
+    def can_resume(self) -> bool:
         return self.job is not None and (
             self.state == "unfinished" or (self.state == "damaged" and bool(self.about))
         )
@@ -99,7 +99,7 @@ class Kept:
     @property
     def label(self) -> str:
         """One line of plain text for the list."""
-        worth = "without worth" if self.worth is None else f"worth {format_number(self.worth)}"
+        worth = "no CRAG score" if self.worth is None else f"CRAG score {format_number(self.worth)}"
         parts = [format_time(self.started), worth if self.state == "finished" else self.state]
         if self.about:
             parts.append(f"{self.about['split']}, {format_count(self.about['count'], 'question')}")
@@ -110,14 +110,14 @@ class Kept:
         return plain_text(" · ".join(parts))
 
 
-def kept_runs(folder: Path) -> list[Kept]:
+def list_runs(folder: Path) -> list[RunSummary]:
     """The runs in a folder, newest first; what cannot be read is in the list as damaged."""
     paths = folder.iterdir() if folder.is_dir() else ()
-    runs = [kept for path in paths if (kept := kept_run(path))]
+    runs = [kept for path in paths if (kept := load_run_summary(path))]
     return sorted(runs, key=lambda kept: (kept.started, kept.name), reverse=True)
 
 
-def kept_run(path: Path) -> Kept | None:
+def load_run_summary(path: Path) -> RunSummary | None:
     """The run in a folder; None where there is none, or none any more."""
     if not any((path / name).exists() for name in ("job.json", "run.json")):
         return None
@@ -126,21 +126,21 @@ def kept_run(path: Path) -> Kept | None:
         started = job.started if job else datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError:
         return None
-    kept = Kept(path.name, started, "unfinished", {}, job)
+    kept = RunSummary(path.name, started, "unfinished", {}, job)
     try:
         if not (path / "run.json").exists():
             return kept
         kept = replace(kept, about=_about(path))
         if not (path / "report.html").exists():
             return replace(kept, replies=_lines_in(path / "replies.jsonl"))
-        worths = [row.scores["worth"] for row in load_scores(path)[1]]
+        worths = [row.scores["CRAG score"] for row in load_scores(path)[1]]
         known = [worth for worth in worths if worth is not None]
         return replace(kept, state="finished", worth=sum(known) / len(known) if known else None)
     except DAMAGE as error:
-        return replace(kept, state="damaged", trouble=in_words(error, path))
+        return replace(kept, state="damaged", trouble=describe_error(error, path))
 
 
-def _job(path: Path) -> Job | None:
+def _job(path: Path) -> RunRequest | None:
     """What was wanted of a run; None where that is not known, or not any more."""
     try:
         job = _JOB.validate_json((path / "job.json").read_bytes())
@@ -177,11 +177,11 @@ def own_questions(path: Path) -> list[Question]:
     except RecursionError as error:
         raise UsageError(f"{path.name} is nested too deeply to be read") from error
     except (FootnoteError, OSError) as error:
-        raise UsageError(in_words(error, path.parent)) from error
+        raise UsageError(describe_error(error, path.parent)) from error
     return questions
 
 
-def asks(job: Job, questions: Path | None) -> str:
+def describe_request(job: RunRequest, questions: Path | None) -> str:
     """What a run would ask, in words, of the curated questions or those of a file. Raises `UsageError`."""
     if job.library and not questions:
         raise UsageError("choose a file with your questions")
@@ -205,7 +205,7 @@ def asks(job: Job, questions: Path | None) -> str:
     )
 
 
-def _make_folder(folder: Path, job: Job, questions: Path | None) -> Path:
+def _make_folder(folder: Path, job: RunRequest, questions: Path | None) -> Path:
     """A folder for a new run, with what was wanted and the user's own questions."""
     stamp = job.started.strftime("%Y-%m-%d-%H%M%S")
     taken = (stamp if number == 1 else f"{stamp}-{number}" for number in range(1, 1_000))
@@ -222,7 +222,7 @@ def _make_folder(folder: Path, job: Job, questions: Path | None) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunProgress:
     """How the run at work gets on: rows done, in all, the system asked, and about how many seconds are left.
 
     When none is at work, `message` says how the last one ended, `failed` that it did not end well.
@@ -239,7 +239,7 @@ class State:
     failed: bool = False
 
 
-class Pace:
+class TimeEstimate:
     """How long a run still takes, from how fast it went of late.
 
     The assistant is asked first and is far slower than its rivals: a row counts as what rows of its group cost.
@@ -248,7 +248,7 @@ class Pace:
     def __init__(self, about: Mapping[str, Any], known: int) -> None:
         """Expect the rows of a run of which the first `known` are there already and take no time."""
         costs = _COSTS | (
-            {"used": _COSTS["ablation"]} if about.get("language_model") == "none" else {}
+            {"assistant": _COSTS["ablation"]} if about.get("language_model") == "none" else {}
         )
         self._costs = {name: costs.get(group, 1.0) for name, group in about["systems"].items()}
         self._ahead = about["count"] * sum(self._costs.values())
@@ -278,54 +278,54 @@ class _Stopped(Exception):
     """Somebody pressed Stop."""
 
 
-class Evaluations:
+class EvaluationRunner:
     """The runs in a folder, of which at most one is at work, in this process or another. Safe for several threads."""
 
-    def __init__(self, folder: Path, assistant_of: Callable[[Job], Assistant]) -> None:
+    def __init__(self, folder: Path, assistant_of: Callable[[RunRequest], Assistant]) -> None:
         """Keep runs in `folder`; `assistant_of` opens the assistant that a run is put to."""
         self._folder = folder
         self._assistant_of = assistant_of
-        self._state = State()
+        self._state = RunProgress()
         self._changing = threading.Lock()
         self._stop = threading.Event()
 
     @property
-    def state(self) -> State:
+    def state(self) -> RunProgress:
         """How the run at work gets on, or how the last one ended."""
         return self._state
 
-    def listed(self) -> list[Kept]:
+    def listed(self) -> list[RunSummary]:
         """All runs, newest first."""
-        return kept_runs(self._folder)
+        return list_runs(self._folder)
 
-    def find(self, name: str) -> Kept:
+    def find(self, name: str) -> RunSummary:
         """The run of that name. Raises `UsageError` when it is gone."""
         paths = self._folder.iterdir() if self._folder.is_dir() else ()
         for path in paths:
-            if path.name == name and (kept := kept_run(path)):
+            if path.name == name and (kept := load_run_summary(path)):
                 return kept
         raise UsageError("this run is no longer here")
 
-    def path(self, kept: Kept) -> Path:
+    def path(self, kept: RunSummary) -> Path:
         """The folder of a run."""
         return self._folder / kept.name
 
-    def is_at_work(self, kept: Kept) -> bool:
+    def is_running(self, kept: RunSummary) -> bool:
         return self._state.working and self._state.run == kept.name
 
-    def start(self, job: Job, questions: Path | None = None) -> None:
+    def start(self, job: RunRequest, questions: Path | None = None) -> None:
         """Begin a new run, with the questions of a file where the job is not about the curated ones.
 
         Raises `UsageError`, before anything is run, with the first fault of the questions or when a run is at work.
         """
         job = replace(job, questions=questions.name) if questions else job
-        asks(job, questions)
+        describe_request(job, questions)
         self._begin(job, lambda: _make_folder(self._folder, job, questions))
 
-    def go_on(self, name: str) -> None:
+    def resume(self, name: str) -> None:
         """Take an unfinished run up where it stopped. Raises `UsageError`."""
         kept = self.find(name)
-        if kept.job is None or not kept.can_go_on:
+        if kept.job is None or not kept.can_resume:
             raise UsageError("this run cannot go on: it is finished, or was not begun here")
         self._begin(kept.job, lambda: self.path(kept))
 
@@ -343,7 +343,7 @@ class Evaluations:
     def delete(self, name: str) -> None:
         """Take a run away for good. Raises `UsageError` when it is gone or at work."""
         kept = self.find(name)
-        if self.is_at_work(kept):
+        if self.is_running(kept):
             raise UsageError("this run is at work; stop it first")
         # Where none is at work here, one may be in another process.
         lock = None if self._state.working else self._lock()
@@ -355,7 +355,7 @@ class Evaluations:
             if lock:
                 lock.release()
 
-    async def watch(self) -> AsyncIterator[State]:
+    async def watch(self) -> AsyncIterator[RunProgress]:
         """The states of the run at work, a few each second and only what is new, the last one when it has ended."""
         seen = None
         while True:
@@ -365,7 +365,7 @@ class Evaluations:
                 return
             await asyncio.sleep(_BETWEEN_STEPS)
 
-    def _begin(self, job: Job, prepare: Callable[[], Path]) -> None:
+    def _begin(self, job: RunRequest, prepare: Callable[[], Path]) -> None:
         lock = self._lock()
         try:
             path = prepare()
@@ -373,7 +373,7 @@ class Evaluations:
             lock.release()
             raise UsageError(f"the run cannot be kept: {error}") from error
         self._stop.clear()
-        self._state = State(path.name, working=True)
+        self._state = RunProgress(path.name, working=True)
         threading.Thread(
             target=self._work, args=(path, job, lock), daemon=True, name="evaluation"
         ).start()
@@ -390,7 +390,7 @@ class Evaluations:
             raise UsageError(f"the run cannot be kept: {error}") from error
         return lock
 
-    def _work(self, path: Path, job: Job, lock: BaseFileLock) -> None:
+    def _work(self, path: Path, job: RunRequest, lock: BaseFileLock) -> None:
         """A run from its first question to its report."""
         ended = self._ended(path, job)
         if not (path / "run.json").exists():  # nothing was asked: there is nothing to go on with
@@ -399,7 +399,7 @@ class Evaluations:
         with self._changing:
             self._state = ended
 
-    def _ended(self, path: Path, job: Job) -> State:
+    def _ended(self, path: Path, job: RunRequest) -> RunProgress:
         run_of = f"The run of {format_time(job.started)}"
         try:
             run = evaluate(
@@ -407,32 +407,32 @@ class Evaluations:
             )
             write_report(run, path)
         except _Stopped:
-            return State(
+            return RunProgress(
                 path.name, message=f"{run_of} was stopped. What was asked is kept; it can go on."
             )
         except (FootnoteError, OSError) as error:
             how = "could not go on" if (path / "run.json").exists() else "was not begun"
-            return State(
-                path.name, message=f"{run_of} {how}: {in_words(error, path)}.", failed=True
+            return RunProgress(
+                path.name, message=f"{run_of} {how}: {describe_error(error, path)}.", failed=True
             )
         except (
             Exception
         ) as error:  # a bug: told where the user looks, its traceback where it can be reported
             _LOG.exception("an evaluation in the page")
             words = f"{run_of} broke off: Footnote itself failed ({type(error).__name__}: {error})."
-            return State(path.name, message=words, failed=True)
-        return State(path.name, message=f"{run_of} is done.")
+            return RunProgress(path.name, message=words, failed=True)
+        return RunProgress(path.name, message=f"{run_of} is done.")
 
     def _progress(self, path: Path) -> Callable[[int, int, str], None]:
         """What `evaluate` calls before each row; it ends the run when that is wanted."""
         known = _lines_in(path / "replies.jsonl")
-        pace: Pace | None = None
+        pace: TimeEstimate | None = None
 
         def note(done: int, total: int, system: str) -> None:
             nonlocal pace
             if self._stop.is_set() and system:
                 raise _Stopped
-            pace = pace or Pace(_about(path), known)
+            pace = pace or TimeEstimate(_about(path), known)
             left = pace.left(done, system, time.monotonic())
             self._change(done=done, total=total, system=system, left=left)
 
@@ -442,7 +442,7 @@ class Evaluations:
 # --- words ------------------------------------------------------------------------------------------------------
 
 
-def in_words(error: BaseException, folder: Path) -> str:
+def describe_error(error: BaseException, folder: Path) -> str:
     """What went wrong, without the folder that nobody chose."""
     words = str(error)
     for part, said in (

@@ -1,4 +1,4 @@
-"""Questions to begin with, made from the titles of the library at hand; only such as it answers."""
+"""Example questions, made from the titles of a library; only questions that it answers."""
 
 import re
 from collections import Counter
@@ -8,32 +8,31 @@ from itertools import pairwise
 
 from rag import Assistant, FootnoteError, Paper
 
-_MOST = 4
-# So many papers are looked at, the newest, and so many questions are tried.
-_LOOKED_AT = 500
-_TRIED = 10
-# "KIVI" of "KIVI: A Tuning-Free ...", and words long enough to tell of a subject.
+_MAX_EXAMPLES = 4
+# Only the newest papers are looked at.
+_MAX_PAPERS = 500
+_MAX_CANDIDATES = 10
+# "KIVI" of "KIVI: A Tuning-Free ..."; and words long enough to name a subject.
 _NAME = re.compile(r"([\w.+-]*[A-Z][\w.+-]*(?: [\w.+-]+)?): ")
 _WORD = re.compile(r"[a-z][a-z-]{4,}")
 
 
-def questions_for(assistant: Assistant) -> list[str]:
-    """Up to four questions, the same ones as long as the library is the same."""
-    return list(_questions(assistant, assistant.library.digest))
+def example_questions(assistant: Assistant) -> list[str]:
+    """Return up to four questions, the same ones until the library changes."""
+    return list(_examples(assistant, assistant.library.digest))
 
 
-# The digest is there to end what was kept when the library changes.
+# The digest is a parameter so that a changed library is not served from the cache.
 @lru_cache(maxsize=16)
-def _questions(assistant: Assistant, digest: str) -> tuple[str, ...]:
-    count = assistant.count()
-    papers = list(assistant.papers(max(0, count - _LOOKED_AT)))
-    found: list[str] = []
+def _examples(assistant: Assistant, digest: str) -> tuple[str, ...]:
+    papers = list(assistant.papers(max(0, assistant.count() - _MAX_PAPERS)))
+    examples: list[str] = []
     for tried, question in enumerate(_candidates(papers)):
-        if len(found) == _MOST or tried == _TRIED:
+        if len(examples) == _MAX_EXAMPLES or tried == _MAX_CANDIDATES:
             break
         if _is_answered(assistant, question):
-            found.append(question)
-    return tuple(found)
+            examples.append(question)
+    return tuple(examples)
 
 
 def _is_answered(assistant: Assistant, question: str) -> bool:
@@ -45,21 +44,28 @@ def _is_answered(assistant: Assistant, question: str) -> bool:
 
 
 def _candidates(papers: Sequence[Paper]) -> Iterator[str]:
-    """Questions on methods by their names and on subjects that several titles share, in turns."""
-    names = list(dict.fromkeys(found[1] for paper in papers if (found := _NAME.match(paper.title))))
-    names = names[:: max(1, len(names) // _TRIED)]
-    subjects = _subjects(papers)
-    for number in range(_TRIED):
+    """Yield questions about named methods and about subjects of several titles, alternating."""
+    names = _method_names(papers)
+    names = names[:: max(1, len(names) // _MAX_CANDIDATES)]
+    subjects = _shared_subjects(papers)
+    for number in range(_MAX_CANDIDATES):
         if number < len(names):
-            yield (f"What does {names[number]} do?", f"How well does {names[number]} work?")[
-                number % 2
-            ]
+            name = names[number]
+            yield f"How well does {name} work?" if number % 2 else f"What does {name} do?"
         if number < len(subjects):
             yield f"What is known about {subjects[number]}?"
 
 
-def _subjects(papers: Sequence[Paper]) -> list[str]:
-    pairs = Counter(
-        pair for paper in papers for pair in set(pairwise(_WORD.findall(paper.title.lower())))
-    )
-    return [" ".join(pair) for pair, _ in pairs.most_common(_TRIED)]
+def _method_names(papers: Sequence[Paper]) -> list[str]:
+    """Return the names before the colon of titles, each once."""
+    matches = [_NAME.match(paper.title) for paper in papers]
+    return list(dict.fromkeys(match[1] for match in matches if match))
+
+
+def _shared_subjects(papers: Sequence[Paper]) -> list[str]:
+    """Return the most common pairs of adjacent words in titles."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for paper in papers:
+        words = _WORD.findall(paper.title.lower())
+        pairs.update(dict.fromkeys(pairwise(words)))
+    return [" ".join(pair) for pair, _ in pairs.most_common(_MAX_CANDIDATES)]

@@ -1,4 +1,4 @@
-"""Adding what was dropped on the page: one adding after the other, each in a thread that no browser ends."""
+"""Importing dropped files: one import at a time, each in a thread that outlives the browser."""
 
 import logging
 import shutil
@@ -19,16 +19,20 @@ from ui.render.html import add_report_html, error_html
 from ui.render.mathematics import plain_text
 from ui.render.text import format_count, format_duration
 
-MOST_FILES = 20
-LARGEST_FILE_BYTES = 100 << 20
-KEPT = 5
+MAX_FILES = 20
+MAX_FILE_BYTES = 100 << 20
+MAX_REPORTS = 5
 _POLL_SECONDS = 0.2
 _LOG = logging.getLogger("footnote")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an adding is: bytes done and in all, records done, the seconds they took, and those since then."""
+    """Progress of an import: bytes done and in total, records done, and times in seconds.
+
+    `seconds` is how long the work so far took, `since` the time since then, `waits_for` the reason
+    for waiting.
+    """
 
     done: int = 0
     total: int = 0
@@ -39,189 +43,207 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """By the pace so far; 0 where there is none, or when it was slower than that."""
+        """Remaining seconds at the pace so far; 0 when it is unknown or exceeded."""
         left = self.seconds * (self.total - self.done) / self.done if self.done else 0.0
         return max(0.0, left - self.since)
 
 
 def progress_html(progress: Progress, library: str) -> str:
-    """One line: a bar, what is being done, and how long it may yet take."""
+    """Return one line: a progress bar, the current step and the remaining time."""
     bar = f' max="{progress.total}" value="{progress.done}"' if progress.done else ""
+    name = escape(plain_text(library))
     return (
         f'<div class="progress"><progress{bar} aria-label="Adding papers"></progress> '
-        f"Adding to {escape(plain_text(library))}: {_said(progress)}</div>"
+        f"Adding to {name}: {_describe_progress(progress)}</div>"
     )
 
 
-def _said(progress: Progress) -> str:
+def _describe_progress(progress: Progress) -> str:
     if progress.waits_for:
         return f"{progress.waits_for}; waiting"
     if not progress.records:
         return "reading the files"
-    left = f", about {format_duration(progress.seconds_left)} left" if progress.seconds_left >= 1 else ""
-    return format_count(progress.records, "record") + left
+    count = format_count(progress.records, "record")
+    if progress.seconds_left < 1:
+        return count
+    return f"{count}, about {format_duration(progress.seconds_left)} left"
 
 
-def _outcome(report: AddReport) -> str:
-    not_taken = f", {len(report.rejected):,} not taken" if report.rejected else ""
-    return f"{report.added:,} new of {format_count(report.read, 'record')}{not_taken}"
+def _describe_report(report: AddReport) -> str:
+    skipped = f", {len(report.rejected):,} skipped" if report.rejected else ""
+    return f"{report.added:,} new of {format_count(report.read, 'record')}{skipped}"
 
 
 def safe_name(name: str) -> str:
-    """A file's name, the same for the same file at any time, that can stand in any folder."""
+    """Return a file name that is valid in any folder, always the same for the same file."""
     composed = unicodedata.normalize("NFC", name)
-    shown = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in composed)
-    return shown.lstrip(".") or "file"
+    replaced = "".join(map(_safe_char, composed))
+    return replaced.lstrip(".") or "file"
 
 
-def take_over(uploads: Iterable[str], folder: Path) -> tuple[list[Path], list[Rejection]]:
-    """Move what was uploaded into an emptied folder, where a file's name alone tells where its records are from.
+def _safe_char(char: str) -> str:
+    return char if char.isprintable() and char not in "/\\" else "_"
 
-    Gives the files there, and those that were not taken. Raises `FootnoteError` when the folder cannot be written.
+
+def move_uploads(uploads: Iterable[str], folder: Path) -> tuple[list[Path], list[Rejection]]:
+    """Move uploads into an emptied folder, so that a file's name alone identifies its records.
+
+    Returns the files there and the rejected ones. Raises `FootnoteError` if the folder cannot be
+    written.
     """
     files: list[Path] = []
-    refused: list[Rejection] = []
+    rejected: list[Rejection] = []
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # what a kill left there
+        shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left files
         folder.mkdir(parents=True, exist_ok=True)
         for upload in map(Path, uploads):
             target = folder / safe_name(upload.name)
-            if why := _why_not(upload, target):
-                refused.append(Rejection(target.name, 0, why))
+            if reason := _rejection_reason(upload, target):
+                rejected.append(Rejection(target.name, 0, reason))
             else:
                 files.append(Path(shutil.move(upload, target)))
     except OSError as error:
-        raise FootnoteError(f"what was uploaded cannot be moved to {folder}: {error}") from error
-    return files, refused
+        raise FootnoteError(f"cannot move the uploads to {folder}: {error}") from error
+    return files, rejected
 
 
-def _why_not(upload: Path, target: Path) -> str:
+def _rejection_reason(upload: Path, target: Path) -> str:
     if target.exists():
-        return "another file of this name was dropped with it; rename one of them and drop it again"
+        return "another dropped file has the same name; rename one of them and drop it again"
     if not upload.is_file():
-        return "its upload is gone: it was dropped before already, or has to be dropped again"
-    if upload.stat().st_size > LARGEST_FILE_BYTES:
-        return f"{upload.stat().st_size / 2**20:,.0f} MB; at most {LARGEST_FILE_BYTES >> 20} MB are taken"
+        return "this upload is gone; drop the file again"
+    size = upload.stat().st_size
+    if size > MAX_FILE_BYTES:
+        return f"{size / 2**20:,.0f} MB; the limit is {MAX_FILE_BYTES >> 20} MB"
     return ""
 
 
-class Adding:
-    """Uploaded files on their way into a library, in a thread of its own: it goes on when nobody looks any more."""
+class ImportJob:
+    """An import of uploaded files in its own thread; it continues when nobody is watching."""
 
     def __init__(
-        self, assistant: Assistant, library: str, uploads: list[str], before: "Adding | None" = None
+        self,
+        assistant: Assistant,
+        library: str,
+        uploads: list[str],
+        previous: "ImportJob | None" = None,
     ) -> None:
-        """Begin, once the adding `before` has ended: files of one name would take each other's place."""
+        """Start once the `previous` import has ended: they share the upload folder."""
         self._assistant = assistant
         self._library = library
         self._uploads = uploads
-        self._before = before
+        self._previous = previous
         self._began = time.monotonic()
-        self._progress = (
-            Progress(waits_for="other files were dropped before") if before else Progress()
-        )
+        self._progress = Progress(waits_for="another import is running" if previous else "")
         self._outcome: AddReport | Exception | None = None
         self._ended = threading.Event()
-        threading.Thread(target=self._work, name="footnote: adding", daemon=True).start()
+        threading.Thread(target=self._work, name="footnote: import", daemon=True).start()
 
     @property
     def running(self) -> bool:
+        """Whether the import has not ended yet."""
         return not self._ended.is_set()
 
     def result(self) -> AddReport:
-        """The report, waited for. Raises what went wrong."""
+        """Wait for the report and return it. Raises what went wrong."""
         self.wait()
         if isinstance(self._outcome, AddReport):
             return self._outcome
-        assert self._outcome, "what has ended has an outcome"  # noqa: S101 - tells the type checker
+        assert self._outcome, "an ended import has an outcome"  # noqa: S101 - for the type checker
         raise self._outcome
 
     def html(self, *, is_open: bool = True) -> str:
-        """What it has come to: a line of progress, the report, open or not, or what went wrong."""
+        """Return the progress, the report (expanded or not) or the error."""
         if isinstance(self._outcome, AddReport):
-            said = f"Added to {escape(plain_text(self._library))}: {_outcome(self._outcome)}"
-            shown = " open" if is_open else ""
-            return f'<details class="adding"{shown}><summary>{said}</summary>{add_report_html(self._outcome)}</details>'
+            library = escape(plain_text(self._library))
+            expanded = " open" if is_open else ""
+            return (
+                f'<details class="adding"{expanded}>'
+                f"<summary>Added to {library}: {_describe_report(self._outcome)}</summary>"
+                f"{add_report_html(self._outcome)}</details>"
+            )
         if isinstance(self._outcome, FootnoteError):
             return error_html(self._outcome)
         if self._outcome:
             return error_html(
-                "The adding broke off; the terminal says why. What was added until then is kept."
+                "The import failed; see the terminal. Papers added before that are kept."
             )
         since = time.monotonic() - self._began - self._progress.seconds
         return progress_html(replace(self._progress, since=since), self._library)
 
     def wait(self) -> None:
-        """Until it has ended."""
+        """Wait until the import has ended."""
         self._ended.wait()
 
     def _work(self) -> None:
         try:
-            if self._before:
-                self._before.wait()
-            self._before = None
-            self._outcome = self._added()
-        except Exception as error:  # told to whoever looks
+            if self._previous:
+                self._previous.wait()
+            self._previous = None
+            self._outcome = self._import()
+        except Exception as error:  # shown to whoever is watching
             if not isinstance(error, FootnoteError):
-                _LOG.exception("adding to %s broke off", self._library)
+                _LOG.exception("importing to %s failed", self._library)
             self._outcome = error
         finally:
             self._assistant.library.close()
             self._ended.set()
 
-    def _added(self) -> AddReport:
-        if len(self._uploads) > MOST_FILES:
-            raise UsageError(
-                f"{len(self._uploads)} files were dropped; at most {MOST_FILES} are added at a time"
-            )
+    def _import(self) -> AddReport:
+        if len(self._uploads) > MAX_FILES:
+            raise UsageError(f"{len(self._uploads)} files were dropped; the limit is {MAX_FILES}")
         folder = data_folder() / "uploads"
-        with _alone(folder.with_suffix(".lock"), self._wait):
-            files, refused = take_over(self._uploads, folder)
+        with _exclusive(folder.with_suffix(".lock"), self._note_waiting):
+            files, rejected = move_uploads(self._uploads, folder)
             try:
-                report = self._assistant.add(*files, on_progress=self._note, on_wait=self._wait)
+                report = self._assistant.add(
+                    *files, on_progress=self._note_progress, on_wait=self._note_waiting
+                )
             finally:
                 for file in files:
                     file.unlink(missing_ok=True)
-        return replace(report, rejected=(*refused, *report.rejected))
+        return replace(report, rejected=(*rejected, *report.rejected))
 
-    def _note(self, done: int, total: int, records: int) -> None:
+    def _note_progress(self, done: int, total: int, records: int) -> None:
         if not records:
             self._began = time.monotonic()
         self._progress = Progress(done, total, records, time.monotonic() - self._began)
 
-    def _wait(self) -> None:
+    def _note_waiting(self) -> None:
         self._progress = replace(self._progress, waits_for="another process is writing")
 
 
 class ImportQueue:
-    """What was dropped, one adding after the other; the last ones are kept, so that their reports can be read."""
+    """Imports one after the other; the last ones are kept so that their reports can be read."""
 
     def __init__(self) -> None:
-        self._known: list[Adding] = []
-        self._starting = threading.Lock()
+        self._jobs: list[ImportJob] = []
+        self._lock = threading.Lock()
 
-    def start(self, assistant: Assistant, library: str, uploads: list[str]) -> Adding:
-        with self._starting:
-            before = next((one for one in reversed(self._known) if one.running), None)
-            adding = Adding(assistant, library, uploads, before)
-            kept = [one for one in self._known[: 1 - KEPT] if one.running]
-            self._known = [*kept, *self._known[1 - KEPT :], adding]
-        return adding
+    def start(self, assistant: Assistant, library: str, uploads: list[str]) -> ImportJob:
+        """Start an import after those that are running."""
+        with self._lock:
+            running = [job for job in self._jobs if job.running]
+            job = ImportJob(assistant, library, uploads, running[-1] if running else None)
+            recent = self._jobs[1 - MAX_REPORTS :]
+            older = [job for job in running if job not in recent]
+            self._jobs = [*older, *recent, job]
+        return job
 
     @property
     def running(self) -> bool:
-        return any(adding.running for adding in self._known)
+        """Whether any import has not ended yet."""
+        return any(job.running for job in self._jobs)
 
     def html(self) -> str:
-        """What they have come to, the newest first; only its report is open."""
-        return "".join(
-            adding.html(is_open=adding is self._known[-1]) for adding in reversed(self._known)
-        )
+        """Return progress and reports, the newest first and expanded."""
+        parts = [job.html(is_open=job is self._jobs[-1]) for job in reversed(self._jobs)]
+        return "".join(parts)
 
 
 @contextmanager
-def _alone(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock that all processes of this user respect; `on_wait` is called when another one holds it."""
+def _exclusive(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock between all processes of this user; `on_wait` is called if it is taken."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
@@ -231,7 +253,7 @@ def _alone(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
             on_wait()
             lock.acquire(poll_interval=_POLL_SECONDS)
     except OSError as error:
-        raise FootnoteError(f"{path} cannot be written: {error}") from error
+        raise FootnoteError(f"cannot write {path}: {error}") from error
     try:
         yield
     finally:

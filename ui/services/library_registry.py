@@ -1,4 +1,4 @@
-"""The libraries and language models on offer in the page, and the assistants that serve them."""
+"""Libraries and language models that the page offers, and the assistants that serve them."""
 
 import contextlib
 import threading
@@ -8,111 +8,115 @@ from pathlib import Path
 
 from rag import Assistant, FootnoteError, LibraryNotFound, UsageError
 
-# Opens the library in a folder with the language model of a name; an empty name means that of the settings.
-Open = Callable[[Path, str], Assistant]
+# Opens the library in a folder with the named language model; an empty name means the default.
+OpenAssistant = Callable[[Path, str], Assistant]
 SAMPLE = "Sample papers"
-# Each assistant holds models of its own, some hundred MB; who asks keeps it as long as it takes.
-_MOST_OPEN = 8
-STYLES = [("automatic", "auto"), ("quotations", "quote"), ("written by the model", "write")]
-MODELS = [
-    ("that of the settings", ""),
-    ("the one that comes along", "bundled"),
-    ("none: sentences are quoted", "none"),
-]
+# Each assistant holds models of its own, some hundred MB.
+MAX_OPEN_ASSISTANTS = 8
+STYLES = [("Automatic", "auto"), ("Quotes only", "quote"), ("Written summary", "write")]
+MODELS = [("Default", ""), ("Built-in", "bundled"), ("None (quotes only)", "none")]
 
 
 class LibraryRegistry:
-    """Libraries by their folders, each served by one assistant for each language model.
+    """Libraries by key, each served by one assistant for each language model.
 
-    Safe to use from several threads; an assistant is opened when it is first asked for, and kept.
+    Safe to use from several threads. Assistants are opened when they are first needed and kept;
+    beyond `MAX_OPEN_ASSISTANTS`, the least recently used one is dropped.
     """
 
     def __init__(
         self,
         folders: Iterable[Path],
-        open_assistant: Open,
+        open_assistant: OpenAssistant,
         *,
         sample: Path | None = None,
         any_model: bool = False,
     ) -> None:
-        """Offer the libraries in these folders, and that of the sample papers, which nobody changes.
+        """Offer the libraries in some folders, and the sample library, which stays read-only.
 
-        With `any_model` also the language models that a user names.
+        With `any_model`, users may also name a language model that is not in `MODELS`.
         """
         self.any_model = any_model
         self._open = open_assistant
-        self._own = {str(folder): folder for folder in folders}
-        self._folders = self._own | ({str(sample): sample} if sample else {})
+        self._own_folders = {str(folder): folder for folder in folders}
+        self._folders = self._own_folders | ({str(sample): sample} if sample else {})
         self._assistants: OrderedDict[tuple[str, str], Assistant] = OrderedDict()
-        self._opening = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
     def libraries(self) -> list[tuple[str, str]]:
-        """Name and key of each library; two folders of one name are told apart by their paths."""
-        return [(self._name(key), key) for key in self._folders]
+        """Name and key of each library; folders that share a name are shown with their paths."""
+        return [(self._display_name(key), key) for key in self._folders]
 
-    def _name(self, key: str) -> str:
+    def _display_name(self, key: str) -> str:
         if self.is_sample(key):
             return SAMPLE
         name = self._folders[key].name
-        if [folder.name for folder in self._own.values()].count(name) > 1:
+        names = [folder.name for folder in self._own_folders.values()]
+        if names.count(name) > 1:
             return key
         return "My library" if name == "library" else name
 
     def is_sample(self, library: str) -> bool:
-        """Whether a key is that of the sample papers."""
-        return library not in self._own
+        """Return whether a key belongs to the sample library."""
+        return library not in self._own_folders
 
     @property
     def first(self) -> str:
-        """The key of the library to begin with: the first that holds papers."""
-        return next(
-            (key for key in self._folders if self._is_filled(key)), next(iter(self._folders))
-        )
+        """Key of the first library that holds papers, or of the first one."""
+        for key in self._folders:
+            if self._has_papers(key):
+                return key
+        return next(iter(self._folders))
 
-    def _is_filled(self, library: str) -> bool:
+    def _has_papers(self, library: str) -> bool:
         with contextlib.suppress(FootnoteError):
             return self.assistant(library).count() > 0
         return False
 
     def assistant(self, library: str, model: str = "") -> Assistant:
-        """The assistant for the library of a key, with a language model. Raises `FootnoteError`."""
-        if library not in self._folders:
-            raise UsageError("this library is not on offer here; choose another one")
-        if not self.any_model and model not in [name for _, name in MODELS]:
-            raise UsageError("this language model is not on offer here; choose another one")
-        with self._opening:
+        """Return the assistant for a library and a language model. Raises `FootnoteError`."""
+        self._check_offered(library, model)
+        with self._lock:
             if (library, model) not in self._assistants:
-                try:
-                    self._assistants[library, model] = self._open(self._folders[library], model)
-                except LibraryNotFound:
-                    raise UsageError(
-                        "this library holds no papers yet; drop files in the tab Library to add some"
-                    ) from None
+                self._assistants[library, model] = self._open_existing(library, model)
             self._assistants.move_to_end((library, model))
-            if len(self._assistants) > _MOST_OPEN:
+            if len(self._assistants) > MAX_OPEN_ASSISTANTS:
                 self._assistants.popitem(last=False)
             return self._assistants[library, model]
 
-    def for_adding(self, library: str) -> tuple[str, Assistant]:
-        """The library that takes papers when one is shown: itself, or the first one where that is the sample.
+    def _check_offered(self, library: str, model: str) -> None:
+        if library not in self._folders:
+            raise UsageError("this library is not available here; choose another one")
+        offered = [name for _, name in MODELS]
+        if not self.any_model and model not in offered:
+            raise UsageError("this language model is not available here; choose another one")
 
-        Gives its key and its assistant; it is made when it is not there. Raises `FootnoteError`.
+    def _open_existing(self, library: str, model: str) -> Assistant:
+        try:
+            return self._open(self._folders[library], model)
+        except LibraryNotFound:
+            message = "this library has no papers yet; drop files in the Library tab to add some"
+            raise UsageError(message) from None
+
+    def import_target(self, library: str) -> tuple[str, Assistant]:
+        """Return the key and assistant of the library that imports go to, creating it if needed.
+
+        That is the library itself, or the first own library when the sample is shown. Raises
+        `FootnoteError`.
         """
-        key = next(iter(self._own), "") if self.is_sample(library) else library
-        if key not in self._own:
-            raise UsageError(
-                "there is no library to add to; name one with footnote ui --library DIR"
-            )
-        Assistant.open(self._own[key]).library.close()
+        key = next(iter(self._own_folders), "") if self.is_sample(library) else library
+        if key not in self._own_folders:
+            raise UsageError("there is no library to add to; start with footnote ui --library DIR")
+        Assistant.open(self._own_folders[key]).library.close()
         return key, self.assistant(key)
 
     def prepare(self) -> None:
-        """Load the models and the index of the first library in the background, so that nobody waits for them."""
+        """Load the models and the index of the first library in the background."""
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
-        # The first question tells what is wrong, and to whom it matters.
+        # The first question reports whatever is wrong, to the person it matters to.
         with contextlib.suppress(FootnoteError):
             assistant = self.assistant(self.first)
             for paper in assistant.papers(0, 1):
@@ -120,26 +124,25 @@ class LibraryRegistry:
 
 
 def open_library(folder: Path, model: str) -> Assistant:
-    """The assistant for an existing library."""
+    """Return the assistant for an existing library."""
     return Assistant.open(folder, language_model=model, create=False)
 
 
-def shelf_of(folders: Iterable[Path], *, any_model: bool) -> LibraryRegistry:
-    """The libraries in the folders, or the user's own where none is named, and the sample papers.
+def open_registry(folders: Iterable[Path], *, any_model: bool) -> LibraryRegistry:
+    """Return a registry of the libraries in some folders and the sample library.
 
-    The user's own need not be there yet. Raises `LibraryError` for another folder without a library.
+    Without folders it offers the user's own library, which need not exist yet. Raises
+    `LibraryError` for a folder without a library.
     """
     named = [open_library(folder, "").library.folder for folder in folders]
+    sample = Assistant.sample().library.folder
     return LibraryRegistry(
-        named or [_own()],
-        open_library,
-        sample=Assistant.sample().library.folder,
-        any_model=any_model,
+        named or [_default_folder()], open_library, sample=sample, any_model=any_model
     )
 
 
-def _own() -> Path:
-    """The folder of the user's own library, there or to be made."""
+def _default_folder() -> Path:
+    """Return the folder of the user's own library, whether or not it exists."""
     try:
         return Assistant.open(create=False).library.folder
     except LibraryNotFound as error:
