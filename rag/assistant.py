@@ -15,7 +15,7 @@ from rag.answering.generation import claim_text
 from rag.answering.pipeline import AnswerPipeline, AnswerRequest, PreparedAnswer
 from rag.config import cache_folder, expand_path, load_settings
 from rag.errors import EmbedderMismatch, SourceError
-from rag.ingest.importer import BATCH, Importer, Record, embed_papers
+from rag.ingest.importer import BATCH_SIZE, Importer, SourceRecord, embed_papers
 from rag.ingest.sample import sample_file
 from rag.ingest.sources import expand, open_source
 from rag.library.filters import Condition, Filters, merge_filters, parse_filters
@@ -285,11 +285,11 @@ class Assistant:
         with self.library.transaction() as transaction:
             transaction.set_embedder(embedder.name, embedder.fingerprint)
             keys = self.library.keys()
-            for start in range(0, len(keys), BATCH):
-                papers = self.library.papers_by_key(keys[start : start + BATCH])
+            for start in range(0, len(keys), BATCH_SIZE):
+                papers = self.library.papers_by_key(keys[start : start + BATCH_SIZE])
                 embed_papers(transaction, embedder, papers)
                 if on_progress:
-                    done = min(len(keys), start + BATCH)
+                    done = min(len(keys), start + BATCH_SIZE)
                     on_progress(done, len(keys), done)
         self._embedder, self._requested_embedder = embedder, embedder.name
 
@@ -348,7 +348,9 @@ def _file_size(file: Path | SourceError) -> int:
     return file.stat().st_size if isinstance(file, Path) and file.is_file() else 0
 
 
-def _read_records(files: Sequence[Path | SourceError], format_: str | None) -> Iterator[Record]:
+def _read_records(
+    files: Sequence[Path | SourceError], format_: str | None
+) -> Iterator[SourceRecord]:
     """Yield the records of all files; a file that cannot be opened yields one rejection."""
     previous_bytes = 0
     for file in files:
@@ -366,11 +368,11 @@ def _read_records(files: Sequence[Path | SourceError], format_: str | None) -> I
                     # better how far the records have come.
                     position = min(source.position, text_length)
                     position = max(source.position - _READ_AHEAD, position)
-                    yield Record(name, number, outcome, previous_bytes + position)
+                    yield SourceRecord(name, number, outcome, previous_bytes + position)
                 previous_bytes += source.size
         except SourceError as error:
             yield _rejected_file(error, previous_bytes)
 
 
-def _rejected_file(error: SourceError, position: int) -> Record:
-    return Record(error.source, 0, Rejection(error.source, 0, error.reason), position)
+def _rejected_file(error: SourceError, position: int) -> SourceRecord:
+    return SourceRecord(error.source, 0, Rejection(error.source, 0, error.reason), position)

@@ -1,80 +1,86 @@
-"""Cutting an abstract into passages: whole sentences, as many as the embedding model reads at once."""
+"""Chunking of abstracts into passages: whole sentences, as many as an embedder reads at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from rag.models import Embedder, PassageInput
+from rag.models.embedder import Embedder, PassageInput
 from rag.records import Paper
-from rag.text.sentences import split_sentences
+from rag.text.sentences import Span, split_sentences
 
-# Tokens that the model adds around a text, and the full stop between title and text.
+# Special tokens of the model, and the full stop between title and text.
 _RESERVED_TOKENS = 4
-# A title must leave room for what it stands above.
-_LARGEST_TITLE_SHARE = 0.25
+# A longer title is shortened, to leave room for the text.
+_MAX_TITLE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Spans of an abstract's passages and sentences, and the passages as the embedder takes them."""
+class Chunks:
+    """Spans of an abstract's passages and sentences, and the passages as input of an embedder."""
 
-    passages: tuple[tuple[int, int], ...]
-    sentences: tuple[tuple[int, int], ...]
-    texts: tuple[PassageInput, ...]
+    passages: tuple[Span, ...]
+    sentences: tuple[Span, ...]
+    inputs: tuple[PassageInput, ...]
 
 
-def cut(papers: Sequence[Paper], embedder: Embedder) -> list[Cut]:
-    """The papers in pieces. A paper without abstract is one passage: its title, with an empty span."""
+def chunk_papers(papers: Sequence[Paper], embedder: Embedder) -> list[Chunks]:
+    """Chunk papers. One without abstract is a single passage with its title and an empty span."""
     sentences = [split_sentences(paper.abstract) for paper in papers]
-    texts = [
-        text
-        for paper, spans in zip(papers, sentences, strict=True)
-        for text in (paper.title, *(paper.abstract[start:end] for start, end in spans))
-    ]
-    counts = iter(embedder.count_tokens(texts))
-    return [
-        _cut(paper, spans, list(islice(counts, 1 + len(spans))), embedder)
-        for paper, spans in zip(papers, sentences, strict=True)
-    ]
+    texts: list[str] = []
+    for paper, spans in zip(papers, sentences, strict=True):
+        texts.append(paper.title)
+        texts += [paper.abstract[start:end] for start, end in spans]
+    token_counts = iter(embedder.count_tokens(texts))
+    chunks = []
+    for paper, spans in zip(papers, sentences, strict=True):
+        title_tokens = next(token_counts)
+        sentence_tokens = list(islice(token_counts, len(spans)))
+        max_title_tokens = int(embedder.max_tokens * _MAX_TITLE_SHARE)
+        title = _shorten_title(paper.title, title_tokens, max_title_tokens)
+        max_tokens = embedder.max_tokens - _RESERVED_TOKENS - min(title_tokens, max_title_tokens)
+        groups = _group_sentences(spans, sentence_tokens, max_tokens)
+        chunks.append(_build_chunks(title, paper.abstract, groups))
+    return chunks
 
 
-def _cut(
-    paper: Paper, sentences: list[tuple[int, int]], tokens: list[int], embedder: Embedder
-) -> Cut:
-    """`tokens` are those of the title and of each sentence."""
-    title_tokens, *counts = tokens
-    room = (
-        embedder.max_tokens
-        - _RESERVED_TOKENS
-        - min(title_tokens, int(embedder.max_tokens * _LARGEST_TITLE_SHARE))
-    )
-    groups = _pack(counts, room)
-    passages = [(sentences[group[0]][0], sentences[group[-1]][1]) for group in groups] or [(0, 0)]
-    texts = [
-        PassageInput(
-            _shortened(paper.title, title_tokens, int(embedder.max_tokens * _LARGEST_TITLE_SHARE)),
-            paper.abstract[start:end],
-            tuple((sentences[i][0] - start, sentences[i][1] - start) for i in group),
-        )
-        for (start, end), group in zip(passages, groups or [[]], strict=True)
-    ]
-    return Cut(tuple(passages), tuple(sentences), tuple(texts))
-
-
-def _pack(counts: list[int], room: int) -> list[list[int]]:
-    """Consecutive sentences in as few groups as fit, of about equal size: no last group of one short sentence."""
-    parts = max(1, -(-sum(counts) // room))
-    target = sum(counts) / parts
-    groups: list[list[int]] = []
+def _group_sentences(
+    spans: Sequence[Span], token_counts: Sequence[int], max_tokens: int
+) -> list[list[Span]]:
+    """Group consecutive sentences into as few groups as fit, all of about the same size."""
+    total = sum(token_counts)
+    min_groups = max(1, -(-total // max_tokens))
+    target = total / min_groups
+    groups: list[list[Span]] = []
     size = 0
-    for index, count in enumerate(counts):
-        if not groups or size + count > room or (size >= target and len(groups) < parts):
+    for span, count in zip(spans, token_counts, strict=True):
+        is_full = size + count > max_tokens
+        is_balanced = size >= target and len(groups) < min_groups
+        if not groups or is_full or is_balanced:
             groups.append([])
             size = 0
-        groups[-1].append(index)
+        groups[-1].append(span)
         size += count
     return groups
 
 
-def _shortened(title: str, tokens: int, most: int) -> str:
-    return title if tokens <= most else title[: len(title) * most // tokens].rsplit(" ", 1)[0]
+def _build_chunks(title: str, abstract: str, groups: Sequence[Sequence[Span]]) -> Chunks:
+    if not groups:
+        return Chunks(((0, 0),), (), (PassageInput(title, "", ()),))
+    passages: list[Span] = []
+    sentences: list[Span] = []
+    inputs: list[PassageInput] = []
+    for group in groups:
+        passage_start, passage_end = group[0][0], group[-1][1]
+        relative = [(start - passage_start, end - passage_start) for start, end in group]
+        text = abstract[passage_start:passage_end]
+        passages.append((passage_start, passage_end))
+        sentences += group
+        inputs.append(PassageInput(title, text, tuple(relative)))
+    return Chunks(tuple(passages), tuple(sentences), tuple(inputs))
+
+
+def _shorten_title(title: str, tokens: int, max_tokens: int) -> str:
+    """Cut a title at a word, assuming that tokens are of equal length."""
+    if tokens <= max_tokens:
+        return title
+    return title[: len(title) * max_tokens // tokens].rsplit(" ", 1)[0]

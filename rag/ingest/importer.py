@@ -1,8 +1,9 @@
-"""Adding papers: from records to the truth, batch by batch, each batch all or nothing.
+"""Import of records into a library, in batches that are stored completely or not at all.
 
-What is new in a batch is embedded while the batch before is written. A batch matches its records against what is known,
-embeds what has changed, and is committed as one transaction; then Chroma is brought up to date. A kill loses at most
-the batch being written and the one being embedded; added again, the same file brings them.
+Each batch is one transaction. Its records are matched against the papers of the library, changed
+papers are embedded, and the vector index is synchronized after the commit. While one batch is being
+written, the new papers of the next one are embedded in a thread. A kill loses at most these two
+batches; adding the same files again completes the import.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,12 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
-from rag.ingest.chunking import Cut, cut
-from rag.library import Library, StoredPaper, Transaction
+from rag.ingest.chunking import Chunks, chunk_papers
 from rag.library.dedup import (
     DIFFERENT_PAPERS,
     could_be_same_paper,
@@ -26,20 +26,23 @@ from rag.library.dedup import (
     record_hash,
     title_suffices,
 )
+from rag.library.library import Library
+from rag.library.transaction import StoredPaper, Transaction
 from rag.library.vector_index import VectorIndex
-from rag.models import Embedder
+from rag.models.embedder import Embedder
 from rag.models.vectors import Vectors
-from rag.records import AddReport, Flagged, Merge, Paper, Rejection
+from rag.records import AddReport, FlaggedPaper, Merge, Paper, Rejection
 from rag.text.prompt_injection import paper_injections
 
-BATCH = 256
+BATCH_SIZE = 256  # records
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What a source gave at one place: a paper, or why there is none.
+class SourceRecord:
+    """Record of a source file: a paper, or the reason why it is not one.
 
-    `source` names the file in full; `position` is about how many bytes of all files it took to come here.
+    `source` is the full path of the file, and `number` counts its records from 1. `position` is
+    about the number of bytes of all files that were read up to here.
     """
 
     source: str
@@ -50,277 +53,310 @@ class Record:
 
 @dataclass(slots=True)
 class _ReportBuilder:
-    """The report while it grows."""
+    """Counts and lists of an import in progress.
 
-    counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("added", "updated", "unchanged"), 0)
-    )
+    `seen_keys` are the papers, and `seen_records` the pairs of source and digest, met so far.
+    """
+
     read: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
     merges: list[Merge] = field(default_factory=list)
     absorbed: list[Merge] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
-    flagged: list[Flagged] = field(default_factory=list)
-    met: set[int] = field(default_factory=set)
-    said: set[tuple[str, str]] = field(default_factory=set)
+    flagged: list[FlaggedPaper] = field(default_factory=list)
+    seen_keys: set[int] = field(default_factory=set)
+    seen_records: set[tuple[str, str]] = field(default_factory=set)
+
+    def build(self, library: Library) -> AddReport:
+        """Return the report, with the size of the library after the import."""
+        counts = library.counts()
+        return AddReport(
+            read=self.read,
+            added=self.added,
+            updated=self.updated,
+            unchanged=self.unchanged,
+            papers=counts["papers"],
+            without_abstract=counts["without_abstract"],
+            merges=tuple(self.merges),
+            absorbed=tuple(self.absorbed),
+            rejected=tuple(self.rejected),
+            flagged=tuple(self.flagged),
+        )
 
 
 class Importer:
-    """Adds records to one library. The embedder is called for only when something has to be embedded."""
+    """Adds records to one library. `load_embedder` is only called when texts must be embedded."""
 
     def __init__(
-        self, library: Library, index: VectorIndex, embedder: Callable[[], Embedder]
+        self, library: Library, index: VectorIndex, load_embedder: Callable[[], Embedder]
     ) -> None:
         self._library = library
         self._index = index
-        self._embedder = embedder
+        self._load_embedder = load_embedder
 
     def add(
         self,
-        records: Iterable[Record],
+        records: Iterable[SourceRecord],
         on_progress: Callable[[int, int], None] | None = None,
         on_wait: Callable[[], None] | None = None,
     ) -> AddReport:
-        """Add every record or say why not.
+        """Add records and report what became of each.
 
-        `on_progress` gets position and number of records after each batch; `on_wait` is called once if another
-        process is writing.
+        `on_progress` is called with the position and the number of records after each batch,
+        `on_wait` once when another process is writing to the library.
         """
-        tally = _ReportBuilder()
-        say_once = cache(on_wait) if on_wait else None
-        for batch, embedded in self._embedded_ahead(records):
-            with self._library.transaction(say_once) as transaction:
-                running = _Batch(transaction, tally)
-                for record in batch:
-                    running.take(record)
-                running.put_vectors(self._embedder, embedded)
+        report = _ReportBuilder()
+        on_first_wait = cache(on_wait) if on_wait else None
+        for records_of_batch, embedded in self._embed_ahead(records):
+            with self._library.transaction(on_first_wait) as transaction:
+                batch = _BatchImport(transaction, report)
+                for record in records_of_batch:
+                    batch.add(record)
+                batch.store_vectors(self._load_embedder, embedded)
             self._index.sync()
             if on_progress:
-                on_progress(batch[-1].position, tally.read)
+                on_progress(records_of_batch[-1].position, report.read)
         self._library.checkpoint()
-        return self._report(tally)
+        return report.build(self._library)
 
-    def _embedded_ahead(
-        self, records: Iterable[Record]
-    ) -> Iterator[tuple[list[Record], "_Embedded"]]:
-        """Batches with the vectors of what is new in them. While one batch is written, the next is embedded."""
-        with ThreadPoolExecutor(1) as ahead:
-            ready: tuple[list[Record], Future[_Embedded]] | None = None
+    def _embed_ahead(
+        self, records: Iterable[SourceRecord]
+    ) -> Iterator[tuple[list[SourceRecord], "_Embedded"]]:
+        """Yield batches with their new papers embedded, one batch ahead of the caller."""
+        with ThreadPoolExecutor(1) as executor:
+            previous: tuple[list[SourceRecord], Future[_Embedded]] | None = None
             for batch in _batches(records):
-                cuts = _cut_all(self._new_texts(batch), self._embedder)
-                coming = batch, ahead.submit(_embed, cuts, self._embedder)
-                if ready:
-                    yield ready[0], ready[1].result()
-                ready = coming
-            if ready:
-                yield ready[0], ready[1].result()
+                chunks = _chunk(self._new_papers(batch), self._load_embedder)
+                embedding = executor.submit(_embed, chunks, self._load_embedder)
+                if previous:
+                    yield previous[0], previous[1].result()
+                previous = batch, embedding
+            if previous:
+                yield previous[0], previous[1].result()
 
-    def _new_texts(self, batch: Iterable[Record]) -> list[Paper]:
-        """The papers of records never met before: what nearly always has to be embedded, and little besides."""
-        papers = {
-            record_hash(record.outcome): record.outcome
-            for record in batch
-            if isinstance(record.outcome, Paper)
-        }
-        known = self._library.known_records(papers)
-        return [paper for digest, paper in papers.items() if digest not in known]
-
-    def _report(self, tally: _ReportBuilder) -> AddReport:
-        counts = self._library.counts()
-        return AddReport(
-            read=tally.read,
-            papers=counts["papers"],
-            without_abstract=counts["without_abstract"],
-            merges=tuple(tally.merges),
-            absorbed=tuple(tally.absorbed),
-            rejected=tuple(tally.rejected),
-            flagged=tuple(tally.flagged),
-            **tally.counts,
-        )
+    def _new_papers(self, batch: Iterable[SourceRecord]) -> list[Paper]:
+        """Return the papers of records that were never imported, most of which need vectors."""
+        papers: dict[str, Paper] = {}
+        for record in batch:
+            if isinstance(record.outcome, Paper):
+                papers[record_hash(record.outcome)] = record.outcome
+        imported = self._library.imported_records(papers)
+        return [paper for digest, paper in papers.items() if digest not in imported]
 
 
-def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+def _batches(records: Iterable[SourceRecord]) -> Iterator[list[SourceRecord]]:
     iterator = iter(records)
-    while batch := list(islice(iterator, BATCH)):
+    while batch := list(islice(iterator, BATCH_SIZE)):
         yield batch
 
 
-class _Batch:
-    """The records of one transaction."""
+class _BatchImport:
+    """Import of the records of one transaction."""
 
-    def __init__(self, transaction: Transaction, tally: _ReportBuilder) -> None:
+    def __init__(self, transaction: Transaction, report: _ReportBuilder) -> None:
         self._transaction = transaction
-        self._tally = tally
+        self._report = report
         self._to_embed: dict[int, Paper] = {}
         self._now = datetime.now(UTC).isoformat(timespec="seconds")
 
-    def take(self, record: Record) -> None:
-        """Let one record end as a paper or in the report."""
+    def add(self, record: SourceRecord) -> None:
+        """Store a record, or report why not."""
         if isinstance(record.outcome, Rejection):
-            # A rejection of the file as a whole is no record that was read.
-            self._tally.read += record.outcome.record > 0
-            self._tally.rejected.append(record.outcome)
+            # Number 0 rejects a whole file, of which no record was read.
+            self._report.read += record.outcome.record > 0
+            self._report.rejected.append(record.outcome)
             return
-        self._tally.read += 1
-        paper, digest = record.outcome, record_hash(record.outcome)
-        known = self._transaction.key_of_record(digest, record.source)
-        if known is None:
-            known = self._said_elsewhere(record.source, digest)
-        if known is None:
-            known = self._new_record(record, paper)
-        elif known in self._tally.met:
-            self._merged(known, record, "record")
+        self._report.read += 1
+        digest = record_hash(record.outcome)
+        key = self._transaction.find_record(digest, record.source)
+        if key is None:
+            key = self._find_copy(record.source, digest)
+        if key is None:
+            key = self._add_new_record(record, record.outcome)
+        elif key in self._report.seen_keys:
+            self._report_merge(key, record, "record")
         else:
-            self._tally.counts["unchanged"] += 1
-        self._tally.met.add(known)
-        self._tally.said.add((record.source, digest))
-        self._transaction.note_provenance(known, digest, record.source, record.number)
+            self._report.unchanged += 1
+        self._report.seen_keys.add(key)
+        self._report.seen_records.add((record.source, digest))
+        self._transaction.add_provenance(key, digest, record.source, record.number)
 
-    def _said_elsewhere(self, source: str, digest: str) -> int | None:
-        """The paper that the same record from another source became part of, unless this source said otherwise."""
-        known = self._transaction.key_of_record(digest)
-        return None if known is None or self._outdated(known, source) else known
+    def _find_copy(self, source: str, digest: str) -> int | None:
+        """Return the paper of an identical record from another source.
 
-    def _outdated(self, key: int, source: str) -> set[str]:
-        """What a source said of a paper in earlier runs and, as far as is known, no longer says."""
+        If this source contributed another record to that paper before, the record is an edit and
+        not a copy.
+        """
+        key = self._transaction.find_record(digest)
+        return None if key is None or self._outdated_digests(key, source) else key
+
+    def _outdated_digests(self, key: int, source: str) -> set[str]:
+        """Return a source's records of a paper from earlier imports, unless met again in this one.
+
+        Records that come later in the source count as outdated until they are read.
+        """
         return {
             digest
-            for digest in self._transaction.digests_of(key, source)
-            if (source, digest) not in self._tally.said
+            for digest in self._transaction.record_digests(key, source)
+            if (source, digest) not in self._report.seen_records
         }
 
-    def _new_record(self, record: Record, paper: Paper) -> int:
-        match, by = self._match(paper, record)
-        if match is not None:
-            return self._join(match, paper, record, by)
+    def _add_new_record(self, record: SourceRecord, paper: Paper) -> int:
+        match = self._find_match(record, paper)
+        if match:
+            stored, matched_by = match
+            return self._update_paper(stored, record, paper, matched_by)
         stored = self._transaction.insert(paper, self._now)
         self._to_embed[stored.key] = stored.paper
-        self._tally.counts["added"] += 1
+        self._report.added += 1
         return stored.key
 
-    def _join(self, match: StoredPaper, paper: Paper, record: Record, by: str) -> int:
-        """Make a record part of a known paper: instead of what its source said before, or to fill gaps."""
-        outdated = self._outdated(match.key, record.source)
-        joined = (
-            overwrite(match.paper, paper) if outdated else merge_missing_fields(match.paper, paper)
-        )
-        if joined != match.paper:
-            self._transaction.update(match.key, joined, edited=bool(outdated))
-        if (joined.title, joined.abstract) != (match.paper.title, match.paper.abstract):
-            self._to_embed[match.key] = joined
-        if outdated:
-            self._transaction.forget_provenance(match.key, record.source, outdated)
-            self._tally.counts["updated" if joined != match.paper else "unchanged"] += 1
+    def _update_paper(
+        self, stored: StoredPaper, record: SourceRecord, paper: Paper, matched_by: str
+    ) -> int:
+        """Let a record replace what its source said before, or fill gaps in the stored paper."""
+        outdated = self._outdated_digests(stored.key, record.source)
+        combine = overwrite if outdated else merge_missing_fields
+        updated = combine(stored.paper, paper)
+        is_changed = updated != stored.paper
+        if is_changed:
+            self._transaction.update(stored.key, updated, edited=bool(outdated))
+        if _text_key(updated) != _text_key(stored.paper):
+            self._to_embed[stored.key] = updated
+        if not outdated:
+            self._report_merge(stored.key, record, matched_by)
+            return stored.key
+        self._transaction.remove_provenance(stored.key, record.source, outdated)
+        if is_changed:
+            self._report.updated += 1
         else:
-            self._merged(match.key, record, by)
-        return match.key
+            self._report.unchanged += 1
+        return stored.key
 
-    def _match(self, paper: Paper, record: Record) -> tuple[StoredPaper | None, str]:
-        """The known paper that this is, and by what."""
-        by_key: dict[int, str] = {}
-        for kind, name in identifiers(paper).items():
-            key = self._transaction.key_of_identifier(name)
+    def _find_match(self, record: SourceRecord, paper: Paper) -> tuple[StoredPaper, str] | None:
+        """Return the stored paper that a record describes, and what they were matched by."""
+        matched_by = self._match_identifiers(paper)
+        candidates = sorted(
+            map(self._transaction.get, matched_by),
+            key=lambda stored: mismatch(stored.paper, paper),
+        )
+        # Two papers may share an identifier that one of them has by mistake; then everything else
+        # tells them apart.
+        if candidates and mismatch(candidates[0].paper, paper) < DIFFERENT_PAPERS:
+            best = self._absorb_duplicates(candidates, record, paper, matched_by)
+            return best, matched_by[best.key]
+        for stored in self._transaction.find_title(paper.title):
+            if self._matches_by_title(stored, record, paper):
+                return stored, "title"
+        return None
+
+    def _match_identifiers(self, paper: Paper) -> dict[int, str]:
+        """Return the keys of papers with an identifier in common, and the kind of the first one."""
+        matched_by: dict[int, str] = {}
+        for kind, identifier in identifiers(paper).items():
+            key = self._transaction.find_identifier(identifier)
             if key is not None:
-                by_key.setdefault(key, kind)
-        found = sorted(
-            map(self._transaction.stored, by_key), key=lambda known: mismatch(known.paper, paper)
-        )
-        # Two papers may share an identifier that one of them has by mistake; then the rest of them tells them apart.
-        if found and mismatch(found[0].paper, paper) < DIFFERENT_PAPERS:
-            return self._made_one(found, paper, record, by_key), by_key[found[0].key]
-        same = (
-            known
-            for known in self._transaction.with_title(paper.title)
-            if self._is_titled_like(known, paper, record)
-        )
-        return next(same, None), "title"
+                matched_by.setdefault(key, kind)
+        return matched_by
 
-    def _is_titled_like(self, known: StoredPaper, paper: Paper, record: Record) -> bool:
-        edited = bool(self._outdated(known.key, record.source))
-        return could_be_same_paper(known.paper, paper) and (
-            edited or title_suffices(known.paper, paper)
+    def _matches_by_title(self, stored: StoredPaper, record: SourceRecord, paper: Paper) -> bool:
+        is_edit = bool(self._outdated_digests(stored.key, record.source))
+        return could_be_same_paper(stored.paper, paper) and (
+            is_edit or title_suffices(stored.paper, paper)
         )
 
-    def _made_one(
-        self, found: list[StoredPaper], paper: Paper, record: Record, by_key: Mapping[int, str]
+    def _absorb_duplicates(
+        self,
+        candidates: Sequence[StoredPaper],
+        record: SourceRecord,
+        paper: Paper,
+        matched_by: Mapping[int, str],
     ) -> StoredPaper:
-        """The first of the papers found, joined by the others where all of them may be one."""
-        first, *others = found
+        """Merge the other candidates into the first one, if the record shows that they are one."""
+        best, *others = candidates
         for other in others:
-            if could_be_same_paper(first.paper, other.paper) and could_be_same_paper(
-                other.paper, paper
-            ):
-                joined = merge_missing_fields(first.paper, other.paper)
-                self._transaction.absorb(first.key, other.key)
-                self._transaction.update(first.key, joined)
-                self._tally.absorbed.append(self._merge(other, record, by_key[other.key]))
-                self._to_embed.pop(other.key, None)
-                self._to_embed[first.key] = joined
-                first = replace(first, paper=joined)
-        return first
+            is_duplicate = could_be_same_paper(best.paper, other.paper)
+            if not (is_duplicate and could_be_same_paper(other.paper, paper)):
+                continue
+            merged = merge_missing_fields(best.paper, other.paper)
+            self._transaction.absorb(best.key, other.key)
+            self._transaction.update(best.key, merged)
+            self._report.absorbed.append(_merge(other.paper, record, matched_by[other.key]))
+            self._to_embed.pop(other.key, None)
+            self._to_embed[best.key] = merged
+            best = replace(best, paper=merged)
+        return best
 
-    def _merged(self, key: int, record: Record, by: str) -> None:
-        self._tally.merges.append(self._merge(self._transaction.stored(key), record, by))
+    def _report_merge(self, key: int, record: SourceRecord, matched_by: str) -> None:
+        paper = self._transaction.get(key).paper
+        self._report.merges.append(_merge(paper, record, matched_by))
 
-    def _merge(self, stored: StoredPaper, record: Record, by: str) -> Merge:
-        return Merge(stored.paper.id, stored.paper.title, record.source, record.number, by)
-
-    def put_vectors(self, embedder: Callable[[], Embedder], embedded: "_Embedded") -> None:
-        """Write the passages and vectors of what is new or changed; what was not embedded ahead is embedded now."""
+    def store_vectors(self, load_embedder: Callable[[], Embedder], embedded: "_Embedded") -> None:
+        """Store passages and vectors of new and changed papers, embedding what is missing."""
         if not self._to_embed:
             return
-        model = embedder()
-        self._transaction.check_embedder(model.name, model.fingerprint)
-        missing = [paper for paper in self._to_embed.values() if _text(paper) not in embedded]
-        embedded = embedded | _embed(_cut_all(missing, embedder), embedder)
+        embedder = load_embedder()
+        self._transaction.check_embedder(embedder.name, embedder.fingerprint)
+        missing = [paper for paper in self._to_embed.values() if _text_key(paper) not in embedded]
+        embedded = embedded | _embed(_chunk(missing, load_embedder), load_embedder)
         for key, paper in self._to_embed.items():
-            embedded[_text(paper)].write(self._transaction, key)
-            if told := paper_injections(paper):
-                self._tally.flagged.append(Flagged(paper.id, paper.title, told))
+            embedded[_text_key(paper)].store(self._transaction, key)
+            injections = paper_injections(paper)
+            if injections:
+                self._report.flagged.append(FlaggedPaper(paper.id, paper.title, injections))
+
+
+def _merge(paper: Paper, record: SourceRecord, matched_by: str) -> Merge:
+    return Merge(paper.id, paper.title, record.source, record.number, matched_by)
 
 
 @dataclass(frozen=True, slots=True)
-class _Vectors:
-    """A paper cut into passages and sentences, and the vectors of these."""
+class _EmbeddedPaper:
+    """Chunks of a paper, and the vectors of its passages and sentences."""
 
-    cut: Cut
+    chunks: Chunks
     passages: Vectors
     sentences: Vectors
 
-    def write(self, transaction: Transaction, key: int) -> None:
+    def store(self, transaction: Transaction, key: int) -> None:
         transaction.put_vectors(
-            key, self.cut.passages, self.passages, self.cut.sentences, self.sentences
+            key, self.chunks.passages, self.passages, self.chunks.sentences, self.sentences
         )
 
 
-# By title and abstract.
-_Cuts = dict[tuple[str, str], Cut]
-_Embedded = dict[tuple[str, str], _Vectors]
+# Both by title and abstract.
+_ChunksByText = dict[tuple[str, str], Chunks]
+_Embedded = dict[tuple[str, str], _EmbeddedPaper]
 
 
-def _text(paper: Paper) -> tuple[str, str]:
+def _text_key(paper: Paper) -> tuple[str, str]:
     return paper.title, paper.abstract
 
 
-def _cut_all(papers: Sequence[Paper], embedder: Callable[[], Embedder]) -> _Cuts:
-    """The papers in pieces; the embedder is called for only when there are any."""
-    return dict(zip(map(_text, papers), cut(papers, embedder()), strict=True)) if papers else {}
-
-
-def _embed(cuts: _Cuts, embedder: Callable[[], Embedder]) -> _Embedded:
-    if not cuts:
+def _chunk(papers: Sequence[Paper], load_embedder: Callable[[], Embedder]) -> _ChunksByText:
+    if not papers:
         return {}
-    vectors = iter(
-        embedder().embed_passages([text for pieces in cuts.values() for text in pieces.texts])
-    )
-    found = {}
-    for text, pieces in cuts.items():
-        passages, sentences = zip(*[next(vectors) for _ in pieces.texts], strict=True)
-        found[text] = _Vectors(pieces, np.stack(passages), np.concatenate(sentences))
-    return found
+    chunks = chunk_papers(papers, load_embedder())
+    return dict(zip(map(_text_key, papers), chunks, strict=True))
+
+
+def _embed(chunks_by_text: _ChunksByText, load_embedder: Callable[[], Embedder]) -> _Embedded:
+    if not chunks_by_text:
+        return {}
+    inputs = chain.from_iterable(chunks.inputs for chunks in chunks_by_text.values())
+    vectors = iter(load_embedder().embed_passages(list(inputs)))
+    embedded = {}
+    for text, chunks in chunks_by_text.items():
+        passages, sentences = zip(*islice(vectors, len(chunks.inputs)), strict=True)
+        embedded[text] = _EmbeddedPaper(chunks, np.stack(passages), np.concatenate(sentences))
+    return embedded
 
 
 def embed_papers(transaction: Transaction, embedder: Embedder, papers: Mapping[int, Paper]) -> None:
-    """Embed papers, given by row number, and write their passages, sentences and vectors."""
-    embedded = _embed(_cut_all(list(papers.values()), lambda: embedder), lambda: embedder)
+    """Embed papers, given by key, and store their passages, sentences and vectors."""
+    chunks = _chunk(list(papers.values()), lambda: embedder)
+    embedded = _embed(chunks, lambda: embedder)
     for key, paper in papers.items():
-        embedded[_text(paper)].write(transaction, key)
+        embedded[_text_key(paper)].store(transaction, key)

@@ -1,4 +1,4 @@
-"""Whether everything is there, and whether all that is derived agrees with the truth; and mending it from the truth."""
+"""Checks of the installation and of a library, and repairs from the primary store."""
 
 import importlib.metadata
 import json
@@ -13,12 +13,17 @@ from pathlib import Path
 
 from rag.config import DEFAULT_EMBEDDER, load_settings
 from rag.errors import FootnoteError, LibraryError, LibraryNotFound
-from rag.ingest.importer import BATCH, embed_papers
+from rag.ingest.importer import BATCH_SIZE, embed_papers
 from rag.library.integrity import IntegrityReport
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
-from rag.models import load_embedder, load_language_model, model_folder
-from rag.models.registry import BUNDLED_LANGUAGE_MODEL, NO_LANGUAGE_MODEL
+from rag.models.files import find_embedder_folder
+from rag.models.registry import (
+    BUNDLED_LANGUAGE_MODEL,
+    NO_LANGUAGE_MODEL,
+    load_embedder,
+    load_language_model,
+)
 
 _PACKAGES = (
     "footnote",
@@ -30,182 +35,214 @@ _PACKAGES = (
     "transformers",
     "sentence-transformers",
 )
-_LOW_DISK_BYTES = 1 << 30
-# So many papers are named when their texts are damaged.
-_NAMED = 20
+_MIN_PYTHON = (3, 11)
+_MIN_FREE_BYTES = 1 << 30
+# Number of damaged papers that a message lists.
+_MAX_LISTED_PAPERS = 20
+# Names of the checks that `repair_library` can fix.
+_EMBEDDINGS = "embeddings"
+_METADATA = "metadata"
+_FULL_TEXT = "full text"
+_VECTOR_INDEX = "vector index"
+_INDEX_PROBLEMS = {
+    "missing": "missing",
+    "surplus": "too many",
+    "altered": "with different vectors",
+    "unreachable": "not found by a search",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: whether it is well, what was seen, and the command that mends it."""
+    """Result of one check. `fix` is the command, or the advice, that repairs it."""
 
     name: str
     ok: bool
-    seen: str
-    mend: str = ""
+    detail: str
+    fix: str = ""
 
 
 def check_all(folder: Path) -> Iterator[Check]:
-    """The machine, with the model that is needed, and the library in a folder."""
-    settings = load_settings()
+    """Check the installation and the library in a folder."""
+    embedder = load_settings().embedder
     try:
         library = Library(folder, create=False)
     except LibraryError as error:
-        yield from check_machine(settings.embedder, f"footnote config embedder {DEFAULT_EMBEDDER}")
-        says_it = isinstance(error, LibraryNotFound) or "footnote" in str(error)
-        yield Check(
-            "library", False, str(error), "" if says_it else f"put a copy of {folder} in its place"
-        )
+        yield from check_machine(embedder, f"footnote config embedder {DEFAULT_EMBEDDER}")
+        has_advice = isinstance(error, LibraryNotFound) or "footnote" in str(error)
+        yield Check("library", False, str(error), "" if has_advice else _restore_advice(folder))
         return
-    embedder = library.meta("embedder") or settings.embedder
-    yield from check_machine(
-        embedder, f"footnote reindex --embedder {DEFAULT_EMBEDDER} {_option(folder)}"
-    )
+    fix = f"footnote reindex --embedder {DEFAULT_EMBEDDER} {_library_option(folder)}"
+    yield from check_machine(library.meta("embedder") or embedder, fix)
     yield from check_library(library)
 
 
-def _option(folder: Path) -> str:
+def _library_option(folder: Path) -> str:
     return f"--library {shlex.quote(str(folder))}"
 
 
-def check_machine(embedder: str, instead: str) -> Iterator[Check]:
-    """Python, packages and models; `instead` is the command that does without a model that is not there."""
-    yield Check("python", sys.version_info >= (3, 11), platform.python_version())
-    for package in _PACKAGES:
-        try:
-            yield Check(package, True, importlib.metadata.version(package))
-        except importlib.metadata.PackageNotFoundError:
-            yield Check(package, False, "not installed", f"pip install {package}")
-    try:
-        yield Check("embedding model", True, f"{embedder} in {model_folder(embedder)}")
-    except FootnoteError as error:
-        yield Check(
-            "embedding model", False, str(error), "" if embedder == DEFAULT_EMBEDDER else instead
-        )
+def _restore_advice(folder: Path) -> str:
+    return f"replace {folder} with a backup"
+
+
+# --- the installation ------------------------------------------------------------------------
+
+
+def check_machine(embedder: str, fix: str) -> Iterator[Check]:
+    """Check Python, packages and models.
+
+    `fix` is the command that switches to another embedding model, in case this one is missing.
+    """
+    yield Check("python", sys.version_info >= _MIN_PYTHON, platform.python_version())
+    yield from map(_check_package, _PACKAGES)
+    yield _check_embedder(embedder, fix)
     yield _check_language_model(load_settings().language_model)
 
 
-def _check_language_model(name: str) -> Check:
-    """Whether the chosen model is there, and the one that comes along, which reads for any other, too."""
-    wanted = [
-        one for one in dict.fromkeys((BUNDLED_LANGUAGE_MODEL, name)) if name != NO_LANGUAGE_MODEL
-    ]
+def _check_package(package: str) -> Check:
     try:
-        models = [model.name for model in map(load_language_model, wanted) if model]
+        return Check(package, True, importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return Check(package, False, "not installed", f"pip install {package}")
+
+
+def _check_embedder(embedder: str, fix: str) -> Check:
+    try:
+        return Check("embedding model", True, f"{embedder} in {find_embedder_folder(embedder)}")
     except FootnoteError as error:
-        mend = (
-            ""
-            if name == BUNDLED_LANGUAGE_MODEL
-            else f"footnote config language_model {BUNDLED_LANGUAGE_MODEL}"
-        )
-        return Check("language model", False, str(error), mend)
-    return Check("language model", True, " and ".join(models) or "none was chosen")
+        fix = "" if embedder == DEFAULT_EMBEDDER else fix
+        return Check("embedding model", False, str(error), fix)
+
+
+def _check_language_model(name: str) -> Check:
+    """Load the chosen model, and the bundled one, which always ranks the sentences."""
+    names = dict.fromkeys((BUNDLED_LANGUAGE_MODEL, name))
+    names.pop(NO_LANGUAGE_MODEL, None)
+    loaded = []
+    try:
+        for model in map(load_language_model, names):
+            if model is not None:
+                loaded.append(model.name)
+    except FootnoteError as error:
+        is_bundled = name == BUNDLED_LANGUAGE_MODEL
+        fix = "" if is_bundled else f"footnote config language_model {BUNDLED_LANGUAGE_MODEL}"
+        return Check("language model", False, str(error), fix)
+    return Check("language model", True, " and ".join(loaded) or "none")
+
+
+# --- the library -----------------------------------------------------------------------------
 
 
 def check_library(library: Library) -> Iterator[Check]:
-    """The truth, and what is derived from it. All of it is read; Chroma in a process of its own."""
-    fault = library.integrity()
-    yield Check("truth", not fault, fault or "intact", _rescue(library) if fault else "")
-    if fault:
+    """Check the primary store and everything derived from it. Reads all of both."""
+    problem = library.check_database()
+    if problem:
+        yield Check("database", False, problem, _database_advice(library))
         return
+    yield Check("database", True, "intact")
     yield from _check_size(library)
-    faults = library.faults()
-    yield _check_texts(library, faults)
-    fix = f"footnote doctor --fix {_option(library.folder)}"
-    yield _told(
-        _VECTORS, f"{len(faults.vectors):,} papers lack theirs" if faults.vectors else "", fix
-    )
-    yield _told(
-        _NOTES, "the digest or an identifier is not that of the papers" if faults.notes else "", fix
-    )
-    words = (
-        f"{len(faults.full_text):,} papers are not in it as they are" if faults.full_text else ""
-    )
-    yield _told(_FULL_TEXT, words or library.full_text_fault(), fix)
-    yield _told(_CHROMA, _fault_of_index(library), fix)
+    report = library.check_integrity()
+    yield _check_papers(library, report)
+    problem = _describe(report.bad_embeddings, "lack valid embeddings")
+    yield _check_derived(library, _EMBEDDINGS, problem)
+    problem = "the digest or identifiers do not match the papers" if report.bad_metadata else ""
+    yield _check_derived(library, _METADATA, problem)
+    problem = _describe(report.bad_full_text, "are not indexed correctly")
+    yield _check_derived(library, _FULL_TEXT, problem or library.check_full_text())
+    yield _check_derived(library, _VECTOR_INDEX, _compare_vector_index(library))
 
 
-def _rescue(library: Library) -> str:
-    """The way out when the file itself is damaged."""
+def _check_derived(library: Library, name: str, problem: str) -> Check:
+    if not problem:
+        return Check(name, True, "up to date")
+    fix = f"footnote doctor --fix {_library_option(library.folder)}"
+    return Check(name, False, problem, fix)
+
+
+def _database_advice(library: Library) -> str:
+    advice = _restore_advice(library.folder)
     try:
         papers = sum(1 for _ in library.papers())
     except LibraryError:
-        return f"put a copy of {library.folder} in its place"
+        return advice
+    command = f"footnote export --format jsonl {_library_option(library.folder)} > papers.jsonl"
     return (
-        f"put a copy of {library.folder} in its place; or, as all {papers:,} papers can still be read: "
-        f"footnote export --format jsonl {_option(library.folder)} > papers.jsonl, and add that to a new library"
+        f"{advice}; or, as all {papers:,} papers can still be read, export them with: {command}, "
+        "and add that file to a new library"
     )
 
 
 def _check_size(library: Library) -> Iterator[Check]:
     counts = library.counts()
     yield Check("library", True, f"{counts['papers']:,} papers in {library.folder}")
-    yield Check(
-        "papers without abstract",
-        True,
-        f"{counts['without_abstract']:,}: found by title, never quoted",
-    )
+    without_abstract = f"{counts['without_abstract']:,}: found by title, never quoted"
+    yield Check("papers without abstract", True, without_abstract)
     free = shutil.disk_usage(library.folder).free
-    yield Check(
-        "disk",
-        free > _LOW_DISK_BYTES,
-        f"{library.size() / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free",
-    )
+    space = f"{library.size() / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free"
+    yield Check("disk", free > _MIN_FREE_BYTES, space)
 
 
-def _check_texts(library: Library, faults: IntegrityReport) -> Check:
-    if not faults.texts:
-        return Check("texts", True, "as they were written")
-    some = " ".join(faults.texts[:_NAMED])
-    seen = f"{len(faults.texts):,} papers are not what was written: {some}{' …' * (len(faults.texts) > _NAMED)}"
-    return Check(
-        "texts",
-        False,
-        seen,
-        f"footnote remove {some} {_option(library.folder)}, and add their files again",
-    )
+def _check_papers(library: Library, report: IntegrityReport) -> Check:
+    altered = report.altered_papers
+    if not altered:
+        return Check("papers", True, "unchanged since they were added")
+    ids = " ".join(altered[:_MAX_LISTED_PAPERS])
+    ellipsis = " …" if len(altered) > _MAX_LISTED_PAPERS else ""
+    detail = f"{_describe(altered, 'have changed since they were added')}: {ids}{ellipsis}"
+    command = f"footnote remove {ids} {_library_option(library.folder)}"
+    return Check("papers", False, detail, f"{command}, and add their files again")
 
 
-def _told(name: str, fault: str, fix: str) -> Check:
-    return Check(name, not fault, fault or "agrees with the truth", fix if fault else "")
+def _describe(papers: tuple[object, ...], problem: str) -> str:
+    """Say how many papers have a problem; return an empty string for none."""
+    return f"{len(papers):,} papers {problem}" if papers else ""
 
 
-def _fault_of_index(library: Library) -> str:
-    """Compare Chroma with the truth in a process of its own: a damaged file there can crash it."""
-    command = [sys.executable, "-P", "-m", "rag.library.doctor", str(library.folder)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
-    if run.returncode != 0:
-        return (run.stderr.strip().splitlines()[-1:] or [f"crashed with code {run.returncode}"])[0]
-    found = {name: count for name, count in json.loads(run.stdout).items() if count}
-    return ", ".join(
-        f"{count:,} passage{'s' * (count != 1)} {_DIFFERENCES[name]}"
-        for name, count in found.items()
-    )
+def _compare_vector_index(library: Library) -> str:
+    """Return how Chroma differs from the library; empty if it does not.
 
-
-def fix_library(folder: Path, checks: Iterable[Check]) -> list[str]:
-    """Mend from the truth what some checks of the library in a folder found wrong; gives the names of what was mended.
-
-    Raises `FootnoteError` when the embedding model is needed and not there, or the library cannot be written.
+    Runs in another process, as damaged files can crash Chroma.
     """
-    wrong = [check.name for check in checks if not check.ok and check.name in _FIXES]
-    for name in wrong:
-        _FIXES[name](Library(folder, create=False))
-    return wrong
+    command = [sys.executable, "-P", "-m", "rag.library.doctor", str(library.folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if run.returncode != 0:
+        lines = run.stderr.strip().splitlines()
+        return lines[-1] if lines else f"crashed with exit code {run.returncode}"
+    problems = []
+    for name, count in json.loads(run.stdout).items():
+        if count:
+            noun = "passage" if count == 1 else "passages"
+            problems.append(f"{count:,} {noun} {_INDEX_PROBLEMS[name]}")
+    return ", ".join(problems)
 
 
-def _embed_again(library: Library) -> None:
-    """The papers whose passages or vectors are missing or wrong, with the library's own model."""
+# --- repairs ---------------------------------------------------------------------------------
+
+
+def repair_library(folder: Path, checks: Iterable[Check]) -> list[str]:
+    """Repair from the primary store what failed in checks of the library in a folder.
+
+    Returns the names of the checks that were repaired. Raises `FootnoteError` when the embedding
+    model is needed but missing, or the library cannot be written.
+    """
+    failed = [check.name for check in checks if not check.ok and check.name in _REPAIRS]
+    for name in failed:
+        _REPAIRS[name](Library(folder, create=False))
+    return failed
+
+
+def _repair_embeddings(library: Library) -> None:
     model = load_embedder(library.meta("embedder") or load_settings().embedder)
-    keys = library.faults().vectors
-    for start in range(0, len(keys), BATCH):
+    keys = library.check_integrity().bad_embeddings
+    for start in range(0, len(keys), BATCH_SIZE):
         with library.transaction() as transaction:
             transaction.check_embedder(model.name, model.fingerprint)
-            embed_papers(transaction, model, library.papers_by_key(keys[start : start + BATCH]))
-    _rebuild_index(library)  # the old one may be damaged, too
+            papers = library.papers_by_key(keys[start : start + BATCH_SIZE])
+            embed_papers(transaction, model, papers)
+    _rebuild_vector_index(library)  # it may be damaged as well
 
 
-def _renew_notes(library: Library) -> None:
+def _rebuild_metadata(library: Library) -> None:
     with library.transaction() as transaction:
         transaction.rebuild_metadata()
 
@@ -215,33 +252,25 @@ def _rebuild_full_text(library: Library) -> None:
         transaction.rebuild_full_text()
 
 
-def _rebuild_index(library: Library) -> None:
+def _rebuild_vector_index(library: Library) -> None:
     VectorIndex(library).rebuild()
 
 
-_VECTORS, _NOTES, _FULL_TEXT, _CHROMA = "vectors", "notes", "full text", "chroma"
-_DIFFERENCES = {
-    "missing": "missing",
-    "surplus": "too many",
-    "other": "with other vectors",
-    "lost": "not found",
-}
-# What each fault is mended by, in the order in which they are found.
-_FIXES = {
-    _VECTORS: _embed_again,
-    _NOTES: _renew_notes,
+_REPAIRS = {
+    _EMBEDDINGS: _repair_embeddings,
+    _METADATA: _rebuild_metadata,
     _FULL_TEXT: _rebuild_full_text,
-    _CHROMA: _rebuild_index,
+    _VECTOR_INDEX: _rebuild_vector_index,
 }
 
 
 def main() -> None:
-    """Print how Chroma differs from the truth."""
+    """Print how Chroma differs from the library, as JSON."""
     try:
-        found = VectorIndex(Library(Path(sys.argv[1]), create=False)).compare()
+        difference = VectorIndex(Library(Path(sys.argv[1]), create=False)).compare()
     except FootnoteError as error:
         sys.exit(str(error))
-    print(json.dumps(asdict(found)))  # noqa: T201 - read above
+    print(json.dumps(asdict(difference)))  # noqa: T201 - `_compare_vector_index` reads it
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The sample library: true titles of papers on machine learning, each with a digest in our own words."""
+"""Sample papers: real titles of papers on machine learning, with summaries written for Footnote."""
 
 from pathlib import Path
 
 
 def sample_file() -> Path:
-    """The sample papers as JSON Lines: `title` and `abstract`; authors and years are unknown and left out."""
+    """Return the path of the sample papers, JSON Lines with `title` and `abstract` only."""
     return Path(__file__).parent / "papers.jsonl"
