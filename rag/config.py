@@ -1,32 +1,35 @@
-"""Where things lie on this machine, and the few settings a user can make.
+"""Settings, and the folders where Footnote keeps its files.
 
-Settings come from, the later over the earlier: defaults, `config.toml` in the user's configuration folder,
-environment variables (`FOOTNOTE_LIBRARY`, `FOOTNOTE_LANGUAGE_MODEL`, …), options of a command.
+Each source overrides the ones before it: defaults, `config.toml` in the user's configuration
+folder, environment variables (`FOOTNOTE_LIBRARY`, `FOOTNOTE_LANGUAGE_MODEL`, …), command options.
 """
 
-import difflib
 import json
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import platformdirs
 
-from rag.errors import FootnoteError, UsageError
+from rag.errors import FootnoteError, UsageError, unknown_choice
 
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 DEFAULT_LANGUAGE_MODEL = "bundled"
 _APP = "footnote"
+# Values that older versions wrote, by setting, with the value that replaced each.
+_RENAMED_VALUES = {"language_model": {"embedded": "bundled"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a user can set.
+    """User settings.
 
-    `library`: the folder asked when none is named. `embedder`: the model that new libraries are made with.
-    `language_model`: `embedded`, `none`, a folder, a Hugging Face id on this machine, or a server's address.
-    `nli_model`: a cross-encoder for natural language inference that helps to check what was written; none by default.
+    `library`: the default library folder. `embedder`: the embedding model for new libraries.
+    `language_model`: `bundled`, `none`, a folder, the Hugging Face id of a downloaded model, or
+    the address of a server. `nli_model`: a cross-encoder for natural language inference that helps
+    to verify generated sentences; empty for none.
     """
 
     library: str = ""
@@ -36,13 +39,20 @@ class Settings:
 
     @property
     def library_folder(self) -> Path:
+        """Folder of the default library."""
         if self.library:
-            return user_path(self.library)
+            return expand_path(self.library)
         return data_folder() / "library"
 
 
-def user_path(text: str | os.PathLike[str]) -> Path:
-    """A path as a user writes it, `~` included."""
+_NAMES = tuple(field.name for field in fields(Settings))
+
+
+def expand_path(text: str | os.PathLike[str]) -> Path:
+    """Return the path that a user typed, with `~` expanded.
+
+    Raises `UsageError` for the home folder of an unknown user.
+    """
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -50,76 +60,84 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 
 
 def data_folder() -> Path:
-    """What the user would miss: the library, conversations, evaluations."""
+    """Return the folder for the library, conversations and evaluation runs."""
     return Path(platformdirs.user_data_dir(_APP, appauthor=False))
 
 
 def cache_folder() -> Path:
-    """Converted models; can be deleted at any time. `FOOTNOTE_CACHE` puts it elsewhere."""
-    return Path(
-        os.environ.get("FOOTNOTE_CACHE") or platformdirs.user_cache_dir(_APP, appauthor=False)
-    )
+    """Return the folder for converted models, `FOOTNOTE_CACHE` if set. Safe to delete any time."""
+    default = platformdirs.user_cache_dir(_APP, appauthor=False)
+    return Path(os.environ.get("FOOTNOTE_CACHE") or default)
 
 
 def config_file() -> Path:
-    return (
-        Path(
-            os.environ.get("FOOTNOTE_CONFIG") or platformdirs.user_config_dir(_APP, appauthor=False)
-        )
-        / "config.toml"
-    )
+    """Return the path of `config.toml`, in the folder `FOOTNOTE_CONFIG` if set."""
+    default = platformdirs.user_config_dir(_APP, appauthor=False)
+    return Path(os.environ.get("FOOTNOTE_CONFIG") or default) / "config.toml"
 
 
 def load_settings() -> Settings:
-    """The settings in force. Raises `UsageError` for a file that cannot be read or a name that means nothing."""
-    settings = replace(Settings(), **_from_file())
-    environment = {
-        field.name: os.environ.get(f"FOOTNOTE_{field.name.upper()}", "")
-        for field in fields(Settings)
-    }
-    return replace(settings, **{name: value for name, value in environment.items() if value})
+    """Return the settings from the configuration file and the environment.
+
+    Raises `UsageError` for a file that cannot be parsed or a setting that does not exist.
+    """
+    values = _read_config_file() | _read_environment()
+    return replace(Settings(), **_update_renamed_values(values))
 
 
 def save_setting(name: str, value: str) -> None:
-    """Write one setting to the user's file, which nobody else may read; an empty value takes it out."""
+    """Save one setting in the user's configuration file; an empty value removes it.
+
+    The file is readable by its owner only. Raises `FootnoteError` when it cannot be written.
+    """
     check_setting(name)
-    values = _from_file() | {name: value}
-    lines = [f"{key} = {_toml(text)}\n" for key, text in sorted(values.items()) if text]
+    values = _update_renamed_values(_read_config_file() | {name: value})
+    lines = [f"{key} = {_toml_string(text)}\n" for key, text in sorted(values.items()) if text]
     file = config_file()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.touch(mode=0o600)
-        file.chmod(0o600)  # the address of a server may hold a password
+        file.chmod(0o600)  # a server's address may contain a password
         file.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
-        raise FootnoteError(f"{file} cannot be written: {error}") from error
-
-
-def _toml(text: str) -> str:
-    """A text as JSON writes it, which is TOML too, but for one character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _from_file() -> dict[str, str]:
-    if not config_file().exists():
-        return {}
-    try:
-        values = tomllib.loads(config_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{config_file()} cannot be read: {error}") from error
-    for name, value in values.items():
-        check_setting(name)
-        if not isinstance(value, str):
-            raise UsageError(
-                f"{config_file()}: {name} must be a text in quotation marks, not {value!r}"
-            )
-    return values
+        raise FootnoteError(f"cannot write {file}: {error}") from error
 
 
 def check_setting(name: str) -> None:
-    """Raise `UsageError`, with what may have been meant, when no setting goes by that name."""
-    known = [field.name for field in fields(Settings)]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
-        raise UsageError(f"no setting is called '{name}'; {hint}")
+    """Raise `UsageError` if no setting has this name."""
+    if name not in _NAMES:
+        raise unknown_choice("setting", name, _NAMES)
+
+
+def _read_environment() -> dict[str, str]:
+    values = {}
+    for name in _NAMES:
+        value = os.environ.get(f"FOOTNOTE_{name.upper()}", "")
+        if value:
+            values[name] = value
+    return values
+
+
+def _read_config_file() -> dict[str, str]:
+    file = config_file()
+    if not file.exists():
+        return {}
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read {file}: {error}") from error
+    for name, value in values.items():
+        if name not in _NAMES:
+            raise UsageError(f"{file}: {unknown_choice('setting', name, _NAMES)}")
+        if not isinstance(value, str):
+            raise UsageError(f"{file}: {name} must be a string in quotes, not {value!r}")
+    return values
+
+
+def _update_renamed_values(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: _RENAMED_VALUES.get(name, {}).get(value, value) for name, value in values.items()}
+
+
+def _toml_string(text: str) -> str:
+    """Quote text for TOML: the same as JSON, except for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,18 +1,18 @@
-"""What can go wrong, with the values that went wrong and the way out.
+"""Errors that Footnote raises on purpose. Each message says what is wrong and the way out.
 
 FootnoteError
-├── UsageError          an argument or a setting that means nothing
-├── SourceError         a file that cannot be read as a source of papers
-├── LibraryError        a library that cannot be opened, read or written
-│   ├── LibraryNotFound     there is none in the folder
-│   ├── EmbedderMismatch    made with another embedding model
-│   └── PaperNotFound       no paper goes by that name
-└── ModelError          a model that cannot be used
-    ├── ModelUnavailable    it is not there or does not load
-    ├── ModelFailed         it broke off while it worked
-    └── ModelTooSlow        it did not end within its time
+├── UsageError          invalid argument or setting
+├── SourceError         file that cannot be read as a source of papers
+├── LibraryError        library that cannot be opened, read or written
+│   ├── LibraryNotFound     no library in the folder
+│   ├── EmbedderMismatch    library built with another embedding model
+│   └── PaperNotFound       no paper with that name
+└── ModelError          model that cannot be used
+    ├── ModelUnavailable    missing, or does not load
+    ├── ModelFailed         stopped with an error
+    └── ModelTooSlow        ran out of time
 
-Anything else that escapes is a bug and keeps its traceback.
+Any other exception that escapes is a bug and keeps its traceback.
 """
 
 import shlex
@@ -20,11 +20,11 @@ from collections.abc import Iterable
 
 
 class FootnoteError(Exception):
-    """Every error that Footnote raises on purpose; the message says what is wrong and what mends it."""
+    """Base class of every error that Footnote raises on purpose."""
 
 
 class UsageError(FootnoteError):
-    """An argument or a setting that means nothing."""
+    """Invalid argument or setting."""
 
 
 def unknown_choice(kind: str, name: str, choices: Iterable[str]) -> UsageError:
@@ -33,91 +33,90 @@ def unknown_choice(kind: str, name: str, choices: Iterable[str]) -> UsageError:
 
 
 class SourceError(FootnoteError):
-    """A file that cannot be read as a source of papers."""
+    """File that cannot be read as a source of papers."""
 
-    def __init__(self, source: str, why: str) -> None:
-        # A name that is no text can still be told.
+    def __init__(self, source: str, reason: str) -> None:
+        # File names may contain bytes that are not text; those cannot be printed.
         source = "".join("�" if "\ud800" <= char <= "\udfff" else char for char in source)
-        super().__init__(source, why)
+        super().__init__(source, reason)
         self.source = source
-        self.reason = why
+        self.reason = reason
 
     def __str__(self) -> str:
         return f"{self.source}: {self.reason}"
 
 
 class LibraryError(FootnoteError):
-    """A library that cannot be opened, read or written."""
+    """Library that cannot be opened, read or written."""
 
 
 class LibraryNotFound(LibraryError):
-    """There is no library in the folder."""
+    """No library in the folder."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         self.folder = folder
 
     def __str__(self) -> str:
-        return f"no library in {self.folder}; footnote add PATH --library {shlex.quote(self.folder)} makes one"
+        command = f"footnote add PATH --library {shlex.quote(self.folder)}"
+        return f"no library in {self.folder}; create one with: {command}"
 
 
 class EmbedderMismatch(LibraryError):
-    """The library was made with another embedding model than the one asked for."""
+    """Library built with another embedding model than the requested one."""
 
-    def __init__(self, made_with: str, asked_for: str) -> None:
-        super().__init__(made_with, asked_for)
-        self.made_with = made_with
-        self.asked_for = asked_for
+    def __init__(self, stored: str, requested: str) -> None:
+        super().__init__(stored, requested)
+        self.stored = stored
+        self.requested = requested
 
     def __str__(self) -> str:
-        same_name = (
-            " (other weights under the same name)" if self.made_with == self.asked_for else ""
-        )
+        hint = " (same name, different weights)" if self.stored == self.requested else ""
         return (
-            f"the library was made with the embedding model '{self.made_with}', not '{self.asked_for}'{same_name}; "
-            f"vectors of two models cannot be compared. To embed it again: footnote reindex --embedder {self.asked_for}"
+            f"the library was built with the embedding model '{self.stored}', "
+            f"not '{self.requested}'{hint}; to embed its papers again: "
+            f"footnote reindex --embedder {self.requested}"
         )
 
 
 class PaperNotFound(LibraryError):
-    """No paper of the library goes by that name."""
+    """No paper with that name in the library."""
 
-    def __init__(self, name: str, near: tuple[str, ...] = ()) -> None:
-        super().__init__(name, near)
+    def __init__(self, name: str, suggestions: tuple[str, ...] = ()) -> None:
+        super().__init__(name, suggestions)
         self.name = name
-        self.near = near
+        self.suggestions = suggestions
 
     def __str__(self) -> str:
-        hint = (
-            f"; did you mean {', '.join(self.near)}?"
-            if self.near
-            else "; footnote list shows the papers"
-        )
-        return f"no paper '{self.name}' in the library{hint}"
+        if self.suggestions:
+            hint = f"did you mean {', '.join(self.suggestions)}?"
+        else:
+            hint = "list the papers with: footnote list"
+        return f"no paper '{self.name}' in the library; {hint}"
 
 
 class ModelError(FootnoteError):
-    """A model that cannot be used; where sentences can be quoted, an answer comes without it."""
+    """Model that cannot be used. Answers fall back to quotations where they can."""
 
 
 class ModelUnavailable(ModelError):
-    """A model that is not there or does not load."""
+    """Model that is missing or does not load."""
 
 
 class ModelFailed(ModelError):
-    """A model that broke off while it worked."""
+    """Model that stopped with an error."""
 
-    def __init__(self, model: str, why: str) -> None:
-        super().__init__(model, why)
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(model, reason)
         self.model = model
-        self.reason = why
+        self.reason = reason
 
     def __str__(self) -> str:
         return f"the language model '{self.model}' failed: {self.reason}"
 
 
 class ModelTooSlow(ModelError):
-    """A model that did not end within its time."""
+    """Model that did not finish in time."""
 
     def __init__(self, model: str, seconds: float) -> None:
         super().__init__(model, seconds)

@@ -1,4 +1,4 @@
-"""Settings: where they come from, how they are written, and what is refused."""
+"""Settings: their sources, how they are saved, and what is refused."""
 
 from pathlib import Path
 
@@ -11,29 +11,32 @@ from rag.errors import FootnoteError, UsageError
 
 
 @pytest.fixture(autouse=True)
-def own_config(tmp_path, monkeypatch):
+def config_toml(tmp_path, monkeypatch):
     monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path / "settings"))
     return tmp_path / "settings" / "config.toml"
 
 
-def test_without_a_file_the_defaults_hold():
+def write_config(file, content):
+    file.parent.mkdir()
+    file.write_bytes(content)
+
+
+def test_defaults_apply_without_a_file():
     assert load_settings() == Settings(library="", embedder="all-MiniLM-L6-v2")
     assert load_settings().library_folder.name == "library"
 
 
-def test_a_saved_setting_is_in_force_until_it_is_taken_back(own_config):
+def test_saved_setting_applies_until_it_is_removed(config_toml):
     save_setting("library", "/papers/physics")
     save_setting("embedder", "some/model")
     assert load_settings() == Settings("/papers/physics", "some/model")
-    assert (
-        own_config.read_text(encoding="utf-8")
-        == 'embedder = "some/model"\nlibrary = "/papers/physics"\n'
-    )
+    content = config_toml.read_text(encoding="utf-8")
+    assert content == 'embedder = "some/model"\nlibrary = "/papers/physics"\n'
     save_setting("library", "")
     assert load_settings() == Settings("", "some/model")
 
 
-def test_the_environment_goes_over_the_file(monkeypatch):
+def test_environment_overrides_the_file(monkeypatch):
     save_setting("library", "/from/file")
     monkeypatch.setenv("FOOTNOTE_LIBRARY", "/from/environment")
     assert load_settings().library_folder == Path("/from/environment")
@@ -41,15 +44,15 @@ def test_the_environment_goes_over_the_file(monkeypatch):
     assert load_settings().library_folder == Path("/from/file")
 
 
-def test_the_home_folder_is_found_in_a_setting(monkeypatch, tmp_path):
+def test_library_setting_expands_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     save_setting("library", "~/papers")
     assert load_settings().library_folder == tmp_path / "papers"
 
 
-def test_folders_can_be_put_elsewhere(own_config, monkeypatch):
-    assert config_file() == own_config
+def test_environment_moves_the_config_and_cache_folders(config_toml, monkeypatch):
+    assert config_file() == config_toml
     monkeypatch.setenv("FOOTNOTE_CACHE", "/elsewhere")
     assert cache_folder() == Path("/elsewhere")
     monkeypatch.delenv("FOOTNOTE_CACHE")
@@ -64,48 +67,55 @@ def test_any_text_can_be_saved(value):
     assert load_settings().library == value
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("libary", "did you mean 'library'?"),
-        ("embeder", "did you mean 'embedder'?"),
-        ("x", "library, embedder"),
-    ],
-)
-def test_an_unknown_setting_is_refused_with_what_may_have_been_meant(name, told, own_config):
-    with pytest.raises(UsageError, match=f"no setting is called '{name}'") as caught:
+def test_renamed_value_from_an_older_version_still_works(config_toml, monkeypatch):
+    write_config(config_toml, b'language_model = "embedded"\n')
+    assert load_settings().language_model == "bundled"
+    save_setting("language_model", "some/model")
+    assert load_settings().language_model == "some/model"
+    monkeypatch.setenv("FOOTNOTE_LANGUAGE_MODEL", "embedded")
+    assert load_settings().language_model == "bundled"
+
+
+def test_saving_another_setting_updates_a_renamed_value(config_toml):
+    write_config(config_toml, b'language_model = "embedded"\n')
+    save_setting("embedder", "some/model")
+    assert 'language_model = "bundled"' in config_toml.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["libary", "x"])
+def test_unknown_setting_is_refused_with_the_choices(name, config_toml):
+    message = f"unknown setting '{name}'; choose from: library, embedder, language_model, nli_model"
+    with pytest.raises(UsageError, match=message):
         save_setting(name, "value")
-    assert told in str(caught.value)
-    assert not own_config.exists()
+    assert not config_toml.exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("content", "message"),
     [
-        (b"library = ", "cannot be read"),
-        (b"\xff\xfe", "cannot be read"),
-        (b'colour = "red"\n', "no setting is called 'colour'"),
-        (b"library = 3\n", "library must be a text in quotation marks, not 3"),
+        (b"library = ", "cannot read"),
+        (b"\xff\xfe", "cannot read"),
+        (b'colour = "red"\n', "unknown setting 'colour'"),
+        (b"library = 3\n", "library must be a string in quotes, not 3"),
     ],
 )
-def test_a_file_that_means_nothing_is_named(text, told, own_config):
-    own_config.parent.mkdir()
-    own_config.write_bytes(text)
+def test_invalid_file_is_refused(content, message, config_toml):
+    write_config(config_toml, content)
     with pytest.raises(UsageError) as caught:
         load_settings()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
+    assert str(config_toml) in str(caught.value)
 
 
-def test_a_broken_file_is_not_written_over(own_config):
-    own_config.parent.mkdir()
-    own_config.write_text("library = ")
+def test_invalid_file_is_not_overwritten(config_toml):
+    write_config(config_toml, b"library = ")
     with pytest.raises(UsageError):
         save_setting("embedder", "some/model")
-    assert own_config.read_text() == "library = "
+    assert config_toml.read_text() == "library = "
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+def test_unwritable_file_is_reported(tmp_path, monkeypatch):
     (tmp_path / "blocked").touch()
     monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path / "blocked"))
-    with pytest.raises(FootnoteError, match=r"blocked.config\.toml cannot be written"):
+    with pytest.raises(FootnoteError, match=r"cannot write .*blocked.config\.toml"):
         save_setting("library", "/papers")

@@ -1,4 +1,4 @@
-"""Every error is raised by what it is for, carries its values, says the way out, and can be sent to another process."""
+"""Errors: each one is raised, carries its values, says the way out, and survives pickling."""
 
 import pickle
 import threading
@@ -20,53 +20,50 @@ from rag.errors import (
     PaperNotFound,
     SourceError,
     UsageError,
+    unknown_choice,
 )
 from rag.ingest.sources import open_source
-from rag.models import GenerationLimits, load_embedder
+from rag.models.language_model import GenerationLimits
+from rag.models.registry import load_embedder
 from rag.models.runtimes.streaming import stream_from_thread
 
-NO_NUMBER = "ValueError: invalid literal for int() with base 10: 'zebra'"
+NOT_AN_INTEGER = "ValueError: invalid literal for int() with base 10: 'zebra'"
 
 
 def generate(work):
-    """A generation by a model called tiny that may take a tenth of a second."""
-    return list(
-        stream_from_thread(
-            "tiny", work, GenerationLimits(seconds=0.1), threading.Event(), on_end=lambda: None
-        )
-    )
+    """Run `work` as a generation by a model named tiny, with a limit of 0.1 seconds."""
+    limits = GenerationLimits(seconds=0.1)
+    return list(stream_from_thread("tiny", work, limits, threading.Event()))
 
 
 @pytest.fixture
-def raise_one(small_library, tmp_path, monkeypatch):
-    """What raises each kind of error, and the values that the error must carry."""
+def raise_error(small_library, tmp_path, monkeypatch):
+    """Provoke an error of a class; return it and the attributes that it should have."""
     blocked = tmp_path / "a file"
     blocked.touch()
     monkeypatch.setenv("FOOTNOTE_CONFIG", str(blocked))
+    missing = tmp_path / "nowhere"
     cases = {
         FootnoteError: (lambda: save_setting("library", "x"), {}),
         UsageError: (lambda: Assistant(Library(small_library)).search(" "), {}),
         SourceError: (
             lambda: open_source("no-such.bib"),
-            {"source": "no-such.bib", "why": "no such file"},
+            {"source": "no-such.bib", "reason": "no such file"},
         ),
         LibraryError: (lambda: Library(blocked / "library"), {}),
-        LibraryNotFound: (
-            lambda: Library(tmp_path / "nowhere", create=False),
-            {"folder": str(tmp_path / "nowhere")},
-        ),
+        LibraryNotFound: (lambda: Library(missing, create=False), {"folder": str(missing)}),
         EmbedderMismatch: (
             lambda: Assistant.open(small_library, embedder="another"),
-            {"made_with": "all-MiniLM-L6-v2", "asked_for": "another"},
+            {"stored": "all-MiniLM-L6-v2", "requested": "another"},
         ),
         PaperNotFound: (
             lambda: Library(small_library).find("zebra"),
-            {"name": "zebra", "near": ()},
+            {"name": "zebra", "suggestions": ()},
         ),
         ModelUnavailable: (lambda: load_embedder("no-such/model"), {}),
         ModelFailed: (
             lambda: generate(lambda _: int("zebra")),
-            {"model": "tiny", "why": NO_NUMBER},
+            {"model": "tiny", "reason": NOT_AN_INTEGER},
         ),
         ModelTooSlow: (
             lambda: generate(lambda _: threading.Event().wait(0.3)),
@@ -74,66 +71,74 @@ def raise_one(small_library, tmp_path, monkeypatch):
         ),
     }
 
-    def raised(kind):
-        call, values = cases[kind]
+    def provoke(error_class):
+        call, attributes = cases[error_class]
         with pytest.raises(FootnoteError) as caught:
             call()
-        return caught.value, values
+        return caught.value, attributes
 
-    return raised
+    return provoke
 
 
-# All but the one that only names a family.
-KINDS = [
-    kind
-    for kind in vars(rag.errors).values()
-    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not ModelError
+# All classes but the one that is only a base class.
+ERROR_CLASSES = [
+    value
+    for value in vars(rag.errors).values()
+    if isinstance(value, type) and issubclass(value, Exception) and value is not ModelError
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_error_is_raised_with_its_values_and_survives_pickling(kind, raise_one):
-    error, values = raise_one(kind)
-    assert type(error) is kind
-    assert vars(error) == values
+@pytest.mark.parametrize("error_class", ERROR_CLASSES, ids=lambda value: value.__name__)
+def test_error_has_its_attributes_and_survives_pickling(error_class, raise_error):
+    error, attributes = raise_error(error_class)
+    assert type(error) is error_class
+    assert vars(error) == attributes
     copy = pickle.loads(pickle.dumps(error))
-    assert (type(copy), str(copy), vars(copy)) == (kind, str(error), values)
+    assert (type(copy), str(copy), vars(copy)) == (error_class, str(error), attributes)
 
 
 @pytest.mark.parametrize(
-    ("kind", "way_out"),
+    ("error_class", "way_out"),
     [
         (SourceError, "no-such.bib: no such file"),
-        (LibraryNotFound, "footnote add PATH --library"),
+        (LibraryNotFound, "create one with: footnote add PATH --library"),
         (EmbedderMismatch, "footnote reindex --embedder another"),
-        (PaperNotFound, "footnote list shows the papers"),
+        (PaperNotFound, "list the papers with: footnote list"),
         (ModelUnavailable, "hf download no-such/model"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_message_names_the_way_out(kind, way_out, raise_one):
-    assert way_out in str(raise_one(kind)[0])
+def test_message_names_the_way_out(error_class, way_out, raise_error):
+    error, _ = raise_error(error_class)
+    assert way_out in str(error)
 
 
-def test_one_class_catches_everything_that_is_raised_on_purpose():
-    assert {kind for kind in KINDS if not issubclass(kind, FootnoteError)} == set()
+def test_every_error_is_a_footnote_error():
+    assert all(issubclass(error_class, FootnoteError) for error_class in ERROR_CLASSES)
     assert issubclass(EmbedderMismatch, LibraryError)
-    assert {ModelUnavailable, ModelFailed, ModelTooSlow} <= set(ModelError.__subclasses__())
     assert issubclass(PaperNotFound, LibraryError)
+    assert {ModelUnavailable, ModelFailed, ModelTooSlow} <= set(ModelError.__subclasses__())
 
 
-def test_two_models_of_one_name_are_told_apart():
-    assert "other weights under the same name" in str(EmbedderMismatch("tiny", "tiny"))
-    assert "other weights" not in str(EmbedderMismatch("tiny", "small"))
+def test_unknown_choice_lists_the_choices():
+    error = unknown_choice("style", "poem", ["quote", "write"])
+    assert isinstance(error, UsageError)
+    assert str(error) == "unknown style 'poem'; choose from: quote, write"
 
 
-def test_an_ambiguous_start_of_an_id_names_the_candidates(small_library):
+def test_embedder_mismatch_explains_two_models_with_the_same_name():
+    assert "same name, different weights" in str(EmbedderMismatch("tiny", "tiny"))
+    assert "different weights" not in str(EmbedderMismatch("tiny", "small"))
+
+
+def test_ambiguous_start_of_an_id_suggests_the_candidates(small_library):
     library = Library(small_library)
     assert library.find("an-open").paper.title == "An Open Letter on Reading Abstracts Only"
     with pytest.raises(PaperNotFound) as caught:
         library.find("a")
-    assert [near.rsplit("-", 1)[0] for near in caught.value.near] == [
+    suggestions = caught.value.suggestions
+    assert [paper_id.rsplit("-", 1)[0] for paper_id in suggestions] == [
         "a-switch-made-of",
         "an-open-letter-on",
     ]
-    assert all(near in str(caught.value) for near in caught.value.near)
+    assert all(paper_id in str(caught.value) for paper_id in suggestions)

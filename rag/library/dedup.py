@@ -1,8 +1,9 @@
-"""When two records are the same paper, and what becomes of them.
+"""Decides when two records describe the same paper, and merges them.
 
-A DOI, an arXiv id (without version) or a PubMed id decides. Without a common one, the same title does,
-unless something contradicts: another identifier of the same kind, another first author, years far apart.
-So a preprint and its published version become one paper that keeps the identifiers of both.
+A shared DOI, arXiv id (ignoring the version) or PubMed id settles it. Without one, the same title
+does, unless something contradicts: a different identifier of the same kind, a different first
+author, or years far apart. A preprint and its published version become one paper with the
+identifiers of both.
 """
 
 import hashlib
@@ -10,132 +11,151 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
+from typing import Any
 
 from rag.records import Paper
 from rag.text.cleaning import title_key
 from rag.text.terms import content_terms
 
-# A preprint and its publication are rarely further apart; two editions of a yearly report with one title are.
-_LARGEST_YEAR_GAP = 2
-# DOI prefixes of preprint servers: bioRxiv/medRxiv, OSF, ChemRxiv, Research Square, SSRN, Preprints.org, Zenodo.
+# Preprint and publication are rarely further apart. Editions of an annual report are.
+_MAX_YEAR_GAP = 2
+# DOI prefixes of preprint servers: bioRxiv and medRxiv, OSF, ChemRxiv, Research Square, SSRN,
+# Preprints.org, Zenodo.
 _PREPRINT_DOI = re.compile(r"10\.(?:1101|31219|31234|31235|26434|21203|2139|20944|5281)/")
-_SHORT_TITLE_WORDS = 3
-_SHARED_WORDS = 0.2
-_SLUG_WORDS = 4
-_FIRST_DIGITS = 6
-_SAID = tuple(field.name for field in fields(Paper) if field.name not in {"id", "source"})
-
-
-def identifiers(paper: Paper) -> dict[str, str]:
-    """The strong identifiers by kind, as they are looked up: `{"doi": "doi:10.1000/x"}`."""
-    found = {"doi": paper.doi.lower(), "arxiv": paper.arxiv_id.lower(), "pmid": paper.pmid}
-    return {kind: f"{kind}:{value}" for kind, value in found.items() if value}
-
-
-def record_hash(paper: Paper) -> str:
-    """Digest of everything that a source says of a paper: the same record again gives the same digest."""
-    said = {name: getattr(paper, name) for name in _SAID}
-    return hashlib.sha256(
-        json.dumps(said, sort_keys=True, ensure_ascii=False).encode()
-    ).hexdigest()[:32]
-
-
-def new_id(paper: Paper, taken: Callable[[str], bool]) -> str:
-    """A readable, stable id: the first words of the title and some digits of a digest of its identity."""
-    words = title_key(paper.title).split()[:_SLUG_WORDS]
-    slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words)).strip("-")[:40] or "paper"
-    identity = next(iter(identifiers(paper).values()), "") or json.dumps(
-        [title_key(paper.title), paper.authors[:1], paper.year]
-    )
-    digest = hashlib.sha256(identity.encode()).hexdigest()
-    digits = _FIRST_DIGITS
-    while taken(name := f"{slug}-{digest[:digits]}"):
-        digits += 2
-    return name
-
-
-def could_be_same_paper(known: Paper, new: Paper) -> bool:
-    """Whether two records can be one paper: nothing but the text that both of them say contradicts."""
-    if known.arxiv_id and new.arxiv_id and known.arxiv_id != new.arxiv_id:
-        return False
-    if known.pmid and new.pmid and known.pmid != new.pmid:
-        return False
-    if _dois_contradict(known.doi, new.doi):
-        return False
-    if known.year and new.year and abs(known.year - new.year) > _LARGEST_YEAR_GAP:
-        return False
-    return not (known.authors and new.authors) or family_name(known.authors[0]) == family_name(
-        new.authors[0]
-    )
-
-
-def mismatch(known: Paper, new: Paper) -> int:
-    """How little two records look like one paper: 0 not at all, 1 by their titles, 2 by a contradiction, 3 by both."""
-    return 2 * (not could_be_same_paper(known, new)) + (
-        title_key(known.title) != title_key(new.title)
-    )
-
-
-# The unlikeness from which on a common identifier is taken for a mistake.
+_MAX_WORDS_OF_GENERIC_TITLE = 3
+_MIN_SHARED_TERMS = 0.2
+_MAX_SLUG_WORDS = 4
+_MAX_SLUG_LENGTH = 40
+_MIN_ID_DIGITS = 6
+# Fields that come from the record itself.
+_RECORD_FIELDS = tuple(field.name for field in fields(Paper) if field.name not in {"id", "source"})
+# Mismatch from which on a shared identifier must be an error in one of the records.
 DIFFERENT_PAPERS = 3
 
 
-def title_suffices(known: Paper, new: Paper) -> bool:
-    """Whether one title is enough. One such as "Editorial" is not, when the abstracts have hardly a word in common."""
-    if len(title_key(new.title).split()) > _SHORT_TITLE_WORDS or not (
-        known.abstract and new.abstract
-    ):
-        return True
-    words, others = set(content_terms(known.abstract)), set(content_terms(new.abstract))
-    return len(words & others) >= _SHARED_WORDS * min(len(words), len(others))
+def identifiers(paper: Paper) -> dict[str, str]:
+    """Return a paper's identifiers by kind, as the library stores them: `doi:10.1000/x`."""
+    values = {"doi": paper.doi.lower(), "arxiv": paper.arxiv_id.lower(), "pmid": paper.pmid}
+    return {kind: f"{kind}:{value}" for kind, value in values.items() if value}
 
 
-def _dois_contradict(one: str, other: str) -> bool:
-    if not one or not other or one.lower() == other.lower():
-        return False
-    return bool(_PREPRINT_DOI.match(one)) == bool(_PREPRINT_DOI.match(other))
+def record_hash(paper: Paper) -> str:
+    """Return a digest of a record's fields, without its source: 32 hexadecimal digits."""
+    record = {name: getattr(paper, name) for name in _RECORD_FIELDS}
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def family_name(author: str) -> str:
-    """The family name as it is compared: of `Given Family` the last word, folded."""
-    return (title_key(author).split() or [""])[-1]
+def new_id(paper: Paper, is_taken: Callable[[str], bool]) -> str:
+    """Return a readable, stable id: the first words of the title and a few digits of a digest."""
+    words = title_key(paper.title).split()[:_MAX_SLUG_WORDS]
+    slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words)).strip("-")[:_MAX_SLUG_LENGTH] or "paper"
+    names = list(identifiers(paper).values())
+    if names:
+        identity = names[0]
+    else:
+        identity = json.dumps([title_key(paper.title), paper.authors[:1], paper.year])
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    digits = _MIN_ID_DIGITS
+    while is_taken(f"{slug}-{digest[:digits]}"):
+        digits += 2
+    return f"{slug}-{digest[:digits]}"
 
 
-def outdated_identifiers(names: Iterable[str], paper: Paper) -> list[str]:
-    """Those of a paper's identifiers that are no longer its own: of a kind of which it now has another one."""
-    current = identifiers(paper)
-    return [
-        name
-        for name in names
-        if (now := current.get(name.split(":", 1)[0]))
-        and now != name
-        and not _is_other_version(name, now)
-    ]
-
-
-def _is_other_version(name: str, now: str) -> bool:
-    return name.startswith("doi:") and not _dois_contradict(
-        name.removeprefix("doi:"), now.removeprefix("doi:")
+def could_be_same_paper(stored: Paper, incoming: Paper) -> bool:
+    """Return whether no identifier, year or first author contradicts that this is one paper."""
+    return not (
+        _differ(stored.arxiv_id, incoming.arxiv_id)
+        or _differ(stored.pmid, incoming.pmid)
+        or _dois_contradict(stored.doi, incoming.doi)
+        or _years_contradict(stored.year, incoming.year)
+        or _first_authors_contradict(stored.authors, incoming.authors)
     )
 
 
-def merge_missing_fields(known: Paper, new: Paper) -> Paper:
-    """The known paper with what only the new record tells; a retraction said by either stays.
+def _differ(first: str, second: str) -> bool:
+    return bool(first and second and first != second)
 
-    The DOI of the published version replaces that of the preprint.
+
+def _dois_contradict(first: str, second: str) -> bool:
+    if not _differ(first.lower(), second.lower()):
+        return False
+    # A preprint and its publication have one DOI each.
+    return bool(_PREPRINT_DOI.match(first)) == bool(_PREPRINT_DOI.match(second))
+
+
+def _years_contradict(first: int | None, second: int | None) -> bool:
+    return bool(first and second and abs(first - second) > _MAX_YEAR_GAP)
+
+
+def _first_authors_contradict(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    return bool(first and second and _family_name(first[0]) != _family_name(second[0]))
+
+
+def _family_name(author: str) -> str:
+    """Return the last word of `Given Family`, folded for comparison."""
+    words = title_key(author).split()
+    return words[-1] if words else ""
+
+
+def mismatch(stored: Paper, incoming: Paper) -> int:
+    """Rate how much two records differ.
+
+    0: not at all, 1: in their titles, 2: they contradict each other, 3: both.
     """
-    gaps = {
-        field.name: getattr(new, field.name)
-        for field in fields(Paper)
-        if field.name not in ("id", "source")
-        and not getattr(known, field.name)
-        and getattr(new, field.name)
-    }
-    if _PREPRINT_DOI.match(known.doi) and new.doi and not _PREPRINT_DOI.match(new.doi):
-        gaps["doi"] = new.doi
-    return replace(known, **gaps)
+    is_contradicted = not could_be_same_paper(stored, incoming)
+    has_other_title = title_key(stored.title) != title_key(incoming.title)
+    return 2 * is_contradicted + has_other_title
 
 
-def overwrite(known: Paper, new: Paper) -> Paper:
-    """The new record, keeping what only the known paper tells: the paper after its source was edited."""
-    return replace(merge_missing_fields(new, known), id=known.id, source=known.source)
+def title_suffices(stored: Paper, incoming: Paper) -> bool:
+    """Return whether the shared title alone shows that two records are one paper.
+
+    A short title such as "Editorial" does not when the abstracts have few terms in common.
+    """
+    is_generic = len(title_key(incoming.title).split()) <= _MAX_WORDS_OF_GENERIC_TITLE
+    if not is_generic or not (stored.abstract and incoming.abstract):
+        return True
+    stored_terms = set(content_terms(stored.abstract))
+    incoming_terms = set(content_terms(incoming.abstract))
+    smaller = min(len(stored_terms), len(incoming_terms))
+    return len(stored_terms & incoming_terms) >= _MIN_SHARED_TERMS * smaller
+
+
+def outdated_identifiers(names: Iterable[str], paper: Paper) -> list[str]:
+    """Return the stored identifiers that the paper has replaced by another of the same kind."""
+    current = identifiers(paper)
+    outdated = []
+    for name in names:
+        kind = name.split(":", 1)[0]
+        replacement = current.get(kind, name)
+        if replacement != name and not _are_preprint_and_publication(name, replacement):
+            outdated.append(name)
+    return outdated
+
+
+def _are_preprint_and_publication(first: str, second: str) -> bool:
+    return first.startswith("doi:") and not _dois_contradict(
+        first.removeprefix("doi:"), second.removeprefix("doi:")
+    )
+
+
+def merge_missing_fields(stored: Paper, incoming: Paper) -> Paper:
+    """Return the stored paper with its empty fields filled from the incoming record.
+
+    The DOI of a publication replaces that of its preprint. A paper stays retracted if either
+    record says so.
+    """
+    missing: dict[str, Any] = {}
+    for name in _RECORD_FIELDS:
+        if not getattr(stored, name) and getattr(incoming, name):
+            missing[name] = getattr(incoming, name)
+    if _PREPRINT_DOI.match(stored.doi) and incoming.doi and not _PREPRINT_DOI.match(incoming.doi):
+        missing["doi"] = incoming.doi
+    return replace(stored, **missing)
+
+
+def overwrite(stored: Paper, incoming: Paper) -> Paper:
+    """Return the record of an edited source, with its gaps filled from the stored paper."""
+    merged = merge_missing_fields(incoming, stored)
+    return replace(merged, id=stored.id, source=stored.source)

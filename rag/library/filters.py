@@ -107,8 +107,8 @@ def _parse_added_since(name: str, text: str) -> Condition | None:
     return Condition("added_at >= ?", (day.isoformat(),))
 
 
-def _filter(help: str, metavar: str, parse: _Parser) -> Any:  # noqa: ANN401 - a dataclass field
-    return field(default="", metadata={"help": help, "metavar": metavar, "parse": parse})
+def _filter(help_text: str, metavar: str, parse: _Parser) -> Any:  # noqa: ANN401 - for dataclasses
+    return field(default="", metadata={"help": help_text, "metavar": metavar, "parse": parse})
 
 
 @dataclass(frozen=True, slots=True)

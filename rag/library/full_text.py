@@ -1,7 +1,8 @@
-"""BM25 of papers that are already chosen, as SQLite's FTS5 computes it for those that it finds.
+"""BM25 scores of papers that are already selected, as SQLite's FTS5 would compute them.
 
-FTS5 scores every paper that holds a word of the question, which takes long where a common word stands in tens of
-thousands. So it proposes papers by the question's rare words only, and these few are scored here by all words.
+FTS5 scores every paper that contains a query term, which is slow for terms that occur in tens of
+thousands of papers. It therefore selects candidates by the rarest terms only; these few papers are
+scored here by all terms.
 """
 
 import math
@@ -9,45 +10,46 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Robertson and Zaragoza, 2009; the constants are FTS5's.
+# Robertson and Zaragoza, 2009, with the constants of FTS5.
 _K1, _B = 1.2, 0.75
-# FTS5 gives a word that most papers hold this weight instead of a negative one.
-_LEAST_WEIGHT = 1e-6
+# FTS5 gives this weight to a term that would get a negative one because most papers contain it.
+_MIN_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Scorer:
-    """Scores texts as the index stores them: stems divided by spaces."""
+class BM25Scorer:
+    """Scores texts in the form that the full-text index stores: stems separated by spaces."""
 
     weights: Mapping[str, float]
     average_length: float
 
     @classmethod
-    def of(cls, frequencies: Mapping[str, int], averages: bytes) -> "Scorer":
-        """For words that stand in so many papers each, and FTS5's own record of how many papers and words there are."""
-        papers, *lengths = _numbers(averages) or [0]
-        weights = {
-            term: math.log((papers - n + 0.5) / (n + 0.5))
-            for term, n in frequencies.items()
-            if n <= papers
-        }
-        weights = {
-            term: weight if weight > 0 else _LEAST_WEIGHT for term, weight in weights.items()
-        }
+    def from_statistics(cls, frequencies: Mapping[str, int], averages: bytes) -> "BM25Scorer":
+        """Build a scorer from the document frequency of each term and FTS5's own statistics.
+
+        `averages` is FTS5's record of the number of papers and the number of terms per column.
+        """
+        papers, *lengths = _decode_varints(averages) or [0]
+        weights = {}
+        for term, frequency in frequencies.items():
+            if frequency <= papers:
+                weight = math.log((papers - frequency + 0.5) / (frequency + 0.5))
+                weights[term] = weight if weight > 0 else _MIN_WEIGHT
         return cls(weights, max(1.0, sum(lengths) / max(1, papers)))
 
     def score(self, text: str) -> float:
-        words = text.split()
-        room = _K1 * (1 - _B + _B * len(words) / self.average_length)
-        found = Counter(word for word in words if word in self.weights)
-        return sum(
-            self.weights[term] * times * (_K1 + 1) / (times + room)
-            for term, times in sorted(found.items())
-        )
+        """Return the BM25 score of a text; 0 when it contains no term."""
+        terms = text.split()
+        length_norm = _K1 * (1 - _B + _B * len(terms) / self.average_length)
+        counts = Counter(filter(self.weights.__contains__, terms))
+        total = 0.0
+        for term, count in sorted(counts.items()):
+            total += self.weights[term] * count * (_K1 + 1) / (count + length_norm)
+        return total
 
 
-def _numbers(record: bytes) -> list[int]:
-    """SQLite's variable-length integers, seven bits in a byte, the last byte of each below 128."""
+def _decode_varints(record: bytes) -> list[int]:
+    """Decode SQLite's variable-length integers: 7 bits per byte, high bit set but for the last."""
     numbers, number = [], 0
     for byte in record:
         number = number << 7 | byte & 127

@@ -1,7 +1,8 @@
-"""The library: one SQLite file is the truth about papers, passages, sentences, vectors and full text.
+"""The primary store: papers, passages, sentences, vectors and full text in one SQLite file.
 
-Chroma is derived from it (see `rag.library.vector_index`). Rows change only inside `Library.transaction()`: one transaction,
-under a lock that the operating system takes back from a dead process. Readers never wait (WAL mode).
+Chroma is derived from it (see `rag.library.vector_index`). Rows change only inside
+`Library.transaction()`, under a lock that the operating system releases when a process dies.
+Readers never wait (WAL mode).
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from rag.errors import LibraryError, LibraryNotFound, PaperNotFound
 from rag.library.filters import Condition
-from rag.library.full_text import Scorer
+from rag.library.full_text import BM25Scorer
 from rag.library.integrity import IntegrityReport, check_integrity
 from rag.library.schema import (
     DATABASE,
@@ -27,8 +28,8 @@ from rag.library.schema import (
     SCHEMA_VERSION,
     from_blob,
     json_keys,
-    paper_of,
-    passage_of,
+    make_passage,
+    paper_from_row,
 )
 from rag.library.transaction import StoredPaper, Transaction
 from rag.models.vectors import Vectors
@@ -36,30 +37,32 @@ from rag.records import Paper, Passage, Sentence
 from rag.text.cleaning import title_key
 from rag.text.identifiers import parse_arxiv_id, parse_doi, parse_pmid
 
+_LOCK_FILE = "write.lock"
 _LOCK_POLL_SECONDS = 0.2
-_PATIENCE_SECONDS = 30
-_SETTLE_MILLISECONDS = 1_000
-_AT_ONCE = 500
-# So many papers are scored by FTS5 for one question, about a microsecond each.
-_MOST_MATCHES = 2_500
-# Where FTS5 keeps how many rows there are, and how many words in each column.
-_AVERAGES = 1
+_BUSY_TIMEOUT_SECONDS = 30
+_CHECKPOINT_TIMEOUT_SECONDS = 1
+_BATCH = 500
+# FTS5 scores this many papers for one query, at about a microsecond each.
+_MAX_MATCHES = 2_500
+_MAX_SUGGESTIONS = 6
+# Row of `full_text_data` in which FTS5 keeps the number of rows and of terms in each column.
+_FTS5_AVERAGES_ROW = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """Counts of one state of the library, which goes by its digest: papers, and in how many of them a term is."""
+class _Statistics:
+    """Counts for one state of the library, which `digest` identifies."""
 
     digest: str = ""
     papers: int = 0
-    frequencies: dict[str, int] = field(default_factory=dict)
+    document_frequencies: dict[str, int] = field(default_factory=dict)
 
 
-class _Own:
-    """A thread's connection, which ends with the thread, or with the library, whichever thread lets go of that.
+class _ThreadConnection:
+    """A thread's connection, closed when the thread ends or when nobody uses the library.
 
-    sqlite3's object refers to itself by its cache of statements: left alone it stays open, and its memory held, until
-    Python looks for cycles, which a large process seldom does.
+    An sqlite3 connection is part of a reference cycle (through its statement cache). Left alone, it
+    would stay open until the garbage collector runs, which can take long in a large process.
     """
 
     __slots__ = ("connection",)
@@ -72,101 +75,107 @@ class _Own:
 
 
 class Library:
-    """A folder with the truth (`library.sqlite`) and what is derived from it (`chroma/`).
+    """Folder with the primary store (`library.sqlite`) and the index derived from it (`chroma/`).
 
-    Safe to use from several threads and processes; a forked process opens its own.
+    Safe to use from several threads and processes. A forked process has to open its own.
     """
 
     def __init__(self, folder: Path, *, create: bool = True) -> None:
-        """Open the library in `folder`; make it when it is not there and `create` allows."""
+        """Open the library in `folder`, creating it if `create` allows.
+
+        Raises `LibraryNotFound`, or `LibraryError` when the file is damaged, cannot be created, or
+        comes from another version.
+        """
         self.folder = folder
         self._local = threading.local()
-        self._counted = _Known()
+        self._cached_statistics = _Statistics()
         self._thread_lock = threading.RLock()
-        self._file_lock = FileLock(folder / "write.lock", thread_local=False)
-        if not self._is_made():
+        self._file_lock = FileLock(folder / _LOCK_FILE, thread_local=False)
+        if not self._exists():
             if not create:
                 raise LibraryNotFound(str(folder))
             self._create()
         self._check_version()
 
-    def _is_made(self) -> bool:
-        """Whether the tables are there; a process killed while making a library leaves a file without any."""
-        if not (self.folder / DATABASE).exists():
+    def _exists(self) -> bool:
+        """Return whether the tables exist; a process killed in `_create` leaves an empty file."""
+        path = self.folder / DATABASE
+        if not path.exists():
             return False
+        sql = "SELECT 1 FROM sqlite_master WHERE name = 'meta'"
         try:
-            made = (
-                self._connection()
-                .execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'")
-                .fetchone()
-            )
+            return self._connection().execute(sql).fetchone() is not None
         except sqlite3.Error as error:
-            raise LibraryError(
-                f"{self.folder / DATABASE} cannot be opened as a library: {error}"
-            ) from error
-        return made is not None
+            raise LibraryError(f"cannot open {path} as a library: {error}") from error
 
     def _create(self) -> None:
         try:
-            # What is not there is made for its owner only; SQLite gives the files beside its own the same permissions.
+            # Only the owner may read a new library. SQLite gives its log the same permissions.
             for folder in (*reversed(self.folder.parents), self.folder):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            for file in (DATABASE, "write.lock"):
-                (self.folder / file).touch(mode=0o600)
+            for name in (DATABASE, _LOCK_FILE):
+                (self.folder / name).touch(mode=0o600)
             with self._locked(None):
-                if not self._is_made():
-                    connection = self._connection()
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    notes = (
-                        f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0'), "
-                    )
-                    notes += "('identity', hex(randomblob(8)));"
-                    connection.executescript(
-                        f"BEGIN IMMEDIATE; {SCHEMA} {'; '.join(FULL_TEXT)}; {notes} COMMIT;"
-                    )
+                if not self._exists():
+                    self._create_tables()
         except (OSError, sqlite3.Error) as error:
-            raise LibraryError(f"cannot make a library in {self.folder}: {error}") from error
+            raise LibraryError(f"cannot create a library in {self.folder}: {error}") from error
+
+    def _create_tables(self) -> None:
+        connection = self._connection()
+        connection.execute("PRAGMA journal_mode = WAL")
+        metadata = (
+            f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'), ('digest', '0'), "
+            "('identity', hex(randomblob(8)));"
+        )
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {SCHEMA} {'; '.join(FULL_TEXT)}; {metadata} COMMIT;"
+        )
 
     def _check_version(self) -> None:
         version = self.meta("schema")
         if version != str(SCHEMA_VERSION):
             raise LibraryError(
-                f"the library {self.folder} has schema {version}, this version of Footnote reads {SCHEMA_VERSION}; "
-                "export it with the version that made it (footnote export --format jsonl) and add it to a new library"
+                f"the library {self.folder} has schema {version}, but this version of Footnote "
+                f"reads schema {SCHEMA_VERSION}; export it with the version that created it "
+                "(footnote export --format jsonl) and add the file to a new library"
             )
 
     def _connection(self) -> sqlite3.Connection:
-        """One connection for each thread, for SQLite's transactions belong to the connection."""
-        own: _Own | None = getattr(self._local, "own", None)
-        if own is None:
-            connection = sqlite3.connect(
-                self.folder / DATABASE,
-                isolation_level=None,
-                timeout=_PATIENCE_SECONDS,
-                check_same_thread=False,
-            )
-            connection.create_function(
-                "file_name", 1, lambda path: Path(path).name, deterministic=True
-            )
-            connection.create_function("fold", 1, title_key, deterministic=True)
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            own = self._local.own = _Own(connection)
-        return own.connection
+        """Return this thread's connection, as a transaction belongs to its connection."""
+        current: _ThreadConnection | None = getattr(self._local, "current", None)
+        if current is None:
+            current = self._local.current = _ThreadConnection(self._connect())
+        return current.connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.folder / DATABASE,
+            isolation_level=None,
+            timeout=_BUSY_TIMEOUT_SECONDS,
+            check_same_thread=False,
+        )
+        connection.create_function("file_name", 1, _file_name, deterministic=True)
+        connection.create_function("fold", 1, title_key, deterministic=True)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
 
     def close(self) -> None:
         """Close this thread's connection."""
-        if own := getattr(self._local, "own", None):
-            own.connection.close()
-            self._local.own = None
+        current = getattr(self._local, "current", None)
+        if current is not None:
+            current.connection.close()
+            self._local.current = None
 
-    # --- writing ---------------------------------------------------------------------------------------
+    # --- writing -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def transaction(self, on_wait: Callable[[], None] | None = None) -> Iterator[Transaction]:
-        """One transaction, all or nothing; `on_wait` is called once when another writer is at work.
+        """Open a transaction: all of its changes are committed, or none after an exception.
 
-        Raises `LibraryError` when the disk is full, the folder read-only, or the file damaged.
+        `on_wait` is called once if another writer has to finish first. Raises `LibraryError` when
+        the disk is full, the folder is read-only, or the file is damaged.
         """
         with self._locked(on_wait):
             connection = self._connection()
@@ -178,30 +187,31 @@ class Library:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    raise self._unwritable(error) from error
+                    raise self._write_error(error) from error
                 raise
 
     def checkpoint(self) -> None:
-        """Bring what was committed from SQLite's log into the file itself; a reader may hold that up till later.
+        """Move committed changes from SQLite's log into the database file.
 
-        Of a log that is damaged SQLite drops the rest without a word.
+        SQLite silently drops the rest of a damaged log, so the log is kept short. A reader may
+        delay this; the next checkpoint then does the work.
         """
         connection = self._connection()
         with contextlib.suppress(sqlite3.Error):
-            connection.execute(f"PRAGMA busy_timeout = {_SETTLE_MILLISECONDS}")
+            connection.execute(f"PRAGMA busy_timeout = {1_000 * _CHECKPOINT_TIMEOUT_SECONDS}")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.execute(f"PRAGMA busy_timeout = {1_000 * _PATIENCE_SECONDS}")
+        connection.execute(f"PRAGMA busy_timeout = {1_000 * _BUSY_TIMEOUT_SECONDS}")
 
     @contextlib.contextmanager
     def _locked(self, on_wait: Callable[[], None] | None) -> Iterator[None]:
         with self._thread_lock:
-            self._acquire(on_wait)
+            self._acquire_file_lock(on_wait)
             try:
                 yield
             finally:
                 self._file_lock.release()
 
-    def _acquire(self, on_wait: Callable[[], None] | None) -> None:
+    def _acquire_file_lock(self, on_wait: Callable[[], None] | None) -> None:
         try:
             try:
                 self._file_lock.acquire(timeout=0)
@@ -210,25 +220,30 @@ class Library:
                     on_wait()
                 self._file_lock.acquire(poll_interval=_LOCK_POLL_SECONDS)
         except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: Exception) -> LibraryError:
-        return LibraryError(f"cannot write to the library {self.folder}: {error}")
+            raise self._write_error(error) from error
 
     @property
     def has_writer(self) -> bool:
-        """Whether someone, here or in another process, is writing at this moment; also where we never could."""
+        """Whether some thread or process is writing now; also True if this one may never write."""
         try:
             with FileLock(self._file_lock.lock_file, timeout=0, is_singleton=False):
                 return False
-        except OSError:  # a timeout is one, too
+        except OSError:  # includes Timeout
             return True
 
-    # --- reading ---------------------------------------------------------------------------------------
+    def _write_error(self, error: Exception) -> LibraryError:
+        return LibraryError(f"cannot write to the library {self.folder}: {error}")
+
+    def _read_error(self, error: Exception) -> LibraryError:
+        return LibraryError(
+            f"cannot read the library {self.folder}: {error}; restore that folder from a backup"
+        )
+
+    # --- reading papers ----------------------------------------------------------------------
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All that this thread reads inside is of one moment, whatever others write meanwhile."""
+        """Make everything that this thread reads inside come from one state of the library."""
         connection = self._connection()
         if connection.in_transaction:
             yield
@@ -237,248 +252,301 @@ class Library:
         try:
             yield
         finally:
-            connection.execute("ROLLBACK")  # nothing was written; this only ends the reading
+            connection.execute("ROLLBACK")  # ends the read transaction; nothing was written
 
-    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
-            return self._connection().execute(query, values).fetchall()
+            return self._connection().execute(sql, values).fetchall()
         except (sqlite3.Error, UnicodeEncodeError) as error:
-            raise self._unreadable(error) from error
+            raise self._read_error(error) from error
 
-    def _unreadable(self, error: Exception) -> LibraryError:
-        return LibraryError(
-            f"the library {self.folder} cannot be read: {error}; restore a copy of that folder"
-        )
+    def _query_column(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        return [row[0] for row in self._query(sql, values)]
 
     def meta(self, name: str) -> str:
-        """A value of the library's own notes (`schema`, `digest`, `embedder`, …); empty when there is none."""
-        rows = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
-        return str(rows[0][0]) if rows else ""
+        """Return a metadata value (`schema`, `digest`, `embedder`, …); empty if not set."""
+        values = self._query_column("SELECT value FROM meta WHERE name = ?", (name,))
+        return str(values[0]) if values else ""
 
     @property
     def digest(self) -> str:
-        """Digest of what all papers say, whatever the order in which they came."""
+        """Digest of all papers' records, independent of the order in which they were added."""
         return f"{int(self.meta('digest')):032x}"[:16]
 
     def __len__(self) -> int:
-        return self._known().papers
+        return self._statistics().papers
 
-    def _known(self) -> "_Known":
-        """What SQLite counts anew each time, which takes long in a large library; kept until the library changes."""
+    def _statistics(self) -> _Statistics:
+        """Return the cached counts, which SQLite would need long to compute for every question."""
         digest = self.meta("digest")
-        if self._counted.digest != digest:
-            papers = int(self._rows("SELECT count(*) FROM paper")[0][0])
-            self._counted = _Known(digest, papers)
-        return self._counted
+        if self._cached_statistics.digest != digest:
+            papers = int(self._query_column("SELECT count(*) FROM paper")[0])
+            self._cached_statistics = _Statistics(digest, papers)
+        return self._cached_statistics
 
     def counts(self) -> dict[str, int]:
-        """Rows of each kind."""
+        """Count the rows of each kind."""
         queries = {
             "papers": "SELECT count(*) FROM paper",
             "without_abstract": "SELECT count(*) FROM paper WHERE abstract = ''",
             "passages": "SELECT count(*) FROM passage",
             "full_text": "SELECT count(*) FROM full_text",
         }
-        return {name: int(self._rows(query)[0][0]) for name, query in queries.items()}
+        return {name: int(self._query_column(sql)[0]) for name, sql in queries.items()}
 
     def papers(
         self, condition: Condition | None = None, start: int = 0, stop: int | None = None
     ) -> Iterator[Paper]:
-        """Papers in the order in which they were added; those of `_AT_ONCE` at a time are held."""
+        """Yield the papers in the order they were added, loading a few hundred at a time."""
         keys = self.keys(condition)[start:stop]
-        for first in range(0, len(keys), _AT_ONCE):
-            some = self.papers_by_key(keys[first : first + _AT_ONCE])
-            yield from (some[key] for key in keys[first : first + _AT_ONCE] if key in some)
+        for first in range(0, len(keys), _BATCH):
+            batch = keys[first : first + _BATCH]
+            papers = self.papers_by_key(batch)
+            for key in batch:
+                if key in papers:
+                    yield papers[key]
 
     def papers_by_key(self, keys: Iterable[int]) -> dict[int, Paper]:
-        query = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key IN (SELECT value FROM json_each(?))"
-        return {row[0]: paper_of(row) for row in self._rows(query, (json_keys(keys),))}
+        """Return the papers in these rows."""
+        sql = f"SELECT {PAPER_COLUMNS} FROM paper WHERE key IN (SELECT value FROM json_each(?))"
+        return {row[0]: paper_from_row(row) for row in self._query(sql, (json_keys(keys),))}
 
     def find(self, name: str) -> StoredPaper:
-        """The paper that goes by an id, the unambiguous start of one, a DOI, an arXiv id or a PubMed id."""
-        wanted = (
-            name.strip().encode("utf-8", "replace").decode()
-        )  # half a surrogate pair is in no name
-        names = [
-            f"doi:{parse_doi(wanted)}",
-            f"arxiv:{parse_arxiv_id(wanted)}",
-            f"pmid:{parse_pmid(wanted)}",
-        ]
-        by_id = "SELECT key FROM paper WHERE id = ? OR key IN (SELECT paper FROM identifier WHERE name IN (?, ?, ?))"
-        keys = [row[0] for row in self._rows(by_id, (wanted.lower(), *names))]
-        near: list[tuple[Any, ...]] = []
-        if not keys and wanted:
-            by_start = "SELECT key, id FROM paper WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 6"
-            near = self._rows(by_start, (len(wanted), wanted.lower()))
-            keys = [near[0][0]] if len(near) == 1 else []
+        """Return the paper with an id, the unambiguous start of an id, a DOI, arXiv or PubMed id.
+
+        Raises `PaperNotFound`, with suggestions for an ambiguous start.
+        """
+        # SQLite cannot bind lone surrogates.
+        text = name.strip().encode("utf-8", "replace").decode()
+        doi, arxiv_id, pmid = parse_doi(text), parse_arxiv_id(text), parse_pmid(text)
+        sql = (
+            "SELECT key FROM paper WHERE id = ? "
+            "OR key IN (SELECT paper FROM identifier WHERE name IN (?, ?, ?))"
+        )
+        values = (text.lower(), f"doi:{doi}", f"arxiv:{arxiv_id}", f"pmid:{pmid}")
+        keys = self._query_column(sql, values)
+        suggestions: dict[str, int] = {}
+        if not keys and text:
+            suggestions = self._ids_starting_with(text.lower())
+            keys = list(suggestions.values()) if len(suggestions) == 1 else []
         if not keys:
-            raise PaperNotFound(name, tuple(row[1] for row in near))
+            raise PaperNotFound(name, tuple(suggestions))
         return StoredPaper(keys[0], self.papers_by_key(keys[:1])[keys[0]])
 
-    def keys(self, condition: Condition | None = None) -> list[int]:
-        """Row numbers of the papers, all or those that a filter lets through, in the order they were added."""
-        where, values = (condition.sql, condition.values) if condition else ("1", ())
-        query = f"SELECT key FROM paper WHERE {where} ORDER BY key"
-        return [row[0] for row in self._rows(query, values)]
+    def _ids_starting_with(self, start: str) -> dict[str, int]:
+        sql = "SELECT id, key FROM paper WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT ?"
+        return dict(self._query(sql, (len(start), start, _MAX_SUGGESTIONS)))
 
-    def known_records(self, digests: Iterable[str]) -> set[str]:
-        """Those of some records' digests that a paper was made of before."""
-        query = "SELECT record_hash FROM provenance WHERE record_hash IN (SELECT value FROM json_each(?))"
-        return {row[0] for row in self._rows(query, (json.dumps(list(digests)),))}
+    def keys(self, condition: Condition | None = None) -> list[int]:
+        """Return row numbers of all papers, or of those that match, in order of addition."""
+        if condition is None:
+            return self._query_column("SELECT key FROM paper ORDER BY key")
+        sql = f"SELECT key FROM paper WHERE {condition.sql} ORDER BY key"
+        return self._query_column(sql, condition.values)
+
+    def imported_records(self, digests: Iterable[str]) -> set[str]:
+        """Return those of the records, given by digest, that have been imported before."""
+        sql = (
+            "SELECT record_hash FROM provenance "
+            "WHERE record_hash IN (SELECT value FROM json_each(?))"
+        )
+        return set(self._query_column(sql, (json.dumps(list(digests)),)))
+
+    # --- full text ---------------------------------------------------------------------------
 
     def search_full_text(
         self, terms: Sequence[str], k: int, allowed: Iterable[int] | None = None
     ) -> list[int]:
-        """Row numbers of the `k` papers that hold most of the rarest of the terms, best first by BM25.
+        """Return row numbers of the `k` best papers by BM25 over the rarest terms, best first.
 
         `allowed` limits the search to these row numbers.
         """
-        rare = self._rare(terms)
-        if not rare:
+        rarest = self._rarest_terms(terms)
+        if not rarest:
             return []
-        # The plus keeps SQLite from looking every allowed row up in the full text, one by one.
-        among = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(?))"
+        # The plus keeps SQLite from looking up every allowed row in the index, one by one.
+        limit = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(?))"
         values = () if allowed is None else (json_keys(allowed),)
-        match = " OR ".join(f'"{term}"' for term in rare)
-        query = f"SELECT rowid FROM full_text WHERE full_text MATCH ? {among} ORDER BY rank LIMIT ?"
-        return [row[0] for row in self._rows(query, (match, *values, k))]
+        match = " OR ".join(f'"{term}"' for term in rarest)
+        sql = f"SELECT rowid FROM full_text WHERE full_text MATCH ? {limit} ORDER BY rank LIMIT ?"
+        return self._query_column(sql, (match, *values, k))
 
-    def _rare(self, terms: Iterable[str]) -> list[str]:
-        """The rarest terms, as many as stand in `_MOST_MATCHES` papers together; always the very rarest."""
+    def _rarest_terms(self, terms: Iterable[str]) -> list[str]:
+        """Return the rarest terms with at most `_MAX_MATCHES` matches in total, at least one."""
         frequencies = self.document_frequencies(terms)
-        kept: list[str] = []
+        rarest: list[str] = []
         matches = 0
-        for term in sorted(frequencies, key=lambda term: frequencies[term]):
+        for term in sorted(frequencies, key=frequencies.__getitem__):
             matches += frequencies[term]
-            if kept and matches > _MOST_MATCHES:
+            if rarest and matches > _MAX_MATCHES:
                 break
-            kept.append(term)
-        return kept
+            rarest.append(term)
+        return rarest
 
     def score_full_text(self, terms: Iterable[str], keys: Iterable[int]) -> dict[int, float]:
-        """BM25 scores (higher is better) of these papers, by all of the terms."""
-        record = self._rows("SELECT block FROM full_text_data WHERE id = ?", (_AVERAGES,))
-        scorer = Scorer.of(self.document_frequencies(terms), record[0][0] if record else b"")
-        query = "SELECT rowid, title, abstract FROM full_text WHERE rowid IN (SELECT value FROM json_each(?))"
-        return {
-            key: scorer.score(f"{title} {abstract}")
-            for key, title, abstract in self._rows(query, (json_keys(keys),))
-        }
+        """Return the BM25 scores of these papers over all terms."""
+        sql = "SELECT block FROM full_text_data WHERE id = ?"
+        blocks = self._query_column(sql, (_FTS5_AVERAGES_ROW,))
+        frequencies = self.document_frequencies(terms)
+        scorer = BM25Scorer.from_statistics(frequencies, blocks[0] if blocks else b"")
+        sql = (
+            "SELECT rowid, title, abstract FROM full_text "
+            "WHERE rowid IN (SELECT value FROM json_each(?))"
+        )
+        scores = {}
+        for key, title, abstract in self._query(sql, (json_keys(keys),)):
+            scores[key] = scorer.score(f"{title} {abstract}")
+        return scores
 
     def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
-        """In how many papers each term occurs; a term that occurs nowhere has none."""
-        known = self._known().frequencies
+        """Return the number of papers that contain each term; terms in no paper are left out."""
+        cached = self._statistics().document_frequencies
+        frequencies = {}
         for term in terms:
-            if term not in known:
-                rows = self._rows("SELECT doc FROM full_text_terms WHERE term = ?", (term,))
-                known[term] = int(rows[0][0]) if rows else 0
-        return {term: known[term] for term in terms if known[term]}
+            if term not in cached:
+                sql = "SELECT doc FROM full_text_terms WHERE term = ?"
+                counts = self._query_column(sql, (term,))
+                cached[term] = int(counts[0]) if counts else 0
+            if cached[term]:
+                frequencies[term] = cached[term]
+        return frequencies
+
+    # --- passages and sentences --------------------------------------------------------------
 
     def passages(self, keys: Iterable[int]) -> tuple[list[tuple[int, Passage]], Vectors]:
-        """The passages of these papers, each with its paper's row number, and their vectors, (passages, dimension)."""
-        query = (
-            'SELECT passage.paper, id, start, "end", vector FROM passage JOIN paper ON paper.key = passage.paper '
+        """Return the passages of these papers, each with its paper's row number.
+
+        The vectors are (passages, dimension).
+        """
+        sql = (
+            'SELECT passage.paper, id, start, "end", vector '
+            "FROM passage JOIN paper ON paper.key = passage.paper "
             "WHERE passage.paper IN (SELECT value FROM json_each(?)) ORDER BY passage.key"
         )
-        rows = self._rows(query, (json_keys(keys),))
-        vectors = from_blob(b"".join(row[4] for row in rows), len(rows))
-        return [(row[0], passage_of(*row[1:4])) for row in rows], vectors
+        passages, blobs = [], []
+        for key, paper_id, start, end, blob in self._query(sql, (json_keys(keys),)):
+            passages.append((key, make_passage(paper_id, start, end)))
+            blobs.append(blob)
+        return passages, from_blob(b"".join(blobs), len(blobs))
 
-    def vectors_of_passages(self, passage_keys: Sequence[int]) -> Vectors:
-        """The vectors of these passages, (passages, dimension), in that order."""
-        query = "SELECT key, vector FROM passage WHERE key IN (SELECT value FROM json_each(?))"
-        found = dict(self._rows(query, (json_keys(passage_keys),)))
-        return from_blob(b"".join(found[key] for key in passage_keys), len(passage_keys))
+    def passage_vectors(self, passage_keys: Sequence[int]) -> Vectors:
+        """Return the vectors of these passages in that order, (passages, dimension)."""
+        sql = "SELECT key, vector FROM passage WHERE key IN (SELECT value FROM json_each(?))"
+        blobs = dict(self._query(sql, (json_keys(passage_keys),)))
+        return from_blob(b"".join(map(blobs.__getitem__, passage_keys)), len(passage_keys))
 
-    def sentences_of(self, keys: Iterable[int]) -> dict[int, tuple[list[Sentence], Vectors]]:
-        """For each paper, its sentences and their vectors, (sentences, dimension)."""
-        query = (
-            "SELECT paper, id, abstract, spans, vectors FROM sentences JOIN paper ON paper.key = sentences.paper "
+    def passage_keys(self, paper_keys: Iterable[int] | None = None) -> list[int]:
+        """Return row numbers of all passages, or of those of some papers."""
+        if paper_keys is None:
+            return self._query_column("SELECT key FROM passage")
+        sql = "SELECT key FROM passage WHERE paper IN (SELECT value FROM json_each(?))"
+        return self._query_column(sql, (json_keys(paper_keys),))
+
+    def passage_papers(self, passage_keys: Iterable[int]) -> dict[int, int]:
+        """Map the row number of each passage to that of its paper."""
+        sql = "SELECT key, paper FROM passage WHERE key IN (SELECT value FROM json_each(?))"
+        return dict(self._query(sql, (json_keys(passage_keys),)))
+
+    def sentences(self, keys: Iterable[int]) -> dict[int, tuple[list[Sentence], Vectors]]:
+        """Return the sentences of each paper, and their vectors, (sentences, dimension)."""
+        sql = (
+            "SELECT paper, id, abstract, spans, vectors "
+            "FROM sentences JOIN paper ON paper.key = sentences.paper "
             "WHERE paper IN (SELECT value FROM json_each(?))"
         )
-        found = {}
-        for key, paper_id, abstract, spans, vectors in self._rows(query, (json_keys(keys),)):
-            sentences = [
-                Sentence(paper_id, start, end, abstract[start:end])
-                for start, end in json.loads(spans)
-            ]
-            found[key] = (sentences, from_blob(vectors, len(sentences)))
-        return found
+        sentences_by_key = {}
+        for key, paper_id, abstract, spans, blob in self._query(sql, (json_keys(keys),)):
+            sentences = []
+            for start, end in json.loads(spans):
+                sentences.append(Sentence(paper_id, start, end, abstract[start:end]))
+            sentences_by_key[key] = (sentences, from_blob(blob, len(sentences)))
+        return sentences_by_key
 
     def sentence_vectors(self, keys: Iterable[int]) -> tuple[list[int], Vectors]:
-        """For each sentence of these papers the paper's row number, and the vectors, (sentences, dimension)."""
-        query = (
+        """Return the vectors of all sentences of these papers, (sentences, dimension).
+
+        The list holds the row number of each sentence's paper.
+        """
+        sql = (
             "SELECT paper, json_array_length(spans), vectors FROM sentences "
             "WHERE paper IN (SELECT value FROM json_each(?))"
         )
-        rows = self._rows(query, (json_keys(keys),))
-        owners = [key for key, count, _ in rows for _ in range(count)]
-        return owners, from_blob(b"".join(row[2] for row in rows), len(owners))
+        paper_keys: list[int] = []
+        blobs = []
+        for key, count, blob in self._query(sql, (json_keys(keys),)):
+            paper_keys += [key] * count
+            blobs.append(blob)
+        return paper_keys, from_blob(b"".join(blobs), len(paper_keys))
 
-    # --- what the index needs --------------------------------------------------------------------------
+    # --- state of the vector index -----------------------------------------------------------
 
     def is_indexed(self) -> bool:
-        """Whether Chroma was told of every change."""
-        query = "SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 0) OR EXISTS (SELECT 1 FROM removed_passage)"
-        return not self._rows(query)[0][0]
+        """Return whether the vector index has received every change."""
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM passage WHERE indexed = 0) "
+            "OR EXISTS (SELECT 1 FROM removed_passage)"
+        )
+        return not self._query_column(sql)[0]
 
     def index_metadata(self) -> dict[str, str]:
-        """The library's notes as they are at this moment, also inside `reading`; `begun` is there once Chroma was told.
+        """Return the latest committed metadata, even inside `snapshot`.
 
-        Whoever searches Chroma has to know of every change to it, whatever moment of the papers is being read.
+        A search needs the latest state of the vector index, whatever snapshot of the papers it
+        reads. `begun` is set once the index has received a passage.
         """
-        begun = "SELECT 'begun', '1' WHERE EXISTS (SELECT 1 FROM passage WHERE indexed = 1)"
-        query = f"SELECT name, value FROM meta UNION ALL {begun}"
+        sql = (
+            "SELECT name, value FROM meta UNION ALL "
+            "SELECT 'begun', '1' WHERE EXISTS (SELECT 1 FROM passage WHERE indexed = 1)"
+        )
         try:
-            with contextlib.closing(
-                sqlite3.connect(self.folder / DATABASE, timeout=_PATIENCE_SECONDS)
-            ) as connection:
-                return dict(connection.execute(query).fetchall())
+            connection = sqlite3.connect(self.folder / DATABASE, timeout=_BUSY_TIMEOUT_SECONDS)
+            with contextlib.closing(connection):
+                return dict(connection.execute(sql).fetchall())
         except sqlite3.Error as error:
-            raise self._unreadable(error) from error
+            raise self._read_error(error) from error
 
-    def pending(self, limit: int) -> tuple[list[tuple[int, str, int, int]], Vectors]:
-        """Passages that Chroma lacks: (row number, paper id, start, end) and their vectors."""
-        query = (
-            'SELECT passage.key, id, start, "end", vector FROM passage JOIN paper ON paper.key = passage.paper '
+    def pending_passages(self, limit: int) -> tuple[list[tuple[int, str, int, int]], Vectors]:
+        """Return passages that the vector index lacks.
+
+        They are (row number, paper id, start, end); the vectors are (passages, dimension).
+        """
+        sql = (
+            'SELECT passage.key, id, start, "end", vector '
+            "FROM passage JOIN paper ON paper.key = passage.paper "
             "WHERE indexed = 0 ORDER BY passage.key LIMIT ?"
         )
-        rows = self._rows(query, (limit,))
-        return [row[:4] for row in rows], from_blob(b"".join(row[4] for row in rows), len(rows))
+        passages, blobs = [], []
+        for key, paper_id, start, end, blob in self._query(sql, (limit,)):
+            passages.append((key, paper_id, start, end))
+            blobs.append(blob)
+        return passages, from_blob(b"".join(blobs), len(blobs))
 
-    def removed(self) -> list[int]:
-        """Row numbers of passages that Chroma may still hold and must not."""
-        return [row[0] for row in self._rows("SELECT key FROM removed_passage")]
+    def removed_passages(self) -> list[int]:
+        """Return row numbers of removed passages that the vector index may still hold."""
+        return self._query_column("SELECT key FROM removed_passage")
 
-    def passage_owners(self, passage_keys: Iterable[int]) -> dict[int, int]:
-        """The paper's row number for each passage's."""
-        query = "SELECT key, paper FROM passage WHERE key IN (SELECT value FROM json_each(?))"
-        return dict(self._rows(query, (json_keys(passage_keys),)))
+    # --- integrity ---------------------------------------------------------------------------
 
-    def passage_keys(self, papers: Iterable[int] | None = None) -> list[int]:
-        """Row numbers of all passages, or of those of some papers."""
-        if papers is None:
-            return [row[0] for row in self._rows("SELECT key FROM passage")]
-        query = "SELECT key FROM passage WHERE paper IN (SELECT value FROM json_each(?))"
-        return [row[0] for row in self._rows(query, (json_keys(papers),))]
-
-    def integrity(self) -> str:
-        """What SQLite finds wrong with the form of the file; empty when nothing is."""
+    def check_database(self) -> str:
+        """Return what SQLite finds wrong with the structure of the file; empty if nothing."""
+        connection = self._connection()
         try:
-            found = self._connection().execute("PRAGMA integrity_check(3)").fetchall()
-            loose = self._connection().execute("PRAGMA foreign_key_check").fetchall()
+            messages = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
         except sqlite3.Error as error:
             return str(error)
-        faults = [] if found == [("ok",)] else [str(row[0]) for row in found]
-        return "; ".join(faults + ["rows without their paper"] * bool(loose))
+        problems = [] if messages == ["ok"] else list(map(str, messages))
+        if orphans:
+            problems.append("rows that refer to a missing paper")
+        return "; ".join(problems)
 
-    def faults(self) -> IntegrityReport:
-        """Where what stands in the file does not agree with itself. Reads all of it."""
+    def check_integrity(self) -> IntegrityReport:
+        """Return where the tables disagree with each other. Reads everything."""
         with self.snapshot():
-            return check_integrity(self._rows)
+            return check_integrity(self._query)
 
-    def full_text_fault(self) -> str:
-        """Why the index of words is not that of the words it was made from; empty when it is."""
+    def check_full_text(self) -> str:
+        """Return what SQLite finds wrong with the full-text index; empty if nothing."""
         try:
             with self.transaction() as transaction:
                 transaction.check_full_text()
@@ -487,5 +555,9 @@ class Library:
         return ""
 
     def size(self) -> int:
-        """Bytes on disk, what is derived included."""
+        """Return the bytes on disk, including the vector index."""
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
+
+def _file_name(path: str) -> str:
+    return Path(path).name

@@ -1,4 +1,4 @@
-"""The tables of the truth, and how a paper becomes a row and back."""
+"""Tables of the primary store, and the conversion of papers and vectors to rows and back."""
 
 import json
 from collections.abc import Iterable
@@ -15,8 +15,9 @@ DATABASE = "library.sqlite"
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE paper (
-    key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, title_key TEXT NOT NULL,
-    abstract TEXT NOT NULL, authors TEXT NOT NULL, year INTEGER, venue TEXT NOT NULL, url TEXT NOT NULL,
+    key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL, title_key TEXT NOT NULL, abstract TEXT NOT NULL, authors TEXT NOT NULL,
+    year INTEGER, venue TEXT NOT NULL, url TEXT NOT NULL,
     doi TEXT NOT NULL, arxiv_id TEXT NOT NULL, pmid TEXT NOT NULL, source TEXT NOT NULL,
     retracted INTEGER NOT NULL, content_hash TEXT NOT NULL, added_at TEXT NOT NULL
 );
@@ -32,13 +33,16 @@ CREATE TABLE provenance (
 ) WITHOUT ROWID;
 CREATE INDEX provenance_paper ON provenance (paper);
 CREATE TABLE passage (
-    key INTEGER PRIMARY KEY AUTOINCREMENT, paper INTEGER NOT NULL REFERENCES paper (key) ON DELETE CASCADE,
-    start INTEGER NOT NULL, "end" INTEGER NOT NULL, vector BLOB NOT NULL, indexed INTEGER NOT NULL DEFAULT 0
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    paper INTEGER NOT NULL REFERENCES paper (key) ON DELETE CASCADE,
+    start INTEGER NOT NULL, "end" INTEGER NOT NULL,
+    vector BLOB NOT NULL, indexed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX passage_paper ON passage (paper);
 CREATE INDEX passage_pending ON passage (key) WHERE indexed = 0;
 CREATE TABLE sentences (
-    paper INTEGER PRIMARY KEY REFERENCES paper (key) ON DELETE CASCADE, spans TEXT NOT NULL, vectors BLOB NOT NULL
+    paper INTEGER PRIMARY KEY REFERENCES paper (key) ON DELETE CASCADE,
+    spans TEXT NOT NULL, vectors BLOB NOT NULL
 );
 CREATE TABLE removed_passage (key INTEGER PRIMARY KEY);
 CREATE TRIGGER passage_removed AFTER DELETE ON passage BEGIN
@@ -46,78 +50,72 @@ CREATE TRIGGER passage_removed AFTER DELETE ON passage BEGIN
 END;
 """
 FULL_TEXT = (
-    'CREATE VIRTUAL TABLE full_text USING fts5 (title, abstract, tokenize = "unicode61 remove_diacritics 0")',
+    "CREATE VIRTUAL TABLE full_text USING fts5 "
+    '(title, abstract, tokenize = "unicode61 remove_diacritics 0")',
     "CREATE VIRTUAL TABLE full_text_terms USING fts5vocab (full_text, row)",
 )
+# Columns that `paper_from_row` reads.
 PAPER_COLUMNS = (
     "key, id, title, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
 )
-WRITTEN_COLUMNS = "id, title, title_key, abstract, authors, year, venue, url, doi, arxiv_id, pmid, source, retracted"
+# Columns that `paper_row` fills.
+WRITTEN_COLUMNS = (
+    "id, title, title_key, abstract, authors, year, venue, url, "
+    "doi, arxiv_id, pmid, source, retracted"
+)
 
 
 def paper_row(paper: Paper) -> tuple[Any, ...]:
-    """The paper as `WRITTEN_COLUMNS` want it."""
+    """Return a paper as the values of `WRITTEN_COLUMNS`."""
     return (
-        paper.id, paper.title, title_key(paper.title), paper.abstract, json.dumps(paper.authors, ensure_ascii=False),
-        paper.year, paper.venue, paper.url, paper.doi, paper.arxiv_id, paper.pmid, paper.source, int(paper.retracted),
-    )  # fmt: skip
-
-
-def paper_of(row: tuple[Any, ...]) -> Paper:
-    """The paper of a row of `PAPER_COLUMNS`."""
-    (
-        _,
-        paper_id,
-        title,
-        abstract,
-        authors,
-        year,
-        venue,
-        url,
-        doi,
-        arxiv_id,
-        pmid,
-        source,
-        retracted,
-    ) = row
-    return Paper(
-        title,
-        abstract,
-        _names(authors),
-        year,
-        venue,
-        url,
-        doi,
-        arxiv_id,
-        pmid,
-        source,
-        bool(retracted),
-        paper_id,
+        paper.id,
+        paper.title,
+        title_key(paper.title),
+        paper.abstract,
+        json.dumps(paper.authors, ensure_ascii=False),
+        paper.year,
+        paper.venue,
+        paper.url,
+        paper.doi,
+        paper.arxiv_id,
+        paper.pmid,
+        paper.source,
+        int(paper.retracted),
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """The authors; what was damaged is shown as it is, and found by `footnote doctor`."""
+def paper_from_row(row: tuple[Any, ...]) -> Paper:
+    """Return the paper in a row of `PAPER_COLUMNS`."""
+    columns = dict(zip(PAPER_COLUMNS.split(", "), row, strict=True))
+    del columns["key"]
+    columns["authors"] = _parse_authors(columns["authors"])
+    columns["retracted"] = bool(columns["retracted"])
+    return Paper(**columns)
+
+
+def _parse_authors(text: str) -> tuple[str, ...]:
+    """Parse the authors; return damaged JSON as it is, which `footnote doctor` then reports."""
     try:
         return tuple(map(str, json.loads(text)))
     except (ValueError, TypeError):
         return (text,)
 
 
-def passage_of(paper_id: str, start: int, end: int) -> Passage:
+def make_passage(paper_id: str, start: int, end: int) -> Passage:
+    """Return the passage of a paper with that span, and the id that goes with it."""
     return Passage(f"{paper_id}:{start}-{end}", paper_id, start, end)
 
 
 def to_blob(vectors: Vectors) -> bytes:
-    """Vectors as they are stored: half precision, which changes no ranking that was measured, at half the size."""
+    """Store vectors in half precision: half the size, and no measured ranking changed."""
     return vectors.astype(np.float16).tobytes()
 
 
 def from_blob(blob: bytes, count: int) -> Vectors:
-    """`count` vectors, (count, dimension)."""
+    """Return the `count` vectors in a blob, (count, dimension)."""
     return np.frombuffer(blob, np.float16).reshape(count, -1 if count else 0).astype(np.float32)
 
 
 def json_keys(keys: Iterable[int]) -> str:
-    """Row numbers as one bound value: SQLite binds at most 32,766 of them one by one."""
-    return json.dumps([int(key) for key in keys])
+    """Encode row numbers as one bound value, as SQLite binds at most 32,766 values."""
+    return json.dumps(list(map(int, keys)))

@@ -1,4 +1,4 @@
-"""Which records are one paper, and what becomes of them."""
+"""Deduplication: which records describe the same paper, and how they are merged."""
 
 import pytest
 from hypothesis import given
@@ -15,17 +15,17 @@ from rag.library.dedup import (
 )
 
 PREPRINT = Paper("Tidal Gates", "Early text.", ("Ada Brandt",), 2020, arxiv_id="2003.01234")
-PUBLISHED = Paper(
+PUBLICATION = Paper(
     "Tidal gates", "Final text.", ("A. Brandt",), 2021, "J. Gates", doi="10.1000/gates.7"
 )
 
 
-def test_preprint_and_published_version_are_one_paper():
-    assert could_be_same_paper(PREPRINT, PUBLISHED)
+def test_preprint_and_publication_are_the_same_paper():
+    assert could_be_same_paper(PREPRINT, PUBLICATION)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         (Paper("T", arxiv_id="2003.01234"), Paper("T", arxiv_id="2003.99999")),
         (Paper("T", pmid="111"), Paper("T", pmid="222")),
@@ -35,13 +35,13 @@ def test_preprint_and_published_version_are_one_paper():
         (Paper("T", authors=("Ada Brandt",)), Paper("T", authors=("Li Wei",))),
     ],
 )
-def test_a_contradiction_keeps_two_papers_with_one_title_apart(one, other):
-    assert not could_be_same_paper(one, other)
-    assert not could_be_same_paper(other, one)
+def test_contradicting_records_are_different_papers(first, second):
+    assert not could_be_same_paper(first, second)
+    assert not could_be_same_paper(second, first)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         (Paper("T"), Paper("T")),
         (Paper("T", year=2018), Paper("T", year=2020)),
@@ -51,30 +51,25 @@ def test_a_contradiction_keeps_two_papers_with_one_title_apart(one, other):
         (Paper("T", authors=("Ada Brandt",)), Paper("T")),
     ],
 )
-def test_what_does_not_contradict_is_one_paper(one, other):
-    assert could_be_same_paper(one, other)
-    assert could_be_same_paper(other, one)
+def test_records_without_contradiction_can_be_the_same_paper(first, second):
+    assert could_be_same_paper(first, second)
+    assert could_be_same_paper(second, first)
 
 
-def test_gaps_are_filled_and_what_is_known_stays():
-    joined = merge_missing_fields(PREPRINT, PUBLISHED)
-    assert joined.abstract == "Early text."
-    assert (joined.doi, joined.arxiv_id) == ("10.1000/gates.7", "2003.01234")
-    assert (joined.venue, joined.year, joined.authors) == ("J. Gates", 2020, ("Ada Brandt",))
+def test_merge_fills_only_empty_fields():
+    merged = merge_missing_fields(PREPRINT, PUBLICATION)
+    assert merged.abstract == "Early text."
+    assert (merged.doi, merged.arxiv_id) == ("10.1000/gates.7", "2003.01234")
+    assert (merged.venue, merged.year, merged.authors) == ("J. Gates", 2020, ("Ada Brandt",))
 
 
-def test_the_doi_of_the_publication_replaces_that_of_the_preprint():
-    assert (
-        merge_missing_fields(Paper("T", doi="10.1101/1"), Paper("T", doi="10.1038/2")).doi
-        == "10.1038/2"
-    )
-    assert (
-        merge_missing_fields(Paper("T", doi="10.1038/2"), Paper("T", doi="10.1101/1")).doi
-        == "10.1038/2"
-    )
+@pytest.mark.parametrize("dois", [("10.1101/1", "10.1038/2"), ("10.1038/2", "10.1101/1")])
+def test_merge_prefers_the_doi_of_the_publication(dois):
+    stored, incoming = (Paper("T", doi=doi) for doi in dois)
+    assert merge_missing_fields(stored, incoming).doi == "10.1038/2"
 
 
-def test_an_edited_record_replaces_text_and_keeps_what_it_does_not_mention():
+def test_overwrite_replaces_text_and_keeps_fields_that_the_record_lacks():
     edited = overwrite(
         Paper("T", "Old.", ("Ada Brandt",), 2020, source="a.bib", id="t-1"),
         Paper("T", "New.", source="b.bib"),
@@ -83,20 +78,20 @@ def test_an_edited_record_replaces_text_and_keeps_what_it_does_not_mention():
     assert (edited.id, edited.source) == ("t-1", "a.bib")
 
 
-def test_a_retraction_said_once_stays():
+def test_retraction_by_either_record_stays():
     assert merge_missing_fields(Paper("T"), Paper("T", retracted=True)).retracted
     assert overwrite(Paper("T", retracted=True), Paper("T", "New.")).retracted
 
 
 def test_ids_are_readable_and_stable():
-    name = new_id(PREPRINT, lambda _: False)
-    assert name.startswith("tidal-gates-")
-    assert name == new_id(PREPRINT, lambda _: False)
-    assert new_id(PREPRINT, lambda taken: taken == name).startswith(name)
+    paper_id = new_id(PREPRINT, lambda _: False)
+    assert paper_id.startswith("tidal-gates-")
+    assert paper_id == new_id(PREPRINT, lambda _: False)
+    assert new_id(PREPRINT, lambda candidate: candidate == paper_id).startswith(paper_id)
     assert new_id(Paper("潮汐"), lambda _: False).startswith("paper-")
 
 
-def test_the_hash_sees_what_a_source_says_and_not_where_it_says_it():
+def test_record_hash_depends_on_fields_but_not_on_source_and_id():
     assert record_hash(Paper("T", source="a")) == record_hash(Paper("T", source="b", id="x"))
     assert record_hash(Paper("T", "A.")) != record_hash(Paper("T", "B."))
 
@@ -114,13 +109,14 @@ papers = st.builds(
 
 
 @given(papers, papers)
-def test_joining_loses_no_identifier_kind_and_is_stable(known, new):
-    joined = merge_missing_fields(known, new)
-    assert set(identifiers(joined)) == set(identifiers(known)) | set(identifiers(new))
-    assert merge_missing_fields(joined, new) == joined
-    assert overwrite(known, new) == overwrite(overwrite(known, new), new)
+def test_merging_keeps_every_kind_of_identifier_and_is_idempotent(stored, incoming):
+    merged = merge_missing_fields(stored, incoming)
+    assert set(identifiers(merged)) == set(identifiers(stored)) | set(identifiers(incoming))
+    assert merge_missing_fields(merged, incoming) == merged
+    overwritten = overwrite(stored, incoming)
+    assert overwrite(overwritten, incoming) == overwritten
 
 
 @given(papers, papers)
-def test_sameness_does_not_depend_on_the_order(one, other):
-    assert could_be_same_paper(one, other) == could_be_same_paper(other, one)
+def test_could_be_same_paper_is_symmetric(first, second):
+    assert could_be_same_paper(first, second) == could_be_same_paper(second, first)
