@@ -1,65 +1,316 @@
-"""Metrics and statistics against values worked out by hand."""
+"""Metrics of replies against values worked out by hand, and nugget matching."""
 
-import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.harness.measures import area_under_roc, ndcg, recall, reciprocal_rank, success
-from eval.harness.statistics import bootstrap, sign_flip
+from eval.harness.error_attribution import ERROR_CAUSES, attribute_error
+from eval.harness.metrics import METRICS, first_sentences, score_reply
+from eval.harness.nuggets import contains_nugget
+from eval.harness.questions import Nugget, Question
+from eval.harness.replies import Footnote, Reply, Statement
+from rag.records import Answer, Citation, Claim, Hit, Paper, Passage, Trace
 
-GRADES = {"a": 3.0, "b": 1.0, "c": 0.0}
-
-
-def test_ndcg_by_hand():
-    # found: b (1) at rank 1, a (3) at rank 3; ideal: 3 at rank 1, 1 at rank 2
-    expected = (1 / 1 + 3 / 2) / (3 / 1 + 1 / math.log2(3))
-    assert ndcg(["b", "x", "a"], GRADES, 10) == pytest.approx(expected)
-    assert ndcg(["b", "x", "a"], GRADES, 2) == pytest.approx(1 / (3 + 1 / math.log2(3)))
-    assert ndcg(["a", "b"], GRADES, 10) == 1
-    assert ndcg(["a"], {}, 10) == 0
+# --- nuggets -------------------------------------------------------------------------------------
 
 
-def test_recall_success_and_reciprocal_rank_by_hand():
-    assert recall(["c", "b"], GRADES, 10) == 0.5
-    assert recall(["c", "b"], GRADES, 1) == 0
-    assert recall(["a"], {"c": 0.0}, 1) == 0
-    assert (success(["c", "b"], GRADES, 1), success(["c", "b"], GRADES, 2)) == (0, 1)
-    assert reciprocal_rank(["c", "x", "b", "a"], GRADES) == pytest.approx(1 / 3)
-    assert reciprocal_rank(["c", "x"], GRADES) == 0
+@pytest.mark.parametrize(
+    ("text", "phrase", "matches"),
+    [
+        ("It is 58x faster.", "58", True),
+        ("It is 158x faster.", "58", False),
+        ("It is 5.8x faster.", "58", False),
+        ("It is 58.1x faster.", "58", False),
+        ("Of 1,000 slides", "1000", True),
+        ("Of 1000 slides", "1,000", True),
+        ("Of 12,345,678 slides", "12345678", True),
+        ("Of 1,000 slides", "1", False),
+        ("Of 1,00 slides", "100", False),
+        ("in 2.4ms at most", "2.4 ms", True),
+        ("in 12.4ms at most", "2.4 ms", False),
+        ("2–3 times", "2-3 times", True),
+        ("2—3 times", "23", False),
+        ("45.2% of users", "45.2", True),
+        ("45.2 of users", "45.2%", False),
+        ("5.2 % of users", "5.2%", True),
+        ("FP16 only", "FP8", False),
+        ("K-means", "k means", True),
+        ("A catalogue", "cat", False),
+        ("GPT\u20114 answers", "gpt-4", True),
+        ("ﬁve bits", "five", True),
+        ("CO₂ is up", "CO2", True),
+        ("", "anything", False),
+    ],
+)
+def test_nugget_matches_whole_words_and_numbers(text, phrase, matches):
+    assert contains_nugget(text, [phrase], []) is matches
 
 
-def test_area_under_roc_by_hand():
-    # pairs won: (3>1), (3>2), (2>1), and (2=2) counts half: 3.5 of 4
-    assert area_under_roc([3, 2], [1, 2]) == pytest.approx(3.5 / 4)
-    assert area_under_roc([1, 1], [1, 1]) == 0.5
-    assert math.isnan(area_under_roc([], [1]))
+def test_nugget_needs_one_alternative_and_every_number():
+    text = "Memory falls from 31% to 19%."
+    assert contains_nugget(text, ["falls"], ["31", "19"])
+    assert not contains_nugget(text, ["falls"], ["31", "91"])
+    assert not contains_nugget(text, ["drops"], ["31"])
+    assert not contains_nugget(text, [], ["31"])
 
 
-rankings = st.lists(st.sampled_from("abcdefgh"), unique=True)
-judgments = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from([0.0, 1.0, 2.0]))
+@given(st.text(max_size=60), st.text(alphabet="abc 123", min_size=1, max_size=8).filter(str.strip))
+def test_nugget_between_spaces_matches_in_any_text(text, phrase):
+    assert contains_nugget(f"{text} ; {phrase} ; {text}", [phrase], [])
 
 
-@given(rankings, judgments, st.integers(1, 10))
-def test_metrics_stay_between_nothing_and_everything(ranking, grades, k):
-    for metric in (ndcg, recall, success):
-        assert 0 <= metric(ranking, grades, k) <= 1 + 1e-12
-    best = sorted(grades, key=lambda document: -grades[document])
-    assert ndcg(ranking, grades, k) <= ndcg(best, grades, k) + 1e-12
+# --- metrics -------------------------------------------------------------------------------------
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+CORPUS = {
+    "salt": "Salt harms crops. Barley tolerates 8 grams of it. Wheat dies at 3 grams. Rye was not "
+    "sown. Oats were.",
+    "rye": "Rye stands the cold. It was sown in 1911.",
+}
+NUGGETS = (
+    Nugget("8 grams", ("8 grams",), ("8",), True),
+    Nugget("wheat dies", ("wheat dies",), (), True),
+    Nugget("oats", ("oats were",), (), False),
+)
+ANSWERABLE = Question(
+    "q1",
+    "dev",
+    "base",
+    "fact",
+    "How salty?",
+    True,
+    (("salt", "sea"),),
+    NUGGETS,
+    must_not=("barley dies",),
+)
+FALSE_PREMISE = replace(ANSWERABLE, answerable=False, must_not=())
+FOREIGN = replace(FALSE_PREMISE, gold=(), nuggets=())
+BARLEY, WHEAT = "Barley tolerates 8 grams of it.", "Wheat dies at 3 grams."
 
 
-def test_intervals_hold_the_mean_and_are_the_same_every_time():
-    scores = [0, 1, 1, 0, 1, 0.5]
-    interval = bootstrap(scores)
-    assert interval.mean == pytest.approx(3.5 / 6)
-    assert interval.low < interval.mean < interval.high
-    assert bootstrap(scores) == interval
-    steady = bootstrap([0.25] * 9)
-    assert (steady.low, steady.mean, steady.high) == (0.25, 0.25, 0.25)
+def quoting(*quotes, paper="salt", retrieved=("salt", "rye")):
+    statements, footnotes = [], []
+    for number, quote in enumerate(quotes, 1):
+        statements.append(Statement(quote, "quoted", (number,)))
+        footnotes.append(Footnote(number, paper, quote))
+    return Reply(tuple(statements), tuple(footnotes), retrieved, confidence=0.9)
 
 
-def test_a_paired_test_sees_a_steady_gain_and_no_difference():
-    # 12 gains alike: two of 2^12 sign patterns are as extreme
-    assert sign_flip([0.6] * 12, [0.5] * 12) == pytest.approx(2 / 2**12, abs=5e-4)
-    assert sign_flip([0.5, 0.4], [0.5, 0.4]) == 1
+ABSTENTION = Reply(retrieved=("salt",), abstained=True)
+TWO_PAPERS = Reply(
+    (Statement(BARLEY, "quoted", (1,)), Statement("Rye.", "quoted", (2,))),
+    (Footnote(1, "salt", BARLEY), Footnote(2, "rye", "Rye.")),
+)
+
+
+def compute(metric, reply, question=ANSWERABLE):
+    return BY_NAME[metric].compute(question, reply, CORPUS)
+
+
+def test_registry_is_complete_and_unambiguous():
+    assert len(BY_NAME) == len(METRICS)
+    for metric in METRICS:
+        assert metric.direction in {"higher", "lower", "neither"}
+        assert metric.description.endswith(".")
+        if metric.must_be_zero:
+            assert metric.direction == "lower"
+
+
+def test_nugget_recall_counts_vital_nuggets_in_the_first_three_sentences():
+    assert compute("nugget recall", quoting(BARLEY)) == 0.5
+    assert compute("nugget recall", quoting(BARLEY, WHEAT)) == 1
+    assert compute("nugget recall", quoting(CORPUS["salt"])) == 1, "wheat is in the third sentence"
+    assert compute("nugget recall", quoting("Rye was not sown.", CORPUS["salt"])) == 0.5
+    assert compute("nugget recall", quoting("Oats were.")) == 0
+    assert compute("nugget recall", ABSTENTION) == 0
+    assert compute("nugget recall", quoting(BARLEY), FALSE_PREMISE) is None
+    assert first_sentences(quoting("One. Two.", "Three. Four.")) == "One. Two. Three."
+
+
+def test_nugget_recall_of_the_first_sentence_and_of_the_whole_reply():
+    assert compute("nugget recall, first sentence", quoting(BARLEY, WHEAT)) == 0.5
+    long_reply = quoting("Rye was not sown.", CORPUS["salt"])
+    assert compute("nugget recall, whole reply", long_reply) == 1
+
+
+def test_correct_abstention_includes_correcting_a_false_premise():
+    metric = "correct-abstention rate"
+    assert compute(metric, ABSTENTION, FALSE_PREMISE) == 1
+    assert compute(metric, quoting(BARLEY), FALSE_PREMISE) == 1
+    assert compute(metric, quoting("Rye stands the cold."), FALSE_PREMISE) == 0
+    assert compute(metric, quoting(BARLEY), FOREIGN) == 0
+    assert compute(metric, ABSTENTION) is None
+
+
+def test_answer_rate_applies_to_answerable_questions():
+    assert compute("answer rate", ABSTENTION) == 0
+    assert compute("answer rate", quoting("Rye.")) == 1
+    assert compute("answer rate", ABSTENTION, FOREIGN) is None
+
+
+def test_crag_score():
+    assert compute("CRAG score", quoting(BARLEY, WHEAT)) == 1
+    assert compute("CRAG score", quoting(BARLEY)) == 0.5
+    assert compute("CRAG score", ABSTENTION) == 0
+    assert compute("CRAG score", quoting("Rye.")) == -1
+    assert compute("CRAG score", quoting(BARLEY, WHEAT, paper="rye")) == -1, "no right paper"
+    assert compute("CRAG score", ABSTENTION, FOREIGN) == 1
+    assert compute("CRAG score", quoting(BARLEY), FOREIGN) == -1
+
+
+def test_citation_metrics():
+    assert TWO_PAPERS.cited_papers == ("salt", "rye")
+    assert compute("citation precision", TWO_PAPERS) == 0.5
+    assert compute("citation recall", TWO_PAPERS) == 1
+    assert compute("right paper cited", TWO_PAPERS) == 1
+    assert compute("citation F1", TWO_PAPERS) == pytest.approx(2 / 3)
+    assert compute("citation precision", ABSTENTION) is None
+    assert compute("right paper cited", TWO_PAPERS, FALSE_PREMISE) is None
+
+
+def test_citation_f1_of_an_unanswerable_question_is_1_for_citing_nothing():
+    assert compute("citation F1", ABSTENTION) == 0
+    assert compute("citation F1", ABSTENTION, FOREIGN) == 1
+    assert compute("citation F1", ABSTENTION, FALSE_PREMISE) == 1
+    assert compute("citation F1", TWO_PAPERS, FOREIGN) == 0
+
+
+def test_metrics_that_must_be_zero_count_faults():
+    uncited = Reply(
+        (Statement("So.", "generated", (7,)), Statement("And so.", "generated", ())), ()
+    )
+    inexact = Reply((), (Footnote(1, "salt", "Barley!", is_literal=False),))
+    assert compute("invalid citations", uncited) == 1
+    assert compute("uncited sentences", uncited) == 1
+    assert compute("invalid citations", quoting(BARLEY, paper="sea")) == 1
+    assert compute("non-literal quotations", inexact) == 1
+    for metric in METRICS:
+        if metric.must_be_zero:
+            assert compute(metric.name, quoting(BARLEY, WHEAT)) == 0
+
+
+def test_lexical_support_needs_shared_words_and_every_number():
+    generated = (
+        Statement("Barley tolerates 8 grams.", "generated", (1,)),
+        Statement("Barley tolerates 9 grams.", "generated", (1,)),
+    )
+    uncited = (Statement("Barley tolerates salt.", "generated", ()),)
+    assert compute("lexical support", Reply(generated, (Footnote(1, "salt", BARLEY),))) == 0.5
+    assert compute("lexical support", Reply(uncited, ())) == 0
+    assert compute("lexical support", ABSTENTION) is None
+
+
+def test_contradicted_copied_and_words():
+    assert compute("contradicted", quoting("Barley dies.")) == 1
+    assert compute("contradicted", quoting(BARLEY)) == 0
+    assert compute("contradicted", quoting(BARLEY), FALSE_PREMISE) is None
+    assert compute("copied", quoting(BARLEY)) == 1
+    assert compute("copied", quoting("Barley tolerates much of it.")) == pytest.approx(2 / 5)
+    assert compute("words", quoting(BARLEY)) == 6
+    assert compute("words", ABSTENTION) is None
+
+
+def test_retrieval_metrics():
+    second = quoting(BARLEY, retrieved=("rye", "salt"))
+    assert compute("MRR@10", second) == 0.5
+    assert compute("nDCG@10", second) == pytest.approx(0.387, abs=0.001), "the ideal has two papers"
+    assert compute("recall@5", second) == 1
+    assert compute("recall@5", quoting(BARLEY, retrieved=("rye",))) == 0
+    assert compute("MRR@10", second, FOREIGN) is None
+
+
+def test_failed_reply_scores_0_and_the_lowest_crag_score():
+    failed = score_reply(ANSWERABLE, Reply(error="out of memory"), CORPUS)
+    assert failed["CRAG score"] == -1
+    assert failed["nugget recall"] == failed["citation F1"] == failed["answer rate"] == 0
+    assert failed["correct-abstention rate"] is None
+    unanswerable = score_reply(FOREIGN, Reply(error="x"), CORPUS)
+    assert unanswerable["correct-abstention rate"] == 0
+
+
+def test_gated_metrics_are_not_won_by_abstaining_copying_or_length():
+    questions = [ANSWERABLE, replace(ANSWERABLE, id="q2"), replace(FOREIGN, id="q3")]
+    good = {"q1": quoting(BARLEY, WHEAT), "q2": quoting(BARLEY), "q3": ABSTENTION}
+    trivial = [ABSTENTION, quoting(CORPUS["salt"]), quoting(*CORPUS["salt"].split(". "))]
+    gated = [metric for metric in METRICS if metric.gated]
+    assert gated
+    for metric in gated:
+        good_score = sum(compute(metric.name, good[q.id], q) for q in questions)
+        for reply in trivial:
+            assert good_score > sum(compute(metric.name, reply, q) for q in questions)
+
+
+# --- error attribution ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "cause"),
+    [
+        (ANSWERABLE, quoting(BARLEY, WHEAT), ""),
+        (ANSWERABLE, quoting(BARLEY, WHEAT, paper="rye"), "wrongly cited"),
+        (ANSWERABLE, quoting(BARLEY), "not selected"),
+        (ANSWERABLE, quoting(BARLEY, retrieved=("rye",)), "not retrieved"),
+        (ANSWERABLE, ABSTENTION, "should not have abstained"),
+        (FOREIGN, quoting(BARLEY), "should have abstained"),
+        (FOREIGN, ABSTENTION, ""),
+        (ANSWERABLE, Reply(error="out of memory"), "failed"),
+    ],
+)
+def test_wrong_reply_is_attributed_to_the_first_stage_that_failed(question, reply, cause):
+    assert attribute_error(question, reply, CORPUS) == cause
+    assert cause in {"", *ERROR_CAUSES}
+
+
+def test_nuggets_that_are_quoted_but_not_stated_are_attributed_to_generation():
+    statement = Statement("Some crops stand salt.", "generated", (1, 2))
+    reply = replace(quoting(BARLEY, WHEAT), statements=(statement,))
+    assert attribute_error(ANSWERABLE, reply, CORPUS) == "not stated"
+
+
+def test_nuggets_that_no_gold_paper_states_are_attributed_to_the_question():
+    corpus = {"salt": "Salt."}
+    assert attribute_error(ANSWERABLE, quoting(BARLEY), corpus) == "not in the library"
+
+
+# --- replies -------------------------------------------------------------------------------------
+
+texts = st.text(alphabet="Barley tolerates 8 grams. Wheat dies", max_size=40)
+paper_ids = st.sampled_from(["salt", "rye", "sea"])
+citations = st.lists(st.integers(0, 3), max_size=2).map(tuple)
+replies = st.builds(
+    Reply,
+    st.lists(st.builds(Statement, texts, st.just("quoted"), citations)).map(tuple),
+    st.lists(st.builds(Footnote, st.integers(0, 3), paper_ids, texts)).map(tuple),
+    st.lists(paper_ids, unique=True).map(tuple),
+    st.booleans(),
+)
+
+
+@given(replies, st.sampled_from([ANSWERABLE, FALSE_PREMISE, FOREIGN]))
+def test_scores_of_any_reply_are_in_bounds_and_replies_survive_serialization(reply, question):
+    assert Reply.from_dict(reply.to_dict()) == reply
+    for name, value in score_reply(question, reply, CORPUS).items():
+        if value is not None:
+            unbounded = name == "words" or BY_NAME[name].must_be_zero
+            assert value >= (-1 if name == "CRAG score" else 0), name
+            assert unbounded or value <= 1, name
+    attribute_error(question, reply, CORPUS)
+
+
+def test_reply_from_an_answer():
+    paper = Paper("Salt", CORPUS["salt"], id="salt")
+    start = CORPUS["salt"].index(BARLEY)
+    query = "How salty (on barley)?"
+    trace = Trace("e", "none", "quote", "", "", rewritten_query=query)
+    literal = Citation(4, paper, BARLEY, start, start + len(BARLEY))
+    inexact = Citation(5, paper, "Barley!", 0, 7)
+    claims = (Claim(BARLEY, "quoted", (4,), True, 0.8),)
+    hits = (Hit(paper, 1.0, 1, Passage("p", "salt", 0, 9)),)
+    answer = Answer("How salty?", "…", claims, (literal, inexact), hits, False, "", 0.5, trace)
+    reply = Reply.from_answer(answer)
+    assert (reply.text, reply.cited_papers) == (BARLEY, ("salt",))
+    assert (reply.retrieved, reply.rewritten_query) == (("salt",), query)
+    assert [footnote.is_literal for footnote in reply.footnotes] == [True, False]
+    assert Reply.from_answer(replace(answer, abstained=True)).statements == ()
