@@ -1,4 +1,4 @@
-"""The page, served to tests."""
+"""Serve the page to tests."""
 
 import socket
 import threading
@@ -7,14 +7,14 @@ import uvicorn
 
 from rag import Assistant
 from ui.server.application import application
-from ui.services.conversations import History
+from ui.services.conversations import ConversationStore
 from ui.services.library_registry import LibraryRegistry
 
 
 class Site:
-    """The page over some libraries, served from a folder of its own; it can be stopped and started again.
+    """The page over some libraries, served from a folder; it can be stopped and started again.
 
-    `models` are language models by the name of the library's folder that they serve; the others have none.
+    `models` maps the name of a library's folder to its language model; other libraries have none.
     """
 
     def __init__(self, folder, libraries, models=None):
@@ -26,12 +26,12 @@ class Site:
         self.address = f"http://127.0.0.1:{self.port}"
 
     def start(self, users=None):
-        from ui.app import build, look
+        from ui.app import build_page, theme
 
-        self.shelf = LibraryRegistry(self.libraries, self.open)
-        self.history = History(self.folder / "conversations.sqlite")
-        page = build(self.shelf, self.history, self.folder / "runs")
-        app = application(page, "127.0.0.1", self.port, users or {}, **look())
+        self.registry = LibraryRegistry(self.libraries, self.open_library)
+        self.store = ConversationStore(self.folder / "conversations.sqlite")
+        page = build_page(self.registry, self.store, self.folder / "runs")
+        app = application(page, "127.0.0.1", self.port, users or {}, **theme())
         config = uvicorn.Config(
             app,
             port=self.port,
@@ -47,12 +47,11 @@ class Site:
             self.thread.join(0.02)
             assert self.thread.is_alive()
 
-    def open(self, folder, model):
+    def open_library(self, folder, model):
         if folder.name == "damaged":
             (folder / "library.sqlite").write_bytes(b"no library")
-        return Assistant.open(
-            folder, language_model=self.models.get(folder.name, model or "none"), create=False
-        )
+        language_model = self.models.get(folder.name, model or "none")
+        return Assistant.open(folder, language_model=language_model, create=False)
 
     def stop(self):
         self.server.should_exit = True

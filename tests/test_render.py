@@ -166,7 +166,7 @@ def test_notices_show_the_rewritten_query_the_spelling_and_the_fallback():
     )
     assert re.findall(r'<p class="notice">([^<]*)</p>', answer_html(answer)) == [
         "Interpreted as: tides (on &lt;moons&gt;)",
-        "Read “tdies” as “tides”",
+        "Interpreted “tdies” as “tides”",
         "The model broke off",
     ]
 
@@ -233,7 +233,7 @@ def test_card_summary_shows_numbers_title_byline_and_badges():
 def test_card_body_shows_metadata_and_links():
     html = sources_html([make_answer([quoted("Tides rise.", 1)], [RISE])])
     assert '<p class="authors">Ada Byron, Kurt Okafor, Li Na</p>' in html
-    assert '<p class="metadata">2021 · Journal of Tides · ' in html
+    assert '<p class="paper-metadata">2021 · Journal of Tides · ' in html
     link = '<a href="https://{0}" target="_blank" rel="noopener noreferrer">{0}</a>'
     assert (
         link.format("doi.org/10.1000/tides")

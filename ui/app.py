@@ -1,4 +1,4 @@
-"""The page: a library to choose, and the tabs for asking it, keeping it and measuring it."""
+"""The page: a library selector above the tabs, and the one public endpoint."""
 
 import sys
 from collections.abc import Callable
@@ -9,134 +9,125 @@ from typing import Any
 import gradio
 
 from rag import FootnoteError
-from ui.render.mathematics import plain_text
-from ui.services.chat_service import ChatService
-from ui.services.conversations import History
+from ui.services.conversations import ConversationStore
 from ui.services.library_registry import LibraryRegistry
-from ui.tabs.chat import AT_ONCE, LONGEST_QUESTION, ChatTab
-from ui.tabs.evals import evals_tab
-from ui.tabs.library import library_tab
+from ui.tabs.base import Page, Tab
+from ui.tabs.chat import MAX_CONCURRENT_ANSWERS, ChatTab
+from ui.tabs.evals import EvalsTab
+from ui.tabs.library import LibraryTab
 
-_LONGEST_QUEUE = 64
-# What is uploaded or made for downloading goes after a day; looked for every hour.
-_KEEP_SECONDS = (3_600, 86_400)
-# Fonts of the reader's own machine: nothing to load.
-_SANS = ("ui-sans-serif", "system-ui", "sans-serif")
-_MONO = ("ui-monospace", "monospace")
+# The tabs in the order of the page.
+TABS: tuple[type[Tab], ...] = (ChatTab, LibraryTab, EvalsTab)
+
+_MAX_QUEUE = 64
+# Delete uploads and downloads after a day; check every hour.
+_CACHE_CHECK_SECONDS, _CACHE_MAX_AGE_SECONDS = 3_600, 86_400
+# Fonts of the reader's own machine, so that nothing is downloaded.
+_SANS_FONTS = ("ui-sans-serif", "system-ui", "sans-serif")
+_MONO_FONTS = ("ui-monospace", "monospace")
 
 
-def look() -> dict[str, Any]:
-    """How the page looks, for `ui.server.application.application`."""
-    theme = gradio.themes.Base(
-        primary_hue="teal", neutral_hue="stone", font=_SANS, font_mono=_MONO
+def theme() -> dict[str, Any]:
+    """Return theme, style sheet and script of the page, for `ui.server.application.application`."""
+    colors = gradio.themes.Base(
+        primary_hue="teal", neutral_hue="stone", font=_SANS_FONTS, font_mono=_MONO_FONTS
     ).set(
         color_accent="*primary_700",  # dark enough to be read on white
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
     )
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     return {
-        "theme": theme,
-        "css_paths": [here / "style.css"],
-        "js": (here / "page.js").read_text(encoding="utf-8"),
+        "theme": colors,
+        "css_paths": [folder / "style.css"],
+        "js": (folder / "page.js").read_text(encoding="utf-8"),
     }
 
 
-def build(shelf: LibraryRegistry, history: History, runs: Path) -> gradio.Blocks:
-    """The page over the libraries of a shelf; evaluations are kept in the folder `runs`."""
-    page: gradio.Blocks = gradio.Blocks(
-        title="Footnote", analytics_enabled=False, delete_cache=_KEEP_SECONDS
+def build_page(
+    registry: LibraryRegistry, conversations: ConversationStore, runs_folder: Path
+) -> gradio.Blocks:
+    """Build the page over some libraries; evaluation runs are stored in `runs_folder`."""
+    blocks: gradio.Blocks = gradio.Blocks(
+        title="Footnote",
+        analytics_enabled=False,
+        delete_cache=(_CACHE_CHECK_SECONDS, _CACHE_MAX_AGE_SECONDS),
     )
-    with page:
-        with gradio.Row(elem_classes="top"):
-            gradio.Markdown("# Footnote", elem_classes="name")
-            account = gradio.HTML(elem_id="account", padding=False)
-            library = gradio.Dropdown(
-                shelf.libraries,
-                value=shelf.first,
-                label="Library",
-                show_label=False,
-                container=False,
-                elem_id="library",
-                scale=0,
-                min_width=240,
-            )
-        chat = ChatTab(ChatService(shelf, history), library)
-        chat.build_list()
-        with gradio.Tabs() as tabs:
-            with gradio.Tab("Chat", id="chat") as chat_opened:
-                chat.build_talk()
-            with gradio.Tab("Library", id="library") as library_opened:
-                papers = library_tab(shelf, library)
-            with gradio.Tab("Evals", id="evals"):
-                evals_tab(shelf, library, runs)
-        chat.wire(tabs)
-        papers.ask_about.click(
-            _asking_about(shelf),
-            [library, papers.chosen, chat.question],
-            [tabs, chat.question],
-            api_visibility="private",
-            queue=False,
+    with blocks:
+        library = _build_header(registry)
+        _build_tabs(Page(blocks, registry, conversations, runs_folder, library))
+        gradio.api(  # type: ignore[attr-defined]
+            _ask_endpoint(registry),
+            api_name="ask",
+            concurrency_limit=MAX_CONCURRENT_ANSWERS,
+            concurrency_id="ask",
         )
-        chat_opened.select(**chat.on_library)
-        library_opened.select(**papers.on_show)
-        page.load(
-            _account, None, account, api_visibility="private", show_progress="hidden", queue=False
+    # Events that wait in the queue cannot be called in any other way.
+    blocks.queue(max_size=_MAX_QUEUE, api_open=False)
+    _disable_statistics(blocks)
+    return blocks
+
+
+def _build_header(registry: LibraryRegistry) -> gradio.Dropdown:
+    with gradio.Row(elem_classes="app-header"):
+        gradio.Markdown("# Footnote", elem_classes="app-title")
+        account = gradio.HTML(elem_id="account", padding=False)
+        library = gradio.Dropdown(
+            registry.libraries,
+            value=registry.first,
+            label="Library",
+            show_label=False,
+            container=False,
+            elem_id="library",
+            scale=0,
+            min_width=240,
         )
-        page.load(**chat.on_load)
-        page.load(**chat.on_library)
-        library.change(**chat.on_library)
-        endpoint = _asker(shelf)
-        gradio.api(endpoint, api_name="ask", concurrency_limit=AT_ONCE, concurrency_id="ask")  # type: ignore[attr-defined]
-    page.queue(
-        max_size=_LONGEST_QUEUE, api_open=False
-    )  # what is to wait its turn can be asked for in no other way
-    _keep_no_statistics(page)
-    return page
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    gradio.on(None, _account_html, None, account, queue=False, **hidden)
+    return library
 
 
-def _keep_no_statistics(page: gradio.Blocks) -> None:
-    """Gradio remembers 10,000 events, and after each one makes a table of them all, for a board that is closed here."""
-    page._queue.ANALYTICS_MAX_EVENTS = 1
-    page._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize  # its own spelling
+def _build_tabs(page: Page) -> None:
+    tabs = [tab_class(page) for tab_class in TABS]
+    for tab in tabs:
+        tab.build_sidebar()
+    with gradio.Tabs() as page.tabs:
+        for tab in tabs:
+            with gradio.Tab(tab.title, id=tab.title.lower()) as tab.container:
+                tab.build()
+    for tab in tabs:
+        tab.connect()
 
 
-def _account(request: gradio.Request) -> str:
-    """Who is signed in, and the way out; nothing where nobody has to."""
+def _disable_statistics(blocks: gradio.Blocks) -> None:
+    """Keep Gradio from recording 10,000 events and tabulating them for a dashboard closed here."""
+    blocks._queue.ANALYTICS_MAX_EVENTS = 1
+    blocks._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize  # Gradio's spelling
+
+
+def _account_html(request: gradio.Request) -> str:
+    """Return the user's name and a link to sign out, or nothing when sign-in is not required."""
     if not request.username:
         return ""
     return f'{escape(request.username)} <a href="/logout">Sign out</a>'
 
 
-def _asking_about(shelf: LibraryRegistry) -> Callable[[str, str, str], tuple[gradio.Tabs, str]]:
-    def about(library: str, paper_id: str, draft: str) -> tuple[gradio.Tabs, str]:
-        """The chat, with the beginning of a question on a paper; what was being typed stays."""
-        try:
-            title = plain_text(shelf.assistant(library).paper(paper_id).title)
-        except FootnoteError as error:
-            raise gradio.Error(str(error), print_exception=False) from error
-        return gradio.Tabs(selected="chat"), draft or f"What does “{title}” find?"[
-            :LONGEST_QUESTION
-        ]
+def _ask_endpoint(registry: LibraryRegistry) -> Callable[..., dict[str, Any]]:
+    """Return the function behind the endpoint `ask`; its parameters are those of the endpoint."""
 
-    return about
-
-
-def _asker(shelf: LibraryRegistry) -> Any:  # noqa: ANN401 - a function, whose parameters become those of the endpoint
     def ask(
         question: str, sentences: int = 0, style: str = "auto", year: str = ""
     ) -> dict[str, Any]:
-        """Answer a question from the first library that holds papers, as `footnote ask --json` prints it.
+        """Answer a question from the first library with papers, as `footnote ask --json` does.
 
-        `sentences` is 0 for the usual number; `year` filters: 2023, >=2023, 2019-2022.
+        `sentences` limits the length; 0 means the default. `year` filters: 2023, >=2023, 2019-2022.
         """
         try:
-            assistant = shelf.assistant(shelf.first)
-            return assistant.ask(
-                question, sentences=sentences or None, style=style, year=year
-            ).to_dict()
+            assistant = registry.assistant(registry.first)
+            answer = assistant.ask(question, sentences=sentences or None, style=style, year=year)
         except FootnoteError as error:
             raise gradio.Error(str(error), print_exception=False) from error
+        return answer.to_dict()
 
     return ask

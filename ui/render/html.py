@@ -54,7 +54,7 @@ def failed_answer_html(message: str) -> str:
 
 def error_html(error: object) -> str:
     """Return an error message for the place where the action was tried."""
-    return f'<p class="error-message" role="alert">{escape_text(str(error))}</p>'
+    return f'<p class="error-notice" role="alert">{escape_text(str(error))}</p>'
 
 
 def notice_html(text: str) -> str:
@@ -262,7 +262,7 @@ def _card_body(paper: Paper, citations: Sequence[Citation]) -> str:
         (
             '<div class="body">',
             f'<p class="authors">{authors}</p>' if authors else "",
-            f'<p class="metadata">{metadata}</p>' if metadata else "",
+            f'<p class="paper-metadata">{metadata}</p>' if metadata else "",
             *_abstracts_html(paper, citations),
             "</div>",
         )
@@ -342,7 +342,7 @@ def paper_html(paper: Paper) -> str:
     return (
         '<article class="paper">'
         f"<h3>{prose_html(paper.title)}{_retraction_html(paper)}</h3>"
-        f'<dl class="metadata">{rows}</dl>{"".join(_abstracts_html(paper, ()))}</article>'
+        f'<dl class="paper-metadata">{rows}</dl>{"".join(_abstracts_html(paper, ()))}</article>'
     )
 
 
@@ -426,9 +426,9 @@ def health_html(checks: "Iterable[Check]", papers: int, size_bytes: int) -> str:
     rows = []
     for check in checks:
         css_class, status = ("ok", "OK") if check.ok else ("bad", "Problem")
-        fix = f"<code>{escape_text(check.mend)}</code>" if check.mend else ""
+        fix = f"<code>{escape_text(check.fix)}</code>" if check.fix else ""
         badge = f'<span class="{css_class}">{status}</span>'
-        rows.append((escape_text(check.name), badge, escape_text(check.seen), fix))
+        rows.append((escape_text(check.name), badge, escape_text(check.detail), fix))
     table = table_html("Checks", ("Check", "Status", "Details", "Fix"), rows)
     size = f"{format_count(papers, 'paper')}, {format_megabytes(size_bytes)}"
     return f'<div class="report"><p>{size}</p>{table}</div>'

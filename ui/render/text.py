@@ -40,3 +40,8 @@ def format_time(moment: datetime) -> str:
     """Return date and time in the time zone of this machine: `3 Feb 2020, 04:05`."""
     local = moment.astimezone()
     return f"{local.day} {local:%b %Y, %H:%M}"
+
+
+def format_p_value(p: float) -> str:
+    """Return a p value with three decimals."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,4 +1,4 @@
-"""The tab "Chat": a conversation, the sources beside it, the conversations of before, and how to answer."""
+"""Chat tab: the conversation with its sources, earlier conversations, and answer settings."""
 
 import base64
 import html
@@ -10,31 +10,51 @@ from typing import Any
 
 import gradio
 
-from rag import FootnoteError, export_conversation
-from ui.render.html import answer_html, failure_html, pieces_html, sources_html, waiting_html
+from rag import FootnoteError
+from rag.output.export import export_conversation
+from rag.retrieval.query_analysis import MAX_QUESTION_CHARS
+from ui.render.html import (
+    answer_html,
+    failed_answer_html,
+    partial_answer_html,
+    sources_html,
+    waiting_html,
+)
 from ui.render.mathematics import plain_text
-from ui.services.chat_service import AskOptions, ChatService, View
+from ui.services.chat_service import AskOptions, ChatService, ChatView
 from ui.services.conversations import ConversationNotFound, new_id
-from ui.services.examples import questions_for
+from ui.services.examples import example_questions
 from ui.services.library_registry import MODELS, STYLES
+from ui.tabs.base import Page, Tab
 
-LONGEST_QUESTION = 2_000
-# So many questions are answered at a time; more wait in the queue.
-AT_ONCE = 10
-# What Markdown would read as mark-up: the browser gets it as character references, and a question as it was typed.
-_MARKDOWN_ACTIVE = re.compile(r"[\\`*_\[\]<>#|!&$~^{}@=:\"]|^\W|(?<=\d)[.)](?=\s)|\n")
+# Further questions wait in the queue.
+MAX_CONCURRENT_ANSWERS = 10
+_MAX_TITLE_CHARS = 200
+_MAX_SENTENCES = 20
+# A fixed key hides nothing from the user, but values encrypted with it survive a restart.
+_BROWSER_KEY = "footnote"
+# Markdown syntax in a question becomes character references: the question is shown as typed.
+_MARKDOWN_SYNTAX = re.compile(r"[\\`*_\[\]<>#|!&$~^{}@=:\"]|^\W|(?<=\d)[.)](?=\s)|\n")
+_CHARACTER_REFERENCE = re.compile(r"&#(\d{1,4});")
+_PLACEHOLDER = """\
+### Ask your library
+Every sentence of an answer has a footnote that you can check."""
+_DOWNLOADS = (
+    ("Download Markdown", "conversation.md", "markdown"),
+    ("Download BibTeX", "papers.bib", "bibtex"),
+)
 
-# The question box while nothing is being answered.
+# Properties of the question box while no answer is being generated.
 _READY: dict[str, Any] = {"submit_btn": "Ask", "stop_btn": False}
-_REFERENCE = re.compile(r"&#(\d{1,4});")
+_HIDDEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
-# What an event gives: a new value, or new properties, for each component that changes.
+# Result of an event: a new value or new properties for each component that changes.
 Updates = dict[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
-    """The components of how to answer, in the order of `Wishes` after the library."""
+class _AnswerSettings:
+    """Components of the answer settings, in the order of the fields of `AskOptions`."""
 
     model: gradio.Dropdown
     style: gradio.Radio
@@ -44,61 +64,68 @@ class _Settings:
     author: gradio.Textbox
     source: gradio.Textbox
 
+    @property
+    def components(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
 
-class ChatTab:
-    """The conversation and all that belongs to it; `library` is the dropdown that all tabs share.
 
-    Inside a running `with gradio.Blocks()` call `build_list` beside the tabs, `build_talk` in the tab, and then `wire`
-    with the tabs.
-    """
+class ChatTab(Tab):
+    """Conversation tab. Earlier conversations are listed in the sidebar."""
 
-    def __init__(self, talks: ChatService, library: gradio.Dropdown) -> None:
-        self._talks = talks
-        self._library = library
-        # Which conversation is open, and how to answer, is the browser's to know; what was said is not. Nothing of it
-        # is secret from its own user, and a fixed key lets it survive a restart.
+    title = "Chat"
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(page)
+        self._service = ChatService(page.registry, page.conversations)
+        # The browser stores which conversation is open and the preferences, never the answers.
         self._conversation = gradio.BrowserState(
-            "", storage_key="footnote-conversation", secret="footnote"
-        )  # noqa: S106
-        self._habits = gradio.BrowserState([], storage_key="footnote-habits", secret="footnote")  # noqa: S106
+            "", storage_key="footnote-conversation", secret=_BROWSER_KEY
+        )
+        self._preferences = gradio.BrowserState(
+            [], storage_key="footnote-preferences", secret=_BROWSER_KEY
+        )
 
-    # --- the parts ---------------------------------------------------------------------------------------------
+    # --- components -------------------------------------------------------------------------------
 
-    def build_list(self) -> None:
-        """The conversations of before, in a sidebar."""
+    def build_sidebar(self) -> None:
         with gradio.Sidebar(label="Conversations", open=False, width=300):
             gradio.Markdown("## Conversations")
-            self._new = gradio.Button("New conversation", variant="primary")
-            self._words = gradio.Textbox(label="Search conversations", placeholder="Words in them")
-            self._list = gradio.Radio(
-                [], label="Open a conversation", elem_classes="list", interactive=True
+            self._new_button = gradio.Button("New conversation", variant="primary")
+            self._search_box = gradio.Textbox(
+                label="Search conversations",
+                show_label=False,
+                placeholder="Search conversations…",
             )
-            with gradio.Column(visible=False) as self._own:
+            self._conversations = gradio.Radio(
+                [], label="Recent", elem_classes="choice-list", interactive=True
+            )
+            with gradio.Column(visible=False) as self._conversation_panel:
                 self._title = gradio.Textbox(
-                    label="Title", submit_btn="Rename", max_length=200, max_lines=1
+                    label="Title", submit_btn="Rename", max_length=_MAX_TITLE_CHARS, max_lines=1
                 )
-                self._files = gradio.HTML()
-                self._delete = gradio.Button("Delete", variant="stop", size="sm")
-                with gradio.Column(visible=False) as self._sure:
-                    gradio.Markdown("Delete this conversation? It cannot be brought back.")
-                    self._really = gradio.Button("Delete it", variant="stop", size="sm")
-                    self._keep = gradio.Button("Keep it", size="sm")
+                self._downloads = gradio.HTML()
+                self._delete_button = gradio.Button(
+                    "Delete conversation", variant="stop", size="sm"
+                )
+                with gradio.Column(visible=False) as self._confirmation:
+                    gradio.Markdown("Delete this conversation? This can't be undone.")
+                    self._confirm_button = gradio.Button("Delete", variant="stop", size="sm")
+                    self._cancel_button = gradio.Button("Cancel", size="sm")
 
-    def build_talk(self) -> None:
-        """The conversation, and its sources beside it."""
-        with gradio.Row(elem_classes="talk"):
+    def build(self) -> None:
+        with gradio.Row(elem_classes="chat-layout"):
             with gradio.Column(scale=3, min_width=320):
                 self._build_chat()
-                with gradio.Row(elem_classes="below"):
+                with gradio.Row(elem_classes="chat-actions"):
                     self._settings = self._build_settings()
-                    self._copy = gradio.Button(
+                    self._copy_button = gradio.Button(
                         "Copy answer", size="sm", scale=0, min_width=120, interactive=False
                     )
             with gradio.Column(scale=2, min_width=320):
-                self.sources = gradio.HTML(sources_html(()), elem_id="sources")
+                self._sources = gradio.HTML(sources_html(()), elem_id="sources")
 
     def _build_chat(self) -> None:
-        self.chat = gradio.Chatbot(
+        self._chatbot = gradio.Chatbot(
             label="Conversation",
             show_label=False,
             elem_id="chat",
@@ -110,361 +137,390 @@ class ChatTab:
             sanitize_html=True,
             allow_tags=False,
             latex_delimiters=[],
-            placeholder="### Ask your library\nEvery sentence of an answer carries a footnote that you can check.",
+            placeholder=_PLACEHOLDER,
         )
-        self.question = gradio.Textbox(
+        self._question = self.page.question = gradio.Textbox(
             label="Your question",
             show_label=False,
-            placeholder="Ask in plain words; a question may lean on the ones before",
+            placeholder="Ask a question. Follow-ups work too.",
             autofocus=True,
             submit_btn="Ask",
             stop_btn=False,
-            max_length=LONGEST_QUESTION,
+            max_length=MAX_QUESTION_CHARS,
             max_lines=6,
             elem_id="question",
         )
-        self._copied = gradio.Textbox(visible=False)
+        self._clipboard = gradio.Textbox(visible=False)
 
-    def _build_settings(self) -> _Settings:
-        with gradio.Accordion("How to answer", open=False, elem_classes="settings"):
+    def _build_settings(self) -> _AnswerSettings:
+        with gradio.Accordion("Answer settings", open=False, elem_classes="answer-settings"):
             with gradio.Row():
-                style = gradio.Radio(
-                    STYLES, value="auto", label="Answers are", scale=3, min_width=280
-                )
-                custom = self._talks.shelf.any_model
+                style = gradio.Radio(STYLES, value="auto", label="Style", scale=3, min_width=280)
                 model = gradio.Dropdown(
                     MODELS,
                     value="",
                     label="Language model",
-                    allow_custom_value=custom,
+                    allow_custom_value=self.page.registry.any_model,
                     scale=2,
                     min_width=180,
                 )
             with gradio.Row():
                 sentences = gradio.Number(
-                    0, label="Sentences at most", precision=0, min_width=90, info="0: as asked"
+                    0, label="Maximum sentences", precision=0, min_width=90, info="0 = automatic"
                 )
                 year = gradio.Textbox(label="Year", info="2023 or >=2023", min_width=110)
-                venue = gradio.Textbox(label="Venue", info="part of its name", min_width=90)
-                author = gradio.Textbox(label="Author", info="part of a name", min_width=90)
-                source = gradio.Textbox(label="File", info="part of its name", min_width=90)
-        return _Settings(model, style, sentences, year, venue, author, source)
+                venue = gradio.Textbox(label="Venue", info="part of the name", min_width=90)
+                author = gradio.Textbox(label="Author", info="part of the name", min_width=90)
+                source = gradio.Textbox(label="Source file", info="part of the name", min_width=90)
+        return _AnswerSettings(model, style, sentences, year, venue, author, source)
 
-    # --- the events --------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
-    def wire(self, tabs: gradio.Tabs) -> None:
-        """What happens when; a conversation that is chosen is shown, whichever tab was open."""
-        wishes = [
-            self._library,
-            *(getattr(self._settings, field.name) for field in fields(_Settings)),
-        ]
-        shown = [
+    def connect(self) -> None:
+        # Outputs of every event that shows a conversation.
+        self._outputs: list[Any] = [
             self._conversation,
-            self._list,
-            self.chat,
-            self.sources,
-            self.question,
-            self._library,
+            self._conversations,
+            self._chatbot,
+            self._sources,
+            self._question,
+            self.page.library,
+            self._conversation_panel,
+            self._title,
+            self._downloads,
+            self._confirmation,
+            self._copy_button,
         ]
-        shown += [self._own, self._title, self._files, self._sure, self._copy]
-        hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        asking = hidden | {"outputs": shown, "concurrency_limit": AT_ONCE, "concurrency_id": "ask"}
-        quick = hidden | {"outputs": shown, "queue": False}
-        here = [self._conversation, self._words]
-        asked: list[Any] = [
-            self.question.submit(self._ask, [self.question, *here, *wishes], **asking),
-            self.chat.example_select(self._ask_example, [*here, *wishes], **asking),
-            self.chat.retry(self._ask_again, [*here, *wishes], **asking),
-            self.chat.edit(self._ask_edited, [*here, *wishes], **asking),
+        answers = self._connect_questions()
+        self._connect_conversations(answers)
+        self._connect_preferences()
+        suggest: dict[str, Any] = {
+            "fn": self._suggest_questions,
+            "inputs": self.page.library,
+            "outputs": self._chatbot,
+            **_HIDDEN,
+        }
+        self.container.select(**suggest)
+        self.page.blocks.load(**suggest)
+        self.page.library.change(**suggest)
+
+    def _connect_questions(self) -> list[Any]:
+        """Connect every way to ask; return the events, so that others can cancel an answer."""
+        state = [self._conversation, self._search_box]
+        inputs = [*state, self.page.library, *self._settings.components]
+        asking = _HIDDEN | {
+            "outputs": self._outputs,
+            "concurrency_limit": MAX_CONCURRENT_ANSWERS,
+            "concurrency_id": "ask",
+        }
+        answers: list[Any] = [
+            self._question.submit(self._ask, [self._question, *inputs], **asking),
+            self._chatbot.example_select(self._ask_example, inputs, **asking),
+            self._chatbot.retry(self._ask_again, inputs, **asking),
+            self._chatbot.edit(self._ask_edited, inputs, **asking),
         ]
-        self.question.stop(self._stop, **hidden, queue=False)
-        self._copy.click(
-            self._last_answer, self._conversation, self._copied, **hidden, queue=False
-        ).then(None, self._copied, None, js="text => navigator.clipboard.writeText(text)")
-        to_chat: dict[str, Any] = hidden | {
-            "fn": lambda: gradio.Tabs(selected="chat"),
-            "outputs": tabs,
+        self._question.stop(self._stop, queue=False, **_HIDDEN)
+        self._copy_button.click(
+            self._last_answer, self._conversation, self._clipboard, queue=False, **_HIDDEN
+        ).then(None, self._clipboard, None, js="text => navigator.clipboard.writeText(text)")
+        return answers
+
+    def _connect_conversations(self, answers: list[Any]) -> None:
+        state = [self._conversation, self._search_box]
+        quick = _HIDDEN | {"outputs": self._outputs, "queue": False}
+        # A selected conversation is shown at once, whichever tab is open and whatever is answered.
+        show_chat: dict[str, Any] = _HIDDEN | {
+            "fn": lambda: gradio.Tabs(selected=self.container.id),
+            "outputs": self.page.tabs,
             "queue": False,
         }
-        # Who turns to another conversation does not wait for the answer in this one.
-        self._new.click(self._begin, self._words, **quick, cancels=asked).then(**to_chat)
-        # Not the list's own value: a server that was started anew does not know its choices and would refuse it.
-        self._list.select(self._open_chosen, self._words, **quick, cancels=asked).then(**to_chat)
-        self._words.change(self._search, here, **quick)
-        # Through the queue, for only there an event can warn.
-        self._title.submit(self._rename, [self._title, *here], **hidden, outputs=shown)
-        self._delete.click(lambda: {self._sure: gradio.Column(visible=True)}, **quick)
-        self._keep.click(lambda: {self._sure: gradio.Column(visible=False)}, **quick)
-        self._really.click(self._remove, here, **quick, cancels=asked)
+        new = self._new_button.click(self._start, self._search_box, cancels=answers, **quick)
+        new.then(**show_chat)
+        # The list's own value cannot be an input: a restarted server would reject its choices.
+        selected = self._conversations.select(
+            self._open_selected, self._search_box, cancels=answers, **quick
+        )
+        selected.then(**show_chat)
+        self._search_box.change(self._search, state, **quick)
+        # Only events in the queue can show a warning.
+        self._title.submit(self._rename, [self._title, *state], outputs=self._outputs, **_HIDDEN)
+        self._delete_button.click(
+            lambda: {self._confirmation: gradio.Column(visible=True)}, **quick
+        )
+        self._cancel_button.click(
+            lambda: {self._confirmation: gradio.Column(visible=False)}, **quick
+        )
+        self._confirm_button.click(self._delete, state, cancels=answers, **quick)
+
+    def _connect_preferences(self) -> None:
         settings = self._settings
-        habits = [self._library, settings.model, settings.style, settings.sentences]
-        changes = [
-            self._library.change,
-            settings.model.change,
-            settings.style.change,
-            settings.sentences.change,
+        preferences: list[Any] = [
+            self.page.library,
+            settings.model,
+            settings.style,
+            settings.sentences,
         ]
         gradio.on(
-            changes, None, habits, self._habits, js="(...now) => [now]", api_visibility="private"
+            [component.change for component in preferences],
+            None,
+            preferences,
+            self._preferences,
+            js="(...values) => [values]",
+            api_visibility="private",
         )
-        returning: dict[str, Any] = {
-            "fn": self._return,
-            "inputs": [*here, self._habits],
-            "outputs": [*shown, *habits[1:]],
-        }
-        self.on_load = returning | hidden | {"queue": False}
-        self.on_library = dict(fn=self._examples, inputs=self._library, outputs=self.chat, **hidden)
+        self.page.blocks.load(
+            self._restore,
+            [self._conversation, self._search_box, self._preferences],
+            [*self._outputs, *preferences[1:]],
+            queue=False,
+            **_HIDDEN,
+        )
 
-    # Gradio hands the request and what the event tells to the parameters of those types, before a `*`.
+    # --- asking -----------------------------------------------------------------------------------
+    # Gradio passes the request and the event data to parameters of these types, before a `*`.
 
     def _ask(
         self,
         request: gradio.Request,
         question: str,
         conversation: str,
-        words: str,
-        *wishes: Any,  # noqa: ANN401
+        search: str,
+        *options: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
-        yield from self._answered(request, question.strip(), conversation, words, wishes)
+        yield from self._answer(request, question.strip(), conversation, search, options)
 
     def _ask_example(
         self,
         request: gradio.Request,
-        chosen: gradio.SelectData,
+        event: gradio.SelectData,
         conversation: str,
-        words: str,
-        *wishes: Any,  # noqa: ANN401
+        search: str,
+        *options: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
-        yield from self._answered(request, chosen.value["text"], conversation, words, wishes)
+        yield from self._answer(request, event.value["text"], conversation, search, options)
 
     def _ask_again(
         self,
         request: gradio.Request,
-        place: gradio.RetryData,
+        event: gradio.RetryData,
         conversation: str,
-        words: str,
-        *wishes: Any,  # noqa: ANN401
+        search: str,
+        *options: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
-        yield from self._answered(
-            request, _typed(place.value), conversation, words, wishes, _turn(place.index)
-        )
+        question, turn = _typed_question(event.value), _turn(event.index)
+        yield from self._answer(request, question, conversation, search, options, turn)
 
     def _ask_edited(
         self,
         request: gradio.Request,
-        edited: gradio.EditData,
+        event: gradio.EditData,
         conversation: str,
-        words: str,
-        *wishes: Any,  # noqa: ANN401
+        search: str,
+        *options: Any,  # noqa: ANN401
     ) -> Iterator[Updates]:
-        question = _typed(edited.value)
-        yield from self._answered(
-            request, question, conversation, words, wishes, _turn(edited.index)
-        )
+        question, turn = _typed_question(event.value), _turn(event.index)
+        yield from self._answer(request, question, conversation, search, options, turn)
 
-    def _answered(  # noqa: PLR0913, PLR0917 - what every way of asking has
+    def _answer(  # noqa: PLR0913, PLR0917 - what every way of asking has
         self,
         request: gradio.Request,
         question: str,
         conversation: str,
-        words: str,
-        wishes: tuple[Any, ...],
-        position: int | None = None,
+        search: str,
+        options: tuple[Any, ...],
+        turn: int | None = None,
     ) -> Iterator[Updates]:
-        """The steps of an answer as the page shows them."""
+        """Yield the updates of the page while a question is answered."""
         owner, session = _owner(request), str(request.session_hash)
         if not question:
-            yield {self.chat: _messages(self._seen(conversation, owner))}
+            yield {self._chatbot: _messages(self._view(conversation, owner))}
             return
-        first = True
-        for view in self._talks.ask(
-            question, conversation, owner, session, AskOptions(*wishes), position
+        is_first = True
+        for view in self._service.ask(
+            question, conversation, owner, session, AskOptions(*options), turn
         ):
-            if view.pending:
-                busy = (
-                    {self.question: gradio.Textbox(value="", submit_btn=False, stop_btn="Stop")}
-                    if first
-                    else {}
-                )
-                yield {self.chat: _messages(view)} | busy
-                first = False
+            if view.is_pending:
+                busy = gradio.Textbox(value="", submit_btn=False, stop_btn="Stop")
+                box = {self._question: busy} if is_first else {}
+                yield {self._chatbot: _messages(view)} | box
+                is_first = False
             else:
-                # What was typed meanwhile stays; what failed can be asked again.
-                again: dict[str, Any] = {"value": view.asked} if view.failure else {}
-                yield self._shown(view, owner, words) | {
-                    self.question: gradio.Textbox(**again, **_READY)
-                }
+                # Keep what was typed meanwhile; offer a failed question again.
+                value: dict[str, Any] = {"value": view.question} if view.failure else {}
+                box = {self._question: gradio.Textbox(**value, **_READY)}
+                yield self._conversation_updates(view, owner, search) | box
 
     def _stop(self, request: gradio.Request) -> None:
-        self._talks.stop(str(request.session_hash))
+        self._service.stop(str(request.session_hash))
 
-    def _shown(self, view: View, owner: str, words: str) -> Updates:
-        """A conversation in all parts of the tab."""
-        kept = None
-        with suppress(ConversationNotFound):  # it is new, or was deleted meanwhile
-            kept = self._talks.history.find(view.conversation, owner)
-        return {
-            self._conversation: view.conversation or new_id(),
-            self._list: self._choices(view.conversation, owner, words),
-            self.chat: _messages(view),
-            self.sources: sources_html(view.answers),
-            self._own: gradio.Column(visible=kept is not None),
-            self._title: kept.title if kept else "",
-            self._files: _files(view),
-            self._sure: gradio.Column(visible=False),
-            self._copy: gradio.Button(interactive=bool(view.answers)),
-        }
-
-    def _turned_to(self, view: View, owner: str, words: str) -> Updates:
-        """A conversation in which nothing is being answered, ready for a question."""
-        return self._shown(view, owner, words) | {self.question: gradio.Textbox(**_READY)}
-
-    def _choices(self, conversation: str, owner: str, words: str) -> gradio.Radio:
-        listed = self._talks.history.listed(owner, words)
-        choices = [(plain_text(kept.title), kept.id) for kept in listed]
-        return gradio.Radio(
-            choices=choices,
-            value=conversation if any(conversation == c for _, c in choices) else None,
-        )
-
-    # --- the conversations -------------------------------------------------------------------------------------
-
-    def _return(
-        self, conversation: str, words: str, habits: list[Any], request: gradio.Request
-    ) -> Updates:
-        """What somebody sees who opens the page: the last conversation, and the settings as they were left."""
-        settings = self._settings
-        allowed = {
-            self._library: [key for _, key in self._talks.shelf.libraries],
-            settings.model: [name for _, name in MODELS],
-            settings.style: [name for _, name in STYLES],
-            settings.sentences: range(21),
-        }
-        known = {
-            part: was
-            for (part, values), was in zip(allowed.items(), habits, strict=False)
-            if was in values
-        }
-        return known | self._open(conversation, words, request)
-
-    def _open_chosen(
-        self, request: gradio.Request, chosen: gradio.SelectData, words: str
-    ) -> Updates:
-        return self._open(str(chosen.value), words, request)
-
-    def _open(self, conversation: str, words: str, request: gradio.Request) -> Updates:
-        owner = _owner(request)
-        view = self._seen(conversation, owner)
-        updates = self._turned_to(view, owner, words)
-        with suppress(ConversationNotFound):
-            library = self._talks.history.find(view.conversation, owner).library
-            offered = any(library == key for _, key in self._talks.shelf.libraries)
-            updates |= {self._library: library} if offered else {}
-        return updates
-
-    def _begin(self, words: str, request: gradio.Request) -> Updates:
-        return self._turned_to(View(), _owner(request), words)
-
-    def _search(self, conversation: str, words: str, request: gradio.Request) -> Updates:
-        return {self._list: self._choices(conversation, _owner(request), words)}
-
-    def _rename(
-        self, title: str, conversation: str, words: str, request: gradio.Request
-    ) -> Updates:
-        owner = _owner(request)
-        try:
-            self._talks.history.rename(conversation, owner, title)
-        except FootnoteError as error:
-            gradio.Warning(html.escape(str(error)))
-        return self._shown(self._seen(conversation, owner), owner, words)
-
-    def _remove(self, conversation: str, words: str, request: gradio.Request) -> Updates:
-        owner = _owner(request)
-        with suppress(ConversationNotFound):  # it was deleted in another window
-            self._talks.history.delete(conversation, owner)
-        return self._turned_to(View(), owner, words)
-
-    def _last_answer(self, conversation: str, request: gradio.Request) -> str:
-        answers = self._seen(conversation, _owner(request)).answers
-        return answers[-1].to_markdown() if answers else ""
-
-    def _seen(self, conversation: str, owner: str) -> View:
-        """A conversation; where it cannot be read, why."""
-        try:
-            return self._talks.view(conversation, owner)
-        except FootnoteError as error:
-            return View(failure=str(error))
-
-    def _examples(self, library: str) -> gradio.Chatbot:
-        """Questions to begin with; none where the library holds no papers yet or does not open."""
+    def _suggest_questions(self, library: str) -> gradio.Chatbot:
+        """Suggest questions, unless the library is empty or cannot be opened."""
         questions: list[str] = []
         with suppress(FootnoteError):
-            questions = questions_for(self._talks.shelf.assistant(library))
-        return gradio.Chatbot(examples=[{"text": text} for text in questions])
+            questions = example_questions(self.page.registry.assistant(library))
+        return gradio.Chatbot(examples=[{"text": question} for question in questions])
+
+    # --- conversations ----------------------------------------------------------------------------
+
+    def _restore(
+        self, conversation: str, search: str, preferences: list[Any], request: gradio.Request
+    ) -> Updates:
+        """Show the last conversation and the last settings when the page is opened."""
+        settings = self._settings
+        allowed: dict[Any, Any] = {
+            self.page.library: _values(self.page.registry.libraries),
+            settings.model: _values(MODELS),
+            settings.style: _values(STYLES),
+            settings.sentences: range(_MAX_SENTENCES + 1),
+        }
+        updates = {}
+        for (component, values), value in zip(allowed.items(), preferences, strict=False):
+            if value in values:
+                updates[component] = value
+        return updates | self._open(conversation, search, request)
+
+    def _open_selected(
+        self, request: gradio.Request, event: gradio.SelectData, search: str
+    ) -> Updates:
+        return self._open(str(event.value), search, request)
+
+    def _open(self, conversation: str, search: str, request: gradio.Request) -> Updates:
+        owner = _owner(request)
+        view = self._view(conversation, owner)
+        updates = self._ready_updates(view, owner, search)
+        with suppress(ConversationNotFound):
+            library = self.page.conversations.find(view.conversation, owner).library
+            if library in _values(self.page.registry.libraries):
+                updates[self.page.library] = library
+        return updates
+
+    def _start(self, search: str, request: gradio.Request) -> Updates:
+        return self._ready_updates(ChatView(), _owner(request), search)
+
+    def _search(self, conversation: str, search: str, request: gradio.Request) -> Updates:
+        return {self._conversations: self._choices(conversation, _owner(request), search)}
+
+    def _rename(
+        self, title: str, conversation: str, search: str, request: gradio.Request
+    ) -> Updates:
+        owner = _owner(request)
+        try:
+            self.page.conversations.rename(conversation, owner, title)
+        except FootnoteError as error:
+            gradio.Warning(html.escape(str(error)))
+        return self._conversation_updates(self._view(conversation, owner), owner, search)
+
+    def _delete(self, conversation: str, search: str, request: gradio.Request) -> Updates:
+        owner = _owner(request)
+        with suppress(ConversationNotFound):  # deleted in another window
+            self.page.conversations.delete(conversation, owner)
+        return self._ready_updates(ChatView(), owner, search)
+
+    def _last_answer(self, conversation: str, request: gradio.Request) -> str:
+        answers = self._view(conversation, _owner(request)).answers
+        return answers[-1].to_markdown() if answers else ""
+
+    def _view(self, conversation: str, owner: str) -> ChatView:
+        """Return a conversation, or the error that keeps it from being read."""
+        try:
+            return self._service.view(conversation, owner)
+        except FootnoteError as error:
+            return ChatView(failure=str(error))
+
+    def _conversation_updates(self, view: ChatView, owner: str, search: str) -> Updates:
+        """Show a conversation in all components of the tab."""
+        summary = None
+        with suppress(ConversationNotFound):  # new, or deleted meanwhile
+            summary = self.page.conversations.find(view.conversation, owner)
+        return {
+            self._conversation: view.conversation or new_id(),
+            self._conversations: self._choices(view.conversation, owner, search),
+            self._chatbot: _messages(view),
+            self._sources: sources_html(view.answers),
+            self._conversation_panel: gradio.Column(visible=summary is not None),
+            self._title: summary.title if summary else "",
+            self._downloads: _downloads_html(view),
+            self._confirmation: gradio.Column(visible=False),
+            self._copy_button: gradio.Button(interactive=bool(view.answers)),
+        }
+
+    def _ready_updates(self, view: ChatView, owner: str, search: str) -> Updates:
+        """Show a conversation that waits for a question."""
+        box = {self._question: gradio.Textbox(**_READY)}
+        return self._conversation_updates(view, owner, search) | box
+
+    def _choices(self, conversation: str, owner: str, search: str) -> gradio.Radio:
+        summaries = self.page.conversations.list_conversations(owner, search)
+        choices = [(plain_text(summary.title), summary.id) for summary in summaries]
+        selected = conversation if conversation in _values(choices) else None
+        return gradio.Radio(choices=choices, value=selected)
+
+
+def _values(choices: list[tuple[str, str]]) -> list[str]:
+    """Return the values of the choices of a component, without their labels."""
+    return [value for _, value in choices]
 
 
 def _owner(request: gradio.Request) -> str:
-    """Whose conversations these are: the name that somebody logged in with, empty where nobody has to."""
+    """Return the owner of the conversations: the user's name, empty where nobody signs in."""
     return request.username or ""
 
 
-def _files(view: View) -> str:
-    """Links that hold the whole conversation and its papers, for saving: nothing of it lies on the server's disk."""
+def _downloads_html(view: ChatView) -> str:
+    """Return links that contain the conversation and its papers: no file is left on the server."""
     links = []
-    for label, name, form in (
-        ("Save as Markdown", "conversation.md", "markdown"),
-        ("Save its papers as BibTeX", "papers.bib", "bibtex"),
-    ):
-        data = base64.b64encode(export_conversation(view.answers, form).encode()).decode()
+    for label, file_name, format_name in _DOWNLOADS:
+        text = export_conversation(view.answers, format_name)
+        data = base64.b64encode(text.encode()).decode()
         links.append(
-            f'<a class="save" download="{name}" href="data:text/plain;base64,{data}">{label}</a>'
+            f'<a class="conversation-download" download="{file_name}" '
+            f'href="data:text/plain;base64,{data}">{label}</a>'
         )
     return " ".join(links)
 
 
 def _turn(index: int | tuple[int, int]) -> int:
-    """The turn that a message belongs to: questions and answers take turns."""
-    return (index if isinstance(index, int) else index[0]) // 2
+    """Return the turn of a message: questions and answers alternate."""
+    message = index if isinstance(index, int) else index[0]
+    return message // 2
 
 
-def _typed(value: Any) -> str:  # noqa: ANN401 - as `_text` takes it
-    """A question as it was typed, of one that the chat shows."""
-    return _REFERENCE.sub(lambda found: chr(int(found[1])), _text(value)).strip()
+def _typed_question(value: Any) -> str:  # noqa: ANN401 - as in `_message_text`
+    """Return a question of the chat as it was typed."""
+    text = _message_text(value)
+    return _CHARACTER_REFERENCE.sub(lambda match: chr(int(match[1])), text).strip()
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - a text, or a message with typed parts
+def _message_text(value: Any) -> str:  # noqa: ANN401 - a text, or a message with typed parts
     if isinstance(value, dict):
         value = value.get("content", value.get("text", ""))
     if isinstance(value, list):
-        return "".join(map(_text, value))
+        return "".join(map(_message_text, value))
     return str(value)
 
 
-def _messages(view: View) -> list[dict[str, str]]:
-    """The conversation as the Chatbot takes it: each message is one block of our own HTML, or a question."""
-    messages = [
-        message
-        for answer in view.answers
-        for message in (_question(answer.question), _reply(answer_html(answer)))
-    ]
-    messages += [_question(view.asked)] if view.asked else []
-    messages += [_reply(_came(view))] if view.asked or view.failure else []
+def _messages(view: ChatView) -> list[dict[str, str]]:
+    """Return the messages of the Chatbot: questions, and answers as one block of HTML each."""
+    messages = []
+    for answer in view.answers:
+        messages += [_question_message(answer.question), _reply_message(answer_html(answer))]
+    if view.question:
+        messages.append(_question_message(view.question))
+    if view.question or view.failure:
+        messages.append(_reply_message(_unfinished_html(view)))
     return messages
 
 
-def _came(view: View) -> str:
-    """What there is of an answer that is not settled."""
+def _unfinished_html(view: ChatView) -> str:
     if view.failure:
-        return failure_html(view.failure)
-    return pieces_html(view.text) if view.text else waiting_html()
+        return failed_answer_html(view.failure)
+    return partial_answer_html(view.text) if view.text else waiting_html()
 
 
-def _question(text: str) -> dict[str, str]:
-    return {
-        "role": "user",
-        "content": _MARKDOWN_ACTIVE.sub(lambda found: f"&#{ord(found[0])};", text),
-    }
+def _question_message(text: str) -> dict[str, str]:
+    escaped = _MARKDOWN_SYNTAX.sub(lambda match: f"&#{ord(match[0])};", text)
+    return {"role": "user", "content": escaped}
 
 
-def _reply(content: str) -> dict[str, str]:
+def _reply_message(content: str) -> dict[str, str]:
     return {"role": "assistant", "content": content}

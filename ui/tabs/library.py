@@ -1,62 +1,60 @@
-"""The tab "Library": add papers, find them, see, remove and export them; how large the library is, and how well.
+"""Library tab: add, find, read, remove and export papers, and check the library.
 
-What is shown is worked out by plain functions of an assistant and of values; `LibraryTab` wires them to Gradio. The
-browser holds which page of the list is open and which paper: nothing here is lost when the server starts anew.
+Plain functions compute what is shown; `LibraryTab` connects them to Gradio. The browser stores
+which page of the list and which paper are open, so a restart of the server loses nothing.
 """
 
 import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio
 
-from rag import (
-    Assistant,
-    FootnoteError,
-    Paper,
-    PaperNotFound,
-    UsageError,
-    check_library,
-    export_papers,
-)
-from ui.render.html import counted, health_html, paper_html, problem_html, remark_html
+from rag import Assistant, FootnoteError, Paper, PaperNotFound, UsageError
+from rag.library.doctor import check_library
+from rag.output.export import export_papers
+from rag.retrieval.query_analysis import MAX_QUESTION_CHARS
+from ui.render.html import error_html, health_html, notice_html, paper_html
 from ui.render.mathematics import plain_text
-from ui.services.import_queue import LARGEST_FILE_BYTES, MOST_FILES, ImportQueue
-from ui.services.library_registry import LibraryRegistry
+from ui.render.text import format_count, format_megabytes
+from ui.server.body_limit import MAX_UPLOAD_BYTES
+from ui.services.import_queue import MAX_FILE_BYTES, MAX_FILES, ImportQueue
+from ui.tabs.base import Page, Tab
 
-ON_A_PAGE = 25
-# So many papers are found for a search: those after them are hardly what was meant.
-MOST_FOUND = 50
-# Name, format and file of each export.
+PAGE_SIZE = 25
+# Results beyond this number are hardly what the user meant.
+MAX_RESULTS = 50
+# Label, format and file name of each export.
 EXPORTS = (
     ("BibTeX", "bibtex", "papers.bib"),
     ("RIS", "ris", "papers.ris"),
     ("CSL-JSON", "csl-json", "papers.json"),
     ("JSON Lines", "jsonl", "papers.jsonl"),
 )
-_WHAT_CAN_BE_ADDED = (
-    "Listing pages saved as text or HTML, JSON Lines, JSON, CSV, BibTeX, RIS, PubMed (NBIB or XML), arXiv Atom: "
-    "found from the content. "
-    f"At most {MOST_FILES} files at a time, {LARGEST_FILE_BYTES >> 20} MB each, 200 MB together."
+_FORMATS = (
+    "Listing pages saved as text or HTML, JSON Lines, JSON, CSV, BibTeX, RIS, PubMed (NBIB or XML) "
+    "and arXiv Atom. The format is detected automatically. "
+    f"At most {MAX_FILES} files at a time, {MAX_FILE_BYTES >> 20} MB each, "
+    f"{MAX_UPLOAD_BYTES >> 20} MB in total."
 )
-# Between two steps of the progress.
-_STEP_SECONDS = 0.25
+_PROGRESS_SECONDS = 0.25
+_HIDDEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
-Update = Any  # what a Gradio event gives for one component
+Update = Any  # result of an event for one component
 Updates = dict[Any, Update]
 
 
-# --- the list ----------------------------------------------------------------------------------------------------
+# --- list -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the list is to show, as it was typed: the papers nearest to a query, or all; filters as in `rag`."""
+class PaperQuery:
+    """Search query and filters as typed by the user. Without a query the list holds all papers."""
 
     query: str = ""
     year: str = ""
@@ -66,94 +64,103 @@ class Wish:
 
     @property
     def filters(self) -> dict[str, str]:
-        return {name: getattr(self, name).strip() for name in ("year", "venue", "author", "source")}
+        values = {name: value.strip() for name, value in asdict(self).items()}
+        del values["query"]
+        return values
 
     @property
     def is_search(self) -> bool:
         return bool(self.query.strip())
 
-    def __str__(self) -> str:
-        """As one text, which the browser keeps with the list."""
+    def to_json(self) -> str:
+        """Return the text that the browser stores with the list."""
         return json.dumps(astuple(self))
 
     @classmethod
-    def of(cls, text: str) -> "Wish":
+    def from_json(cls, text: str) -> "PaperQuery":
         return cls(*json.loads(text)) if text else cls()
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """The papers from `start` on, of `total` in the list; `nearest` tells a search from a list of the newest."""
+class PaperPage:
+    """Page of the list: the papers from `start` on, of `total`."""
 
     papers: tuple[Paper, ...]
     start: int
     total: int
-    nearest: bool = False
+    is_search: bool = False
 
     @property
     def position(self) -> str:
+        """Position in words, such as `1–25 of 60, newest first`."""
         if not self.papers:
-            return "No papers"
-        span = f"{self.start + 1:,}–{self.start + len(self.papers):,}"
-        return (
-            f"{span} of the {self.total:,} nearest"
-            if self.nearest
-            else f"{span} of {self.total:,}, newest first"
-        )
+            return "No papers found"
+        span = f"{self.start + 1:,}–{self.start + len(self.papers):,} of {self.total:,}"
+        return f"{span} best matches" if self.is_search else f"{span}, newest first"
 
     @property
-    def has_before(self) -> bool:
+    def has_previous(self) -> bool:
         return self.start > 0
 
     @property
-    def has_after(self) -> bool:
+    def has_next(self) -> bool:
         return self.start + len(self.papers) < self.total
 
 
-def page_of(assistant: Assistant, wish: Wish, start: int = 0) -> Page:
-    """A page of what is wished for; the last one when `start` is behind the end. Raises `FootnoteError`."""
-    if wish.is_search:
-        found = papers_of(assistant, wish)
-        start = _within(start, len(found))
-        return Page(tuple(found[start : start + ON_A_PAGE]), start, len(found), nearest=True)
+def load_page(assistant: Assistant, query: PaperQuery, start: int = 0) -> PaperPage:
+    """Return the page at `start`, or the last page when `start` is beyond the end.
+
+    Raises `FootnoteError`.
+    """
+    if query.is_search:
+        papers = find_papers(assistant, query)
+        start = _page_start(start, len(papers))
+        page_papers = tuple(papers[start : start + PAGE_SIZE])
+        return PaperPage(page_papers, start, len(papers), is_search=True)
     with assistant.library.snapshot():
-        total = assistant.count(**wish.filters)
-        start = _within(start, total)
-        # The library counts from the oldest.
-        newest = assistant.papers(max(0, total - start - ON_A_PAGE), total - start, **wish.filters)
-        return Page(tuple(newest)[::-1], start, total)
+        total = assistant.count(**query.filters)
+        start = _page_start(start, total)
+        # The library counts from the oldest paper, the list from the newest.
+        first, stop = max(0, total - start - PAGE_SIZE), total - start
+        oldest_first = list(assistant.papers(first, stop, **query.filters))
+    return PaperPage(tuple(reversed(oldest_first)), start, total)
 
 
-def _within(start: int, total: int) -> int:
-    """The start of a page that is there."""
-    return min(max(0, start), max(0, total - 1)) // ON_A_PAGE * ON_A_PAGE
+def _page_start(start: int, total: int) -> int:
+    """Return the start of the existing page nearest to `start`."""
+    position = min(max(0, start), max(0, total - 1))
+    return position - position % PAGE_SIZE
 
 
-def papers_of(assistant: Assistant, wish: Wish) -> list[Paper]:
-    """All papers of the list: those found, nearest first, or those that pass the filters, as they were added."""
-    if wish.is_search:
-        return [hit.paper for hit in assistant.search(wish.query, MOST_FOUND, **wish.filters)]
-    return list(assistant.papers(0, None, **wish.filters))
+def find_papers(assistant: Assistant, query: PaperQuery) -> list[Paper]:
+    """Return all papers of the list: best matches first, or without a query in order of arrival."""
+    if query.is_search:
+        hits = assistant.search(query.query, MAX_RESULTS, **query.filters)
+        return [hit.paper for hit in hits]
+    return list(assistant.papers(0, None, **query.filters))
 
 
-def label_of(paper: Paper) -> str:
-    """A paper in one line of plain text: title, who and when, where."""
-    about = ", ".join(part for part in (paper.byline, paper.venue) if part)
-    text = plain_text(f"{paper.title} — {about}" if about else paper.title) or paper.id
-    return (
-        f"Retracted: {text}"
-        if paper.retracted and not text.lower().startswith("retracted")
-        else text
-    )
+def paper_label(paper: Paper) -> str:
+    """Return title, authors, year and venue in one line of plain text."""
+    details = ", ".join(filter(None, (paper.byline, paper.venue)))
+    title = f"{paper.title} — {details}" if details else paper.title
+    label = plain_text(title) or paper.id
+    if paper.retracted and not label.lower().startswith("retracted"):
+        return f"Retracted: {label}"
+    return label
 
 
-def summary_of(assistant: Assistant) -> str:
-    """`676 papers, 11 MB`."""
-    return f"{counted(assistant.count(), 'paper')}, {assistant.library.size() / 1e6:,.0f} MB"
+def library_summary(assistant: Assistant) -> str:
+    """Return the size of a library: `676 papers, 11 MB`."""
+    papers = format_count(assistant.count(), "paper")
+    return f"{papers}, {format_megabytes(assistant.library.size())}"
 
 
-def find(assistant: Assistant, paper_id: str) -> Paper:
-    """The paper with exactly that id. Raises `PaperNotFound`, also where the id only begins that of another paper."""
+def get_paper(assistant: Assistant, paper_id: str) -> Paper:
+    """Return the paper with this full id.
+
+    Raises `PaperNotFound`, also when the id is only the beginning of another one.
+    """
     paper = assistant.paper(paper_id)
     if paper.id != paper_id:
         raise PaperNotFound(paper_id)
@@ -161,359 +168,422 @@ def find(assistant: Assistant, paper_id: str) -> Paper:
 
 
 def write_exports(papers: list[Paper], folder: Path) -> Iterator[Path]:
-    """Write the papers into new files below a folder, one for each of `EXPORTS`, each when it is asked for.
+    """Write the papers to a new folder inside `folder`, in each of the `EXPORTS`.
 
-    Without papers there are no files. Raises `FootnoteError` when there is no room.
+    Yields each file as soon as it is written, and none without papers. Raises `FootnoteError` when
+    a file cannot be written.
     """
     if not papers:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        own = Path(tempfile.mkdtemp(dir=folder, prefix="export-"))
-        for _, form, name in EXPORTS:
-            (own / name).write_text(export_papers(papers, form), encoding="utf-8")
-            yield own / name
+        export_folder = Path(tempfile.mkdtemp(dir=folder, prefix="export-"))
+        for _, format_name, file_name in EXPORTS:
+            file = export_folder / file_name
+            file.write_text(export_papers(papers, format_name), encoding="utf-8")
+            yield file
     except OSError as error:
-        raise FootnoteError(f"the papers cannot be exported: {error}") from error
+        raise FootnoteError(f"cannot export the papers: {error}") from error
 
 
-# --- the tab -----------------------------------------------------------------------------------------------------
+# --- tab ------------------------------------------------------------------------------------------
 
 
-def _html(name: str, value: str = "") -> gradio.HTML:
-    return gradio.HTML(value, elem_id=name, padding=False)
+def _html(elem_id: str) -> gradio.HTML:
+    return gradio.HTML(elem_id=elem_id, padding=False)
 
 
-def _told(name: str) -> gradio.HTML:
-    """What takes no room until there is something to tell."""
-    return gradio.HTML(elem_id=name, padding=False, visible=False)
+def _message(elem_id: str) -> gradio.HTML:
+    """Create a component that takes no room until it has something to show."""
+    return gradio.HTML(elem_id=elem_id, padding=False, visible=False)
 
 
-def _tell(html: str) -> gradio.HTML:
+def _show_message(html: str) -> gradio.HTML:
     return gradio.HTML(html, visible=bool(html))
 
 
-def library_tab(shelf: LibraryRegistry, library: gradio.Dropdown) -> "LibraryTab":
-    """Build the tab inside a running `with gradio.Tab(...)`; `library` is the dropdown that all tabs share."""
-    return LibraryTab(shelf, library)
+class LibraryTab(Tab):
+    """Library tab: upload area, list of papers and the selected paper."""
 
+    title = "Library"
 
-class LibraryTab:
-    """The components and their events.
+    def __init__(self, page: Page) -> None:
+        super().__init__(page)
+        self._imports = ImportQueue()
 
-    For the page: `chosen` holds the id of the paper that is shown, empty when none is; `ask_about` is the button for a
-    question on it; `papers` is the list; `on_show` are the arguments for an event upon which the list is renewed.
-    """
+    # --- components -------------------------------------------------------------------------------
 
-    def __init__(self, shelf: LibraryRegistry, library: gradio.Dropdown) -> None:
-        self._shelf = shelf
-        self._library = library
-        self._addings = ImportQueue()
-        self._build_head()
+    def build(self) -> None:
+        self._build_header()
         with gradio.Row(elem_classes="library"):
             with gradio.Column(scale=2, min_width=320):
-                self._build_find()
+                self._build_search()
+                self._build_list()
             with gradio.Column(scale=3, min_width=320):
                 self._build_paper()
-        self._wire()
 
-    # --- the parts ---------------------------------------------------------------------------------------------
-
-    def _build_head(self) -> None:
-        with gradio.Row(elem_classes="library-head"):
+    def _build_header(self) -> None:
+        with gradio.Row(elem_classes="library-header"):
             self._summary = _html("library-summary")
-            self._check = gradio.Button("Check", size="sm", scale=0, min_width=120)
-        self._health = _told("library-health")
-        self._drop = gradio.File(
+            self._check_button = gradio.Button("Check library", size="sm", scale=0, min_width=120)
+        self._health = _message("library-health")
+        self._upload = gradio.File(
             file_count="multiple",
-            label="Drop files here to add their papers",
+            label="Add papers: drop files, or browse",
             height=140,
-            elem_id="library-drop",
+            elem_id="library-upload",
         )
-        _html("library-formats", f"<p>{_WHAT_CAN_BE_ADDED}</p>")
-        self._added = _told("library-added")
+        gradio.HTML(f"<p>{_FORMATS}</p>", elem_id="library-formats", padding=False)
+        self._import_report = _message("library-report")
 
-    def _build_find(self) -> None:
-        self._query = gradio.Textbox(
+    def _build_search(self) -> None:
+        search = gradio.Textbox(
             "",
             label="Search",
-            placeholder="What they are about; empty for the newest",
+            placeholder="Search titles and abstracts",
             elem_id="library-search",
         )
+        part = "part of the name"
         with gradio.Accordion("Filters", open=False):
             with gradio.Row():
-                year = gradio.Textbox(
-                    "", label="Year", placeholder="2023, >=2023, 2019-2022", min_width=100
-                )
-                venue = gradio.Textbox(
-                    "", label="Venue", placeholder="part of its name", min_width=100
-                )
+                years = "2023, >=2023, 2019-2022"
+                year = gradio.Textbox("", label="Year", placeholder=years, min_width=100)
+                venue = gradio.Textbox("", label="Venue", placeholder=part, min_width=100)
             with gradio.Row():
-                author = gradio.Textbox(
-                    "", label="Author", placeholder="part of a name", min_width=100
-                )
-                source = gradio.Textbox(
-                    "", label="Source", placeholder="part of a file's name", min_width=100
-                )
-        self._boxes = [self._query, year, venue, author, source]
-        self._files: list[gradio.DownloadButton] = []
-        with gradio.Accordion("Export", open=False) as self._export:
-            for two in (EXPORTS[:2], EXPORTS[2:]):
+                author = gradio.Textbox("", label="Author", placeholder=part, min_width=100)
+                source = gradio.Textbox("", label="Source file", placeholder=part, min_width=100)
+        # In the order of the fields of `PaperQuery`.
+        self._query_boxes = [search, year, venue, author, source]
+
+    def _build_list(self) -> None:
+        self._export_buttons: list[gradio.DownloadButton] = []
+        with gradio.Accordion("Export", open=False) as self._export_panel:
+            for exports in (EXPORTS[:2], EXPORTS[2:]):
                 with gradio.Row():
-                    self._files += [
-                        gradio.DownloadButton(name, size="sm", min_width=100, interactive=False)
-                        for name, *_ in two
-                    ]
-        self._note = _told("library-note")
-        self.papers = gradio.Radio(
-            [], label="Papers", elem_id="library-papers", elem_classes="list", interactive=True
+                    for label, _, _ in exports:
+                        self._export_buttons.append(
+                            gradio.DownloadButton(
+                                label, size="sm", min_width=100, interactive=False
+                            )
+                        )
+        self._notice = _message("library-notice")
+        self._papers = gradio.Radio(
+            [],
+            label="Papers",
+            elem_id="library-papers",
+            elem_classes="choice-list",
+            interactive=True,
         )
+        button: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 90, "interactive": False}
         with gradio.Row(elem_classes="library-pages"):
-            self._before = gradio.Button(
-                "Newer", size="sm", scale=0, min_width=90, interactive=False
-            )
+            self._previous_button = gradio.Button("Newer", **button)
             self._position = _html("library-position")
-            self._after = gradio.Button(
-                "Older", size="sm", scale=0, min_width=90, interactive=False
-            )
-        # What the list shows at this moment, to tell a new wish from the same one.
-        self._shown = gradio.Textbox("", visible=False)
+            self._next_button = gradio.Button("Older", **button)
+        # The query and the position of the page that the list shows now.
+        self._listed_query = gradio.Textbox("", visible=False)
         self._start = gradio.Number(0, precision=0, visible=False)
 
     def _build_paper(self) -> None:
         self._paper = _html("library-paper")
-        self.chosen = gradio.Textbox("", visible=False)
+        self._paper_id = gradio.Textbox("", visible=False)
         with gradio.Row():
-            self.ask_about = gradio.Button(
+            self._ask_button = gradio.Button(
                 "Ask about this paper", variant="primary", size="md", visible=False
             )
-            self._remove = gradio.Button("Remove this paper", size="md", visible=False)
-        with gradio.Column(visible=False, elem_id="library-sure") as self._sure:
-            self._question = _html("library-question")
+            self._remove_button = gradio.Button("Remove paper", size="md", visible=False)
+        with gradio.Column(visible=False, elem_id="library-confirmation") as self._confirmation:
+            self._confirm_question = _html("library-confirm-question")
             with gradio.Row():
-                self._really = gradio.Button("Remove", variant="stop", size="md")
-                self._keep = gradio.Button("Keep", size="md")
+                self._confirm_button = gradio.Button("Remove", variant="stop", size="md")
+                self._cancel_button = gradio.Button("Cancel", size="md")
 
-    # --- the events --------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
-    def _wire(self) -> None:
-        hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        self._wire_list(hidden)
-        self._wire_paper(hidden)
-        # When the page is opened, and when another library is chosen.
-        everything = [*self._boxes, *self._listing, *self._opened, self._health]
-        gradio.on(
-            None, self._switch, self._library, everything, trigger_mode="always_last", **hidden
-        )
-        dropping: dict[str, Any] = {
-            "inputs": [self._library, self._drop],
-            "outputs": [self._drop, self._added, self._library],
-        }
-        dropped = self._drop.upload(
-            self._add, **dropping, trigger_mode="multiple", queue=False, **hidden
-        )
-        following = hidden | {"outputs": self._added, "concurrency_limit": None}
-        dropped.then(self._follow, trigger_mode="multiple", **following).then(**self.on_show)
-        # A page that is opened while papers are being added shows that, too.
-        gradio.on(None, self._follow, **following).then(**self.on_show)
-        self._check.click(self._check_it, self._library, [self._health, self._summary], **hidden)
-
-    def _wire_list(self, hidden: dict[str, Any]) -> None:
-        place = [self._library, self.chosen, self._shown, self._start]
-        self._listing = [
-            self.papers,
+    def connect(self) -> None:
+        self._list_outputs = [
+            self._papers,
             self._position,
-            self._before,
-            self._after,
-            self._shown,
+            self._previous_button,
+            self._next_button,
+            self._listed_query,
             self._start,
-            self._note,
+            self._notice,
+            self._summary,
+            self._export_panel,
+            *self._export_buttons,
         ]
-        self._listing += [self._summary, self._export, *self._files]
-        self.on_show: dict[str, Any] = hidden | {
-            "fn": self._renew,
-            "inputs": place,
-            "outputs": self._listing,
-        }
-        turning = hidden | {"inputs": [*place, *self._boxes], "outputs": self._listing}
-        searching = turning | {"show_progress": "minimal", "show_progress_on": self._position}
-        typed = [box.submit for box in self._boxes] + [box.blur for box in self._boxes]
-        gradio.on(typed, self._list_anew, trigger_mode="always_last", **searching)
-        self._before.click(self._turn_back, **turning)
-        self._after.click(self._turn_on, **turning)
-        self._export.expand(
-            self._write_exports, [self._library, self._shown], [*self._files, self._note], **hidden
-        )
-
-    def _wire_paper(self, hidden: dict[str, Any]) -> None:
-        self._opened = [
+        self._paper_outputs = [
             self._paper,
-            self.chosen,
-            self.ask_about,
-            self._remove,
-            self._sure,
-            self._question,
+            self._paper_id,
+            self._ask_button,
+            self._remove_button,
+            self._confirmation,
+            self._confirm_question,
         ]
-        here = hidden | {"inputs": [self._library, self.chosen], "outputs": self._opened}
-        self.papers.select(
-            self._choose, self._library, self._opened, trigger_mode="always_last", **hidden
-        )
-        self._remove.click(self._ask_whether, **here)
-        self._keep.click(lambda: gradio.Column(visible=False), None, self._sure, **hidden)
-        self._really.click(self._remove_it, **here).then(**self.on_show)
+        # Inputs of every event that shows a page of the list.
+        self._list_state = [self.page.library, self._paper_id, self._listed_query, self._start]
+        refresh = _HIDDEN | {
+            "fn": self._refresh_list,
+            "inputs": self._list_state,
+            "outputs": self._list_outputs,
+        }
+        self.container.select(**refresh)
+        self._connect_list()
+        self._connect_paper(refresh)
+        self._connect_imports(refresh)
 
-    def _switch(self, library: str) -> Updates:
-        """Another library, from its newest papers on."""
-        empty: Updates = dict.fromkeys(self._boxes, "") | {self._health: _tell("")}
-        blank: Updates = {
-            self.papers: gradio.Radio(choices=[], value=None),
+    def _connect_list(self) -> None:
+        # Without triggers: when the page is opened, and when another library is selected.
+        gradio.on(
+            None,
+            self._switch_library,
+            self.page.library,
+            [*self._query_boxes, *self._list_outputs, *self._paper_outputs, self._health],
+            trigger_mode="always_last",
+            **_HIDDEN,
+        )
+        turn_page = _HIDDEN | {
+            "inputs": [*self._list_state, *self._query_boxes],
+            "outputs": self._list_outputs,
+        }
+        self._previous_button.click(self._previous_page, **turn_page)
+        self._next_button.click(self._next_page, **turn_page)
+        search = turn_page | {"show_progress": "minimal", "show_progress_on": self._position}
+        entered = [box.submit for box in self._query_boxes]
+        entered += [box.blur for box in self._query_boxes]
+        gradio.on(entered, self._search, trigger_mode="always_last", **search)
+        self._export_panel.expand(
+            self._write_exports,
+            [self.page.library, self._listed_query],
+            [*self._export_buttons, self._notice],
+            **_HIDDEN,
+        )
+        self._check_button.click(
+            self._check_library, self.page.library, [self._health, self._summary], **_HIDDEN
+        )
+
+    def _connect_paper(self, refresh: dict[str, Any]) -> None:
+        selected = [self.page.library, self._paper_id]
+        events = _HIDDEN | {"inputs": selected, "outputs": self._paper_outputs}
+        self._papers.select(
+            self._select_paper,
+            self.page.library,
+            self._paper_outputs,
+            trigger_mode="always_last",
+            **_HIDDEN,
+        )
+        self._ask_button.click(
+            self._draft_question,
+            [*selected, self.page.question],
+            [self.page.tabs, self.page.question],
+            api_visibility="private",
+            queue=False,
+        )
+        self._remove_button.click(self._confirm_removal, **events)
+        self._cancel_button.click(
+            lambda: gradio.Column(visible=False), None, self._confirmation, **_HIDDEN
+        )
+        self._confirm_button.click(self._remove_paper, **events).then(**refresh)
+
+    def _connect_imports(self, refresh: dict[str, Any]) -> None:
+        uploaded = self._upload.upload(
+            self._start_import,
+            [self.page.library, self._upload],
+            [self._upload, self._import_report, self.page.library],
+            trigger_mode="multiple",
+            queue=False,
+            **_HIDDEN,
+        )
+        follow = _HIDDEN | {"outputs": self._import_report, "concurrency_limit": None}
+        uploaded.then(self._follow_imports, trigger_mode="multiple", **follow).then(**refresh)
+        # A page that is opened during an import shows its progress, too.
+        gradio.on(None, self._follow_imports, **follow).then(**refresh)
+
+    # --- list -------------------------------------------------------------------------------------
+
+    def _switch_library(self, library: str) -> Updates:
+        """Show another library, from its newest papers on."""
+        cleared: Updates = dict.fromkeys(self._query_boxes, "")
+        cleared |= {
+            self._health: _show_message(""),
+            self._papers: gradio.Radio(choices=[], value=None),
             self._position: "",
             self._summary: "",
         }
-        closed = self._closed("Choose a paper to see it here.")
-        return empty | blank | closed | self._listed(library, "", Wish(), 0)
+        closed = self._close_paper("Select a paper to see it here.")
+        return cleared | closed | self._list_page(library, "", PaperQuery(), 0)
 
-    def _renew(self, library: str, chosen: str, shown: str, start: float) -> Updates:
-        """The same page of the list, as it is now."""
-        return self._listed(library, chosen, Wish.of(shown), int(start))
+    def _refresh_list(self, library: str, paper_id: str, listed: str, start: float) -> Updates:
+        """Show the same page of the list as it is now."""
+        return self._list_page(library, paper_id, PaperQuery.from_json(listed), int(start))
 
-    def _list_anew(
-        self, library: str, chosen: str, shown: str, _start: float, *boxes: str
+    def _search(
+        self, library: str, paper_id: str, listed: str, _start: float, *boxes: str
     ) -> Update:
-        """The list for what was typed; leaving a box without a change leaves the list alone."""
-        wish = Wish(*boxes)
-        return gradio.skip() if str(wish) == shown else self._listed(library, chosen, wish, 0)
+        """Show the papers for the query; leaving a box unchanged leaves the list alone."""
+        query = PaperQuery(*boxes)
+        if query.to_json() == listed:
+            return gradio.skip()
+        return self._list_page(library, paper_id, query, 0)
 
-    def _turn_back(
-        self, library: str, chosen: str, shown: str, start: float, *boxes: str
+    def _previous_page(
+        self, library: str, paper_id: str, listed: str, start: float, *boxes: str
     ) -> Updates:
-        return self._turned(library, chosen, shown, int(start) - ON_A_PAGE, Wish(*boxes))
+        query = PaperQuery(*boxes)
+        return self._turn_page(library, paper_id, listed, int(start) - PAGE_SIZE, query)
 
-    def _turn_on(self, library: str, chosen: str, shown: str, start: float, *boxes: str) -> Updates:
-        return self._turned(library, chosen, shown, int(start) + ON_A_PAGE, Wish(*boxes))
+    def _next_page(
+        self, library: str, paper_id: str, listed: str, start: float, *boxes: str
+    ) -> Updates:
+        query = PaperQuery(*boxes)
+        return self._turn_page(library, paper_id, listed, int(start) + PAGE_SIZE, query)
 
-    def _turned(self, library: str, chosen: str, shown: str, start: int, wish: Wish) -> Updates:
-        return self._listed(library, chosen, wish, start if str(wish) == shown else 0)
+    def _turn_page(
+        self, library: str, paper_id: str, listed: str, start: int, query: PaperQuery
+    ) -> Updates:
+        """Show another page; a changed query begins with its first one."""
+        is_same_query = query.to_json() == listed
+        return self._list_page(library, paper_id, query, start if is_same_query else 0)
 
-    def _listed(self, library: str, chosen: str, wish: Wish, start: int) -> Updates:
-        """A page of the list in all its parts; what cannot be listed is told, and the list stays as it was."""
+    def _list_page(self, library: str, paper_id: str, query: PaperQuery, start: int) -> Updates:
+        """Show a page of the list in all its components; an error leaves the list as it was."""
         try:
-            assistant = self._shelf.assistant(library)
-            page, summary = page_of(assistant, wish, start), summary_of(assistant)
+            assistant = self.page.registry.assistant(library)
+            page = load_page(assistant, query, start)
+            summary = library_summary(assistant)
         except FootnoteError as error:
-            return {self._note: _tell(problem_html(error))}
-        choices = [(label_of(paper), paper.id) for paper in page.papers]
-        still_there = chosen in [paper.id for paper in page.papers]
-        shut: Updates = dict.fromkeys(
-            self._files, gradio.DownloadButton(value=None, interactive=False)
-        )
-        return shut | {
-            self.papers: gradio.Radio(choices=choices, value=chosen if still_there else None),
+            return {self._notice: _show_message(error_html(error))}
+        choices = [(paper_label(paper), paper.id) for paper in page.papers]
+        is_listed = any(paper.id == paper_id for paper in page.papers)
+        previous_label, next_label = ("Previous", "Next") if page.is_search else ("Newer", "Older")
+        closed = gradio.DownloadButton(value=None, interactive=False)
+        updates: Updates = dict.fromkeys(self._export_buttons, closed)
+        return updates | {
+            self._papers: gradio.Radio(choices=choices, value=paper_id if is_listed else None),
             self._position: f"<p>{page.position}</p>",
-            self._before: gradio.Button(
-                "Previous" if page.nearest else "Newer", interactive=page.has_before
-            ),
-            self._after: gradio.Button(
-                "Next" if page.nearest else "Older", interactive=page.has_after
-            ),
-            self._shown: str(wish),
+            self._previous_button: gradio.Button(previous_label, interactive=page.has_previous),
+            self._next_button: gradio.Button(next_label, interactive=page.has_next),
+            self._listed_query: query.to_json(),
             self._start: page.start,
-            self._note: _tell(""),
+            self._notice: _show_message(""),
             self._summary: f"<p>{summary}</p>",
-            self._export: gradio.Accordion(
-                label=f"Export {counted(page.total, 'paper')}", open=False
+            self._export_panel: gradio.Accordion(
+                label=f"Export {format_count(page.total, 'paper')}", open=False
             ),
         }
 
-    def _choose(self, library: str, event: gradio.SelectData) -> Update:
+    def _write_exports(self, library: str, listed: str) -> Iterator[Updates]:
+        """Write the exports when their panel is opened; enable each button when its file exists."""
+        try:
+            papers = find_papers(
+                self.page.registry.assistant(library), PaperQuery.from_json(listed)
+            )
+            folder = Path(self._upload.GRADIO_CACHE)
+            files = write_exports(papers, folder)
+            for button, file in zip(self._export_buttons, files, strict=False):
+                yield {button: gradio.DownloadButton(value=file, interactive=True)}
+        except FootnoteError as error:
+            yield {self._notice: _show_message(error_html(error))}
+
+    def _check_library(self, library: str) -> Iterator[Updates]:
+        yield {self._health: _show_message(notice_html("Checking…"))}
+        try:
+            assistant = self.page.registry.assistant(library)
+            checks = list(check_library(assistant.library))
+            health = health_html(checks, assistant.count(), assistant.library.size())
+            summary = f"<p>{library_summary(assistant)}</p>"
+            yield {self._health: _show_message(health), self._summary: summary}
+        except FootnoteError as error:
+            yield {self._health: _show_message(error_html(error))}
+
+    # --- paper ------------------------------------------------------------------------------------
+
+    def _select_paper(self, library: str, event: gradio.SelectData) -> Update:
         def show(_: Assistant, paper: Paper) -> Updates:
+            has_abstract = bool(paper.abstract)  # a title alone answers nothing
+            is_own = not self.page.registry.is_sample(library)
             return {
                 self._paper: paper_html(paper),
-                self.chosen: paper.id,
-                self.ask_about: gradio.Button(
-                    visible=bool(paper.abstract)
-                ),  # a title alone answers nothing
-                self._remove: gradio.Button(visible=not self._shelf.is_sample(library)),
-                self._sure: gradio.Column(visible=False),
+                self._paper_id: paper.id,
+                self._ask_button: gradio.Button(visible=has_abstract),
+                self._remove_button: gradio.Button(visible=is_own),
+                self._confirmation: gradio.Column(visible=False),
             }
 
         return self._with_paper(library, event.value, show)
 
-    def _closed(self, remark: str) -> Updates:
-        """No paper is shown."""
+    def _close_paper(self, notice: str) -> Updates:
         return {
-            self._paper: remark_html(remark),
-            self.chosen: "",
-            self.ask_about: gradio.Button(visible=False),
-            self._remove: gradio.Button(visible=False),
-            self._sure: gradio.Column(visible=False),
+            self._paper: notice_html(notice),
+            self._paper_id: "",
+            self._ask_button: gradio.Button(visible=False),
+            self._remove_button: gradio.Button(visible=False),
+            self._confirmation: gradio.Column(visible=False),
         }
 
-    def _ask_whether(self, library: str, chosen: str) -> Update:
-        def ask(_: Assistant, paper: Paper) -> Updates:
-            sure = f"<p>Remove “{escape(plain_text(paper.title))}”? It can be added again from its file.</p>"
-            return {self._question: sure, self._sure: gradio.Column(visible=True)}
+    def _draft_question(
+        self, library: str, paper_id: str, draft: str
+    ) -> tuple[gradio.Tabs, gradio.Textbox | str]:
+        """Open the chat with a question about the paper, unless another one is being typed."""
+        try:
+            title = plain_text(self.page.registry.assistant(library).paper(paper_id).title)
+        except FootnoteError as error:
+            raise gradio.Error(str(error), print_exception=False) from error
+        question = f"What does “{title}” find?"[:MAX_QUESTION_CHARS]
+        return gradio.Tabs(selected="chat"), draft or question
 
-        return self._with_paper(library, chosen, ask)
+    def _confirm_removal(self, library: str, paper_id: str) -> Update:
+        def confirm(_: Assistant, paper: Paper) -> Updates:
+            title = escape(plain_text(paper.title))
+            question = f"<p>Remove “{title}”? You can add it again from its file.</p>"
+            return {
+                self._confirm_question: question,
+                self._confirmation: gradio.Column(visible=True),
+            }
 
-    def _remove_it(self, library: str, chosen: str) -> Update:
+        return self._with_paper(library, paper_id, confirm)
+
+    def _remove_paper(self, library: str, paper_id: str) -> Update:
         def remove(assistant: Assistant, paper: Paper) -> Updates:
-            if self._shelf.is_sample(library):
-                raise UsageError("the sample papers stay as they are")
+            if self.page.registry.is_sample(library):
+                raise UsageError("the sample papers cannot be removed")
             assistant.remove(paper.id)
-            return self._closed(f"Removed “{plain_text(paper.title)}”.")
+            return self._close_paper(f"Removed “{plain_text(paper.title)}”.")
 
-        return self._with_paper(library, chosen, remove)
+        return self._with_paper(library, paper_id, remove)
 
     def _with_paper(
-        self, library: str, paper_id: str, do: Callable[[Assistant, Paper], Updates]
+        self, library: str, paper_id: str, action: Callable[[Assistant, Paper], Updates]
     ) -> Update:
-        """Do something with a paper, if it is still there."""
+        """Apply an action to a paper that is still in the library."""
         try:
-            assistant = self._shelf.assistant(library)
-            return do(assistant, find(assistant, paper_id))
+            assistant = self.page.registry.assistant(library)
+            return action(assistant, get_paper(assistant, paper_id))
         except PaperNotFound:
-            return self._closed("This paper is no longer in the library.")
+            return self._close_paper("This paper is no longer in the library.")
         except FootnoteError as error:
             gradio.Warning(escape(str(error)))
             return gradio.skip()
 
-    def _add(self, library: str, uploads: list[str] | None) -> Updates:
-        """Begin to add what was dropped; the zone is empty at once, so that more can be dropped meanwhile.
+    # --- imports ----------------------------------------------------------------------------------
 
-        What is dropped on the sample papers goes into the user's own library, which is shown from then on.
+    def _start_import(self, library: str, uploads: list[str] | None) -> Updates:
+        """Start an import and empty the upload area, so that more files can be dropped meanwhile.
+
+        Files dropped on the sample papers go into the user's own library, which is then shown.
         """
         try:
-            target, assistant = self._shelf.for_adding(library)
-            name = next(name for name, key in self._shelf.libraries if key == target)
-            self._addings.start(assistant, name, list(uploads or ()))
+            target, assistant = self.page.registry.import_target(library)
+            names = {key: name for name, key in self.page.registry.libraries}
+            self._imports.start(assistant, names[target], list(uploads or ()))
         except FootnoteError as error:
-            return {self._drop: None, self._added: _tell(problem_html(error))}
-        return {self._drop: None, self._added: _tell(self._addings.html()), self._library: target}
+            return {self._upload: None, self._import_report: _show_message(error_html(error))}
+        report = _show_message(self._imports.html())
+        return {self._upload: None, self._import_report: report, self.page.library: target}
 
-    async def _follow(self) -> AsyncIterator[gradio.HTML]:
-        """What is being added, until all of it is."""
-        while self._addings.running:
-            yield _tell(self._addings.html())
-            await asyncio.sleep(_STEP_SECONDS)
-        yield _tell(self._addings.html())
-
-    def _write_exports(self, library: str, shown: str) -> Iterator[Updates]:
-        """Write the files when somebody wants to see them; each can be had as soon as it is there."""
-        try:
-            papers = papers_of(self._shelf.assistant(library), Wish.of(shown))
-            folder = Path(self._files[0].GRADIO_CACHE)
-            for button, file in zip(self._files, write_exports(papers, folder), strict=False):
-                yield {button: gradio.DownloadButton(value=file, interactive=True)}
-        except FootnoteError as error:
-            yield {self._note: _tell(problem_html(error))}
-
-    def _check_it(self, library: str) -> Iterator[Updates]:
-        yield {self._health: _tell(remark_html("Checking …"))}
-        try:
-            assistant = self._shelf.assistant(library)
-            checks = list(check_library(assistant.library))
-            health = health_html(checks, assistant.count(), assistant.library.size())
-            yield {self._health: _tell(health), self._summary: f"<p>{summary_of(assistant)}</p>"}
-        except FootnoteError as error:
-            yield {self._health: _tell(problem_html(error))}
+    async def _follow_imports(self) -> AsyncIterator[gradio.HTML]:
+        """Show the progress of the imports until all have ended."""
+        while self._imports.running:
+            yield _show_message(self._imports.html())
+            await asyncio.sleep(_PROGRESS_SECONDS)
+        yield _show_message(self._imports.html())
