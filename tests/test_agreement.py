@@ -1,4 +1,4 @@
-"""Agreement with people: measures against values worked out by hand, tables on small data in the real layouts."""
+"""Agreement of metrics with people: statistics against values by hand, and the tables."""
 
 import json
 import math
@@ -15,16 +15,16 @@ from eval.benchmarks.agreement import (
     cohens_kappa,
     content_tokens,
     exact_match,
-    fisher,
+    fisher_interval,
     kappa_values,
-    long_pairs,
+    load_long_pairs,
+    load_short_answers,
     pearson,
-    short_answers,
     spearman,
     token_f1,
     token_recall,
 )
-from eval.harness.measures import harmonic_mean
+from eval.harness.ranking import harmonic_mean
 
 SYSTEMS = ("fid", "gpt35", "chatgpt", "gpt4", "newbing")
 HERON = [
@@ -42,7 +42,7 @@ MAY = [
     ("It was 1931 and not 1930", False),
 ]
 IMPROPER = [("yes", "nan")] * 5
-# Reference, first answer, second answer; then for correctness, completeness and overall what two people said.
+# First answer, second answer, and the judgments of two people: correctness, completeness, overall.
 REFERENCE = "Herons, canals, barley, and the salt"
 PAIRS = [
     ("herons canals", "herons canals barley salt", (1, 2), (-1, -1), (1, 1)),
@@ -51,24 +51,23 @@ PAIRS = [
 ]
 
 
-def judged(question, golden, answers, improper=False):
+def judged_row(question, golden, answers, improper=False):
     row = {"question": question, "golden_answer": golden}
     for system, (answer, right) in zip(SYSTEMS, answers, strict=True):
         row |= {f"answer_{system}": answer, f"judge_{system}": right}
     return row | {"improper": improper}
 
 
-def preferred(number, person):
-    first, second, *said = PAIRS[number]
-    labels = dict(
-        zip(("correctness_label", "completeness_label", "overall_label"), said, strict=True)
-    )
+def labelled_pair(number, person):
+    first, second, *judgments = PAIRS[number]
+    names = ("correctness_label", "completeness_label", "overall_label")
+    labels = dict(zip(names, judgments, strict=True))
     return {
         "instance_id": number,
         "gt_answer": REFERENCE,
         "model1": {"response": first},
         "model2": {"response": second},
-        **{name: both[person] for name, both in labels.items()},
+        **{name: people[person] for name, people in labels.items()},
     }
 
 
@@ -77,21 +76,24 @@ def data(tmp_path, monkeypatch):
     for folder in ("evouna", "ragchecker_meta"):
         (tmp_path / folder).mkdir()
     rows = [
-        judged("Which bird?", "Grey Heron/heron/", HERON),
-        judged("When did it open?", "May 1931", MAY),
+        judged_row("Which bird?", "Grey Heron/heron/", HERON),
+        judged_row("When did it open?", "May 1931", MAY),
     ]
-    rows.append(judged("Improper?", None, IMPROPER, improper=True))
+    rows.append(judged_row("Improper?", None, IMPROPER, improper=True))
     (tmp_path / "evouna" / "NQ.json").write_text(json.dumps(rows))
     (tmp_path / "evouna" / "TQ.json").write_text(json.dumps(rows[:1]))
-    people = [preferred(number, person) for person in (0, 1) for number in (2, 0, 1)]
+    people = []
+    for person in (0, 1):
+        for number in (2, 0, 1):
+            people.append(labelled_pair(number, person))
     (tmp_path / "ragchecker_meta" / "human_labeled_data.json").write_text(json.dumps(people))
     monkeypatch.setenv("FOOTNOTE_DATA", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["agreement"])
     return tmp_path
 
 
-def line_of(printed, name):
-    """The figures of a line without their intervals."""
+def row_figures(printed, name):
+    """Return the figures of a row without their intervals."""
     (line,) = [line for line in printed.splitlines() if line.strip().startswith(f"{name} ")]
     return [
         float(word)
@@ -100,10 +102,10 @@ def line_of(printed, name):
     ]
 
 
-# --- the measures -----------------------------------------------------------------------------------------------
+# --- metrics and statistics ----------------------------------------------------------------------
 
 
-def test_tokens_leave_out_case_punctuation_and_articles_and_content_leaves_out_function_words():
+def test_tokens_drop_case_punctuation_articles_and_content_tokens_also_function_words():
     assert answer_tokens("The Grey heron's U.S. canal, a 'weir' [4].") == [
         "grey",
         "herons",
@@ -116,13 +118,13 @@ def test_tokens_leave_out_case_punctuation_and_articles_and_content_leaves_out_f
     assert answer_tokens("... the --") == []
 
 
-def test_exact_match_wants_the_same_tokens_in_the_same_order():
+def test_exact_match_requires_the_same_tokens_in_the_same_order():
     assert exact_match(answer_tokens("The Grey Heron."), answer_tokens("grey heron")) == 1
     assert exact_match(["heron", "grey"], ["grey", "heron"]) == 0
     assert exact_match(["heron"], ["grey", "heron"]) == 0
 
 
-def test_token_f1_and_recall_by_hand():
+def test_token_f1_and_recall_match_values_by_hand():
     found, expected = ["x", "y", "y", "z"], ["y", "y", "y", "w", "x", "v"]
     # shared: x once, y twice: 3 of 4 found and of 6 expected
     assert token_f1(found, expected) == pytest.approx(2 * 3 / (4 + 6))
@@ -131,12 +133,12 @@ def test_token_f1_and_recall_by_hand():
     assert (token_f1([], []), token_recall(["x"], [])) == (0, 0)
 
 
-def test_kappa_by_hand():
-    # Cohen's textbook square: both yes 20, both no 15, yes-no 5, no-yes 10; by chance .5 * .6 + .5 * .4 = .5
-    one = [True] * 20 + [False] * 15 + [True] * 5 + [False] * 10
-    other = [True] * 20 + [False] * 15 + [False] * 5 + [True] * 10
-    assert cohens_kappa(one, other) == pytest.approx((0.7 - 0.5) / (1 - 0.5))
-    # three labels: agreed 1 of 4; by chance (1*2 + 2*1 + 1*1) / 16
+def test_kappa_matches_values_by_hand():
+    # Cohen's example: both yes 20, both no 15, yes-no 5, no-yes 10; chance .5 * .6 + .5 * .4 = .5
+    first = [True] * 20 + [False] * 15 + [True] * 5 + [False] * 10
+    second = [True] * 20 + [False] * 15 + [False] * 5 + [True] * 10
+    assert cohens_kappa(first, second) == pytest.approx((0.7 - 0.5) / (1 - 0.5))
+    # three labels: 1 of 4 agrees; by chance (1*2 + 2*1 + 1*1) / 16
     assert cohens_kappa("abbc", "cbaa") == pytest.approx((4 / 16 - 5 / 16) / (1 - 5 / 16))
     assert cohens_kappa([True, False], [True, False]) == 1
     assert cohens_kappa([True, False], [False, True]) == -1
@@ -145,7 +147,7 @@ def test_kappa_by_hand():
     assert math.isnan(cohens_kappa([], []))
 
 
-def test_correlations_by_hand():
+def test_correlations_match_values_by_hand():
     # deviations -1, 0, 1 and -2, 1, 1
     assert pearson([1, 2, 3], [1, 4, 4]) == pytest.approx(3 / math.sqrt(2 * 6))
     # ranks 1, 2, 3 and 1, 2.5, 2.5: deviations -1, 0, 1 and -1, .5, .5
@@ -156,14 +158,14 @@ def test_correlations_by_hand():
     assert math.isnan(pearson([], []))
 
 
-def test_the_interval_of_a_correlation_by_hand():
+def test_interval_of_a_correlation_matches_values_by_hand():
     # .196 either side of atanh(.5) = .5493
-    interval = fisher(0.5, 103)
+    interval = fisher_interval(0.5, 103)
     assert (interval.mean, interval.low, interval.high) == pytest.approx(
         (0.5, 0.3393, 0.6323), abs=1e-4
     )
-    assert (fisher(0.5, 3).low, fisher(0.5, 3).high) == (-1, 1)
-    assert fisher(1.0, 50).low == 1
+    assert (fisher_interval(0.5, 3).low, fisher_interval(0.5, 3).high) == (-1, 1)
+    assert fisher_interval(1.0, 50).low == 1
 
 
 tokens = st.lists(st.sampled_from("abcd"), max_size=8)
@@ -172,17 +174,17 @@ points = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2,
 
 
 @given(tokens, tokens)
-def test_f1_is_the_harmonic_mean_of_recall_both_ways(found, expected):
+def test_f1_is_the_harmonic_mean_of_recall_in_both_directions(found, expected):
     both_ways = harmonic_mean(token_recall(found, expected), token_recall(expected, found))
     assert token_f1(found, expected) == pytest.approx(both_ways)
     assert token_recall(found, expected) >= exact_match(found, expected) * bool(expected)
 
 
 @given(ratings)
-def test_kappa_does_not_depend_on_who_comes_first_or_on_the_names_of_labels(pairs):
-    one, other = zip(*pairs, strict=True)
-    kappa = cohens_kappa(one, other)
-    flipped = cohens_kappa([not label for label in other], [not label for label in one])
+def test_kappa_ignores_the_order_of_raters_and_the_names_of_labels(pairs):
+    first, second = zip(*pairs, strict=True)
+    kappa = cohens_kappa(first, second)
+    flipped = cohens_kappa([not label for label in second], [not label for label in first])
     assert flipped == pytest.approx(kappa, nan_ok=True)
     assert math.isnan(kappa) or -1 <= kappa <= 1 + 1e-12
 
@@ -191,37 +193,39 @@ SQUARE = [(True, True)] * 20 + [(False, False)] * 15 + [(True, False)] * 5 + [(F
 
 
 @pytest.mark.parametrize("item", sorted(set(SQUARE)))
-def test_a_value_of_kappa_tells_what_one_more_item_does_to_it(item):
-    # of very many items, one more moves a mean by its distance from the mean, divided by their number
-    one, other = zip(*SQUARE * 1000, strict=True)
-    kappa, values = cohens_kappa(one, other), kappa_values(one, other)
-    moved = cohens_kappa([*one, item[0]], [*other, item[1]]) - kappa
-    assert values[SQUARE.index(item)] - kappa == pytest.approx(moved * len(one), rel=1e-3)
+def test_kappa_value_of_an_item_is_its_effect_on_kappa(item):
+    # with many items, one more moves the mean by its distance from the mean over their number
+    first, second = zip(*SQUARE * 1000, strict=True)
+    kappa, values = cohens_kappa(first, second), kappa_values(first, second)
+    moved = cohens_kappa([*first, item[0]], [*second, item[1]]) - kappa
+    assert values[SQUARE.index(item)] - kappa == pytest.approx(moved * len(first), rel=1e-3)
 
 
 @given(ratings)
-def test_the_mean_of_the_values_of_kappa_is_kappa(pairs):
-    one, other = zip(*pairs, strict=True)
-    kappa = cohens_kappa(one, other)
-    assert math.isnan(kappa) or kappa_values(one, other).mean() == pytest.approx(kappa)
+def test_mean_of_kappa_values_is_kappa(pairs):
+    first, second = zip(*pairs, strict=True)
+    kappa = cohens_kappa(first, second)
+    assert math.isnan(kappa) or kappa_values(first, second).mean() == pytest.approx(kappa)
 
 
 @given(points)
-def test_correlations_are_those_of_the_standard_library_and_ranks_do_not_see_the_scale(pairs):
-    one, other = zip(*pairs, strict=True)
-    if len(set(one)) > 1 and len(set(other)) > 1:
-        assert pearson(one, other) == pytest.approx(statistics.correlation(one, other), abs=1e-9)
-    stretched = [value**3 + value for value in one]
-    assert spearman(stretched, other) == pytest.approx(spearman(one, other), nan_ok=True)
+def test_pearson_matches_the_standard_library_and_spearman_ignores_scale(pairs):
+    first, second = zip(*pairs, strict=True)
+    if len(set(first)) > 1 and len(set(second)) > 1:
+        assert pearson(first, second) == pytest.approx(
+            statistics.correlation(first, second), abs=1e-9
+        )
+    stretched = [value**3 + value for value in first]
+    assert spearman(stretched, second) == pytest.approx(spearman(first, second), nan_ok=True)
 
 
-# --- the tables -------------------------------------------------------------------------------------------------
+# --- data and tables -----------------------------------------------------------------------------
 
 
-def test_only_proper_questions_and_judged_answers_are_read(data):
-    answers = short_answers(data / "evouna" / "NQ.json")
+def test_only_judged_answers_to_proper_questions_are_loaded(data):
+    answers = load_short_answers(data / "evouna" / "NQ.json")
     assert [answer.question for answer in answers] == [0] * 4 + [1] * 5
-    assert [answer.right for answer in answers] == [
+    assert [answer.is_right for answer in answers] == [
         True,
         True,
         False,
@@ -236,70 +240,81 @@ def test_only_proper_questions_and_judged_answers_are_read(data):
     assert answers[7].text == ""
 
 
-def test_what_two_people_said_of_a_pair_comes_together(data):
-    pairs = long_pairs(data / "ragchecker_meta" / "human_labeled_data.json")
+def test_judgments_of_two_people_on_a_pair_are_joined(data):
+    pairs = load_long_pairs(data / "ragchecker_meta" / "human_labeled_data.json")
     assert [pair.second for pair in pairs] == [second for _, second, *_ in PAIRS]
-    assert pairs[0].said == {"correctness": (1, 2), "completeness": (-1, -1), "overall": (1, 1)}
+    assert pairs[0].judgments == {
+        "correctness": (1, 2),
+        "completeness": (-1, -1),
+        "overall": (1, 1),
+    }
 
 
-def test_short_answers_agree_with_people_as_worked_out_by_hand(data, capsys):
+def test_table_of_short_answers_matches_values_by_hand(data, capsys):
     agreement.main()
     table, _ = capsys.readouterr().out.split("TQ: ")
     assert "NQ: 9 answers to 2 questions, 0.556 of them right" in table
     # accuracy, kappa, precision, recall; people say right of 5 in 9
-    assert line_of(table, "fact_found, as used") == pytest.approx(
+    assert row_figures(table, "contains_nugget, as used") == pytest.approx(
         [7 / 9, 24 / 42, 1, 3 / 5], abs=6e-4
     )
-    assert line_of(table, "exact match") == pytest.approx([6 / 9, 16 / 43, 1, 2 / 5], abs=6e-4)
-    assert line_of(table, "token F1 >= 1/2") == pytest.approx([7 / 9, 24 / 42, 1, 3 / 5], abs=6e-4)
-    assert line_of(table, "gold-token recall >= 1/2") == pytest.approx(
+    assert row_figures(table, "exact match") == pytest.approx([6 / 9, 16 / 43, 1, 2 / 5], abs=6e-4)
+    assert row_figures(table, "token F1 >= 1/2") == pytest.approx(
+        [7 / 9, 24 / 42, 1, 3 / 5], abs=6e-4
+    )
+    assert row_figures(table, "gold-token recall >= 1/2") == pytest.approx(
         [6 / 9, 12 / 39, 4 / 6, 4 / 5], abs=6e-4
     )
-    assert line_of(table, "gold-token recall >= 2/3") == pytest.approx(
+    assert row_figures(table, "gold-token recall >= 2/3") == pytest.approx(
         [8 / 9, 32 / 41, 1, 4 / 5], abs=6e-4
     )
-    assert line_of(table, "everything is right") == pytest.approx([5 / 9, 0, 5 / 9, 1], abs=6e-4)
+    assert row_figures(table, "everything is right") == pytest.approx(
+        [5 / 9, 0, 5 / 9, 1], abs=6e-4
+    )
 
 
 def test_answers_to_one_question_are_resampled_together(data, capsys):
-    # one question with four answers: there is nothing to draw anew
-    agreement.report_short("one", short_answers(data / "evouna" / "TQ.json"))
+    # all four answers belong to one question, so every resample is the same
+    agreement.print_short("one", load_short_answers(data / "evouna" / "TQ.json"))
     assert "0.750 [0.750, 0.750]" in capsys.readouterr().out
 
 
-def test_what_cannot_be_measured_is_a_dash(capsys):
+def test_undefined_agreement_is_a_dash(capsys):
     wrong = [agreement.ShortAnswer(0, "a stork", ("heron",), False)]
-    agreement.report_short("none", wrong)
+    agreement.print_short("none", wrong)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "exact match" in line]
     assert line.split("]")[1].split() == ["-", "-", "-"]
 
 
-def test_long_answers_agree_with_people_as_worked_out_by_hand(data, capsys):
+def test_table_of_long_answers_matches_values_by_hand(data, capsys):
     agreement.main()
     table = capsys.readouterr().out.split("ragchecker_meta: 3 pairs")[1]
-    mean, one = table.split("with one person")
-    # recall differs by 1/2, -1/4, 0; the means of two people are 3/2, -3/2, 1/2, then -1, 1, 0 and 1, 0, -1
-    recall = line_of(mean, "content-token recall")
+    mean, single = table.split("with one person")
+    # recall differs by 1/2, -1/4, 0
+    # the means of two people are 3/2, -3/2, 1/2, then -1, 1, 0 and 1, 0, -1
+    recall = row_figures(mean, "content-token recall")
     assert recall[1::2] == pytest.approx([1, -1, 0.5], abs=6e-4)
     # deviations 5/12, -4/12, -1/12 with 8/6, -10/6, 2/6, then with -1, 1, 0 and 1, 0, -1
     assert recall[::2] == pytest.approx([78 / 84, -9 / math.sqrt(84), 6 / math.sqrt(84)], abs=6e-4)
     # lengths differ by 2, 0, 0
-    assert line_of(mean, "length in words")[1::2] == pytest.approx([0.866, -0.866, 0.866], abs=6e-4)
+    assert row_figures(mean, "length in words")[1::2] == pytest.approx(
+        [0.866, -0.866, 0.866], abs=6e-4
+    )
     # the people: 1, -1, 0 and 2, -2, 1 for correctness, alike for the rest
-    assert line_of(one, "the other person") == pytest.approx(
+    assert row_figures(single, "the other person") == pytest.approx(
         [4 / math.sqrt(2 * 78 / 9), 1, 1, 1, 1, 1], abs=6e-4
     )
 
 
 @pytest.mark.parametrize("missing", ["evouna/TQ.json", "ragchecker_meta/human_labeled_data.json"])
-def test_nothing_is_printed_when_a_part_of_the_data_is_missing(data, capsys, missing):
+def test_nothing_is_printed_when_part_of_the_data_is_missing(data, capsys, missing):
     (data / missing).unlink()
     with pytest.raises(SystemExit, match=f"no judgments of people in .*{missing}"):
         agreement.main()
     assert capsys.readouterr().out == ""
 
 
-def test_data_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_missing_data_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("FOOTNOTE_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setattr(sys, "argv", ["agreement"])
     with pytest.raises(SystemExit, match="FOOTNOTE_DATA"):

@@ -56,7 +56,7 @@ CONVERSATIONS = (
     ("How can the RNN-T loss take less memory?", "Does it take less time as well?"),
 )
 # Seconds as an answer in the page shows them.
-_SHOWN_SECONDS = re.compile(r" · \d+\.\d s\b")
+_SHOWN_SECONDS = re.compile(r"(?:(?<=>)|(?<=· ))\d+\.\d s\b")
 # An answer that takes longer is an error. The page gives up after 180 seconds, without its queue.
 _TIMEOUT_SECONDS = 600.0
 _MAX_MESSAGE = 1000

@@ -38,7 +38,7 @@ _STOPWATCH = """() => {
     const last = answers().at(before);
     if (!last || window.times.asked === undefined) return;
     if (!last.matches(".pending")) { note("first"); note("whole"); }
-    else if (!last.querySelector(".about")) note("first");
+    else if (!last.querySelector(".fine-print")) note("first");
   }).observe(
     document.querySelector("#chat"), {subtree: true, childList: true, characterData: true});
 }"""
