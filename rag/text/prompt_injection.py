@@ -3,9 +3,10 @@
 An abstract is untrusted text, and some are written for the language models that will read them.
 Such a sentence is shown as what it is and never becomes evidence. It is recognized by turns of a
 conversation, forged roles and lookalike letters, and by a linear model of words and word pairs,
-which `python -m eval.benchmarks.injection` fits and evaluates. Neither finds every injection. Two
-protections do not depend on them: generated sentences are checked against their sources, and
-nothing that a model writes is executed (Greshake et al., 2023, describe the attack).
+which `eval.training.prompt_injection` fits and `eval.benchmarks.injection` measures. Neither finds
+every injection. Two protections do not depend on them: generated sentences are checked against
+their sources, and nothing that a model writes is executed (Greshake et al., 2023, describe the
+attack).
 """
 
 import json
