@@ -1,7 +1,7 @@
-"""Questions to the sample library: what is found, quoted, and not answered."""
+"""Questions to the sample library: retrieval, quotations, abstentions and filters."""
 
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -13,9 +13,15 @@ from rag.ingest.sample import sample_file
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
+    """Assistant for the sample papers, with the bundled model as reranker."""
     assistant = Assistant.open(tmp_path_factory.mktemp("sample"))
     assistant.add(sample_file())
     return assistant
+
+
+@pytest.fixture(scope="module")
+def sample_without_model(sample):
+    return Assistant(sample.library, language_model="none")
 
 
 QUESTIONS = [
@@ -37,7 +43,7 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize(("question", "title"), QUESTIONS)
-def test_the_right_paper_is_quoted(sample, question, title):
+def test_right_paper_is_quoted(sample, question, title):
     answer = sample.ask(question)
     assert not answer.abstained
     assert answer.citations[0].paper.title.startswith(title)
@@ -52,7 +58,7 @@ def test_the_right_paper_is_quoted(sample, question, title):
         "pizza",
     ],
 )
-def test_a_foreign_question_is_not_answered(sample, question):
+def test_unrelated_question_leads_to_an_abstention(sample, question):
     answer = sample.ask(question)
     assert answer.abstained
     assert answer.text.startswith("Your library does not say.")
@@ -62,7 +68,7 @@ def test_a_foreign_question_is_not_answered(sample, question):
 
 
 @pytest.mark.parametrize("question", [question for question, _ in QUESTIONS])
-def test_every_quotation_is_literal_and_every_number_resolves(sample, question):
+def test_quotations_are_literal_and_footnotes_resolve(sample, question):
     answer = sample.ask(question, sentences=10)
     papers = {paper.id: paper for paper in sample.papers()}
     numbers = [citation.number for citation in answer.citations]
@@ -76,23 +82,28 @@ def test_every_quotation_is_literal_and_every_number_resolves(sample, question):
         assert claim.text in answer.text
 
 
-def test_a_question_for_several_papers_gets_one_sentence_of_each(sample):
+def test_list_question_gets_one_sentence_per_paper(sample):
     answer = sample.ask("Which papers shrink the KV cache?")
     cited = [citation.paper.id for citation in answer.citations]
     assert len(cited) == len(set(cited)) >= 3
 
 
-def test_where_the_code_is_belongs_to_no_answer_unless_asked(tmp_path):
-    path = tmp_path / "a.jsonl"
+def open_library(folder, *papers):
+    """Return an assistant whose library contains the papers, given as JSON records."""
+    (folder / "papers.jsonl").write_text("\n".join(map(json.dumps, papers)))
+    assistant = Assistant.open(folder / "library", language_model="none")
+    assistant.add(folder / "papers.jsonl")
+    return assistant
+
+
+def test_availability_statement_is_only_quoted_when_asked_for(tmp_path):
     text = "Heron counts boats on canals. Code for Heron is available at https://example.org/heron."
-    path.write_text(json.dumps({"title": "Heron", "abstract": text}))
-    assistant = Assistant.open(tmp_path / "library")
-    assistant.add(path)
+    assistant = open_library(tmp_path, {"title": "Heron", "abstract": text})
     assert "https" not in assistant.ask("What does Heron count on canals?").text
     assert "https" in assistant.ask("Where is the code for Heron?").text
 
 
-def test_the_same_question_gets_the_same_answer(sample):
+def test_same_question_gets_the_same_answer(sample):
     question = "How are U-Nets made smaller?"
     first, second = (without_seconds(sample.ask(question)) for _ in range(2))
     assert first == second
@@ -101,53 +112,36 @@ def test_the_same_question_gets_the_same_answer(sample):
 
 
 def without_seconds(answer):
-    plain = answer.to_dict()
-    del plain["trace"]["seconds"]
-    return plain
+    fields = answer.to_dict()
+    del fields["trace"]["seconds"]
+    return fields
 
 
-def test_the_stream_ends_with_the_answer_whose_text_it_gave(sample):
+def test_stream_yields_the_text_and_then_the_answer(sample):
     for question in ("Does FP8 beat INT8?", "What is the capital of France?"):
         *pieces, answer = sample.stream(question)
         assert isinstance(answer, Answer)
         assert "".join(pieces) == answer.text
 
 
-def test_many_askers_at_once_all_get_their_own_answer(sample):
-    alone = {question: without_seconds(sample.ask(question)) for question, _ in QUESTIONS}
-    found = {}
-
-    def ask(question):
-        found[question] = without_seconds(sample.ask(question))
-
-    threads = [
-        threading.Thread(target=ask, args=(question,))
-        for question, _ in QUESTIONS
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == alone
-
-
-def test_an_empty_library_says_so(tmp_path):
-    answer = Assistant.open(tmp_path / "empty").ask("Anything?")
-    assert answer.abstained
-    assert answer.reason == "It holds no papers yet."
+def test_concurrent_questions_get_their_own_answers(sample):
+    questions = [question for question, _ in QUESTIONS]
+    expected = [without_seconds(sample.ask(question)) for question in questions]
+    with ThreadPoolExecutor(2 * len(questions)) as pool:
+        answers = list(pool.map(sample.ask, questions * 2))
+    assert list(map(without_seconds, answers)) == expected * 2
 
 
 @pytest.mark.parametrize("question", ["", "   ", "x" * 2001])
-def test_questions_that_cannot_be_asked_are_refused(sample, question):
+def test_empty_and_overlong_questions_are_refused(sample, question):
     with pytest.raises(UsageError):
         sample.ask(question)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(min_size=1, max_size=200).filter(str.strip))
-def test_any_question_gets_an_answer_whose_quotes_are_literal(sample, question):
-    answer = sample.ask(question)
+def test_any_question_gets_literal_quotations(sample_without_model, question):
+    answer = sample_without_model.ask(question)
     assert 0 <= answer.confidence <= 1
     assert answer.abstained == (not answer.citations)
     for citation in answer.citations:
@@ -157,25 +151,16 @@ def test_any_question_gets_an_answer_whose_quotes_are_literal(sample, question):
 
 @pytest.fixture(scope="module")
 def dated(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dated")
-    rows = [
-        {
-            "title": f"Salt marsh survey {year}",
-            "abstract": "Marshes were surveyed.",
-            "year": year,
-            "venue": venue,
-        }
-        | {"authors": authors}
-        for year, venue, authors in [
-            (2018, "Coastal Notes", ["José Núñez"]),
-            (2020, "Marsh Letters", ["Ada Brandt"]),
-            (2023, "Marsh Letters", []),
-        ]
-    ]
-    (folder / "surveys.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    assistant = Assistant.open(folder / "library")
-    assistant.add(folder / "surveys.jsonl")
-    return assistant
+    """Assistant for three papers that differ in year, venue and author."""
+    papers = []
+    for year, venue, authors in [
+        (2018, "Coastal Notes", ["José Núñez"]),
+        (2020, "Marsh Letters", ["Ada Brandt"]),
+        (2023, "Marsh Letters", []),
+    ]:
+        paper = {"title": f"Salt marsh survey {year}", "abstract": "Marshes were surveyed."}
+        papers.append(paper | {"year": year, "venue": venue, "authors": authors})
+    return open_library(tmp_path_factory.mktemp("dated"), *papers)
 
 
 @pytest.mark.parametrize(
@@ -189,26 +174,22 @@ def dated(tmp_path_factory):
         ({"author": "nunez"}, {2018}),
         ({"author": "Núñez", "year": ">2018"}, set()),
         ({"author": "Núñez Brandt"}, set()),
-        ({"source": "surveys"}, {2018, 2020, 2023}),
+        ({"source": "papers"}, {2018, 2020, 2023}),
         ({"source": "other.bib"}, set()),
         ({"added_since": "2020-01-01"}, {2018, 2020, 2023}),
         ({"added_since": "2999-01-01"}, set()),
     ],
 )
-def test_filters_limit_what_is_found(dated, filters, years):
+def test_filters_restrict_searches_and_lists(dated, filters, years):
     assert {hit.paper.year for hit in dated.search("salt marsh", **filters)} == years
     assert {paper.year for paper in dated.papers(**filters)} == years
 
 
-def test_filters_are_named_as_the_reason(dated):
-    assert (
-        "The only paper that passes the filters does not bear"
-        in dated.ask("Does rye bread need flour?", year="2020").reason
-    )
-    assert (
-        dated.ask("How were marshes surveyed?", year="1999").reason
-        == "No paper passes the filters."
-    )
+def test_abstention_names_the_filters(dated):
+    unrelated = dated.ask("Does rye bread need flour?", year="2020")
+    assert unrelated.reason == "The only paper that matches your filters does not answer this."
+    empty = dated.ask("How were marshes surveyed?", year="1999")
+    assert empty.reason == "No papers match your filters."
 
 
 @pytest.mark.parametrize(
@@ -221,42 +202,50 @@ def test_filters_are_named_as_the_reason(dated):
         {"colour": "red"},
     ],
 )
-def test_filters_that_mean_nothing_are_refused(dated, filters):
+def test_invalid_filters_are_refused(dated, filters):
     with pytest.raises(UsageError):
         dated.search("salt", **filters)
 
 
-def test_names_are_found_in_every_way_people_type_them(tmp_path):
-    rows = [
-        {"title": "GPT-4 and friends", "abstract": "We test GPT-4."},
-        {"title": "Cytokines", "abstract": "IL-6 rises and TNF-α falls."},
-        {"title": "Neighbours", "abstract": "k-NN in the $L^2$ norm."},
-        {"title": "Segmentation", "abstract": "A U-Net with ResNet-50."},
-        {"title": "Distances", "abstract": "The Fr\\'echet mean of 3.4 points."},
-    ]
-    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    assistant = Assistant.open(tmp_path / "library")
-    assistant.add(tmp_path / "a.jsonl")
-    typed = {
+def test_names_are_found_in_any_usual_spelling(tmp_path):
+    abstracts = {
+        "GPT-4 and friends": "We test GPT-4.",
+        "Cytokines": "IL-6 rises and TNF-α falls.",
+        "Neighbours": "k-NN in the $L^2$ norm.",
+        "Segmentation": "A U-Net with ResNet-50.",
+        "Distances": "The Fr\\'echet mean of 3.4 points.",
+    }
+    papers = [{"title": title, "abstract": text} for title, text in abstracts.items()]
+    assistant = open_library(tmp_path, *papers)
+    queries = {
         "GPT-4 and friends": ["gpt4", "GPT 4", "gpt-4"],
         "Cytokines": ["il6", "IL 6", "interleukin IL-6", "TNF-alpha", "tnf α"],
         "Neighbours": ["knn", "kNN", "k nn", "L2 norm", "l^2"],
         "Segmentation": ["unet", "U net", "UNet", "resnet50", "resnet"],
         "Distances": ["frechet", "Fréchet mean"],
     }
-    for title, ways in typed.items():
-        for way in ways:
-            best = max(assistant.search(way), key=lambda hit: hit.full_text)
-            assert (best.paper.title, best.full_text) == (title, 1.0), way
+    for title, spellings in queries.items():
+        for spelling in spellings:
+            best = max(assistant.search(spelling), key=lambda hit: hit.full_text)
+            assert (best.paper.title, best.full_text) == (title, 1.0), spelling
 
 
-def test_no_more_sentences_are_given_than_asked_for(sample):
-    for most in (1, 2, 7):
-        assert len(sample.ask("Which papers shrink the KV cache?", sentences=most).claims) <= most
+def test_answer_respects_the_limit_of_sentences(sample):
+    for limit in (1, 2, 7):
+        answer = sample.ask("Which papers shrink the KV cache?", sentences=limit)
+        assert len(answer.claims) <= limit
 
 
-def test_as_many_papers_are_found_as_asked_for(sample):
+def test_search_returns_as_many_papers_as_asked_for(sample):
     assert len(sample.search("networks", k=170)) == 170
+
+
+@pytest.fixture(scope="module")
+def identified(tmp_path_factory):
+    """Assistant for one paper with a DOI and an arXiv id."""
+    identifiers = {"doi": "10.1000/marsh.1", "arxiv_id": "2003.00001"}
+    paper = {"title": "Salt marsh", "abstract": "Salt."} | identifiers
+    return open_library(tmp_path_factory.mktemp("identified"), paper)
 
 
 @pytest.mark.parametrize(
@@ -269,14 +258,5 @@ def test_as_many_papers_are_found_as_asked_for(sample):
         "SALT-marsh",
     ],
 )
-def test_a_paper_is_found_by_its_name_as_people_paste_it(tmp_path, name):
-    row = {
-        "title": "Salt marsh",
-        "abstract": "Salt.",
-        "doi": "10.1000/marsh.1",
-        "arxiv_id": "2003.00001",
-    }
-    (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    assistant = Assistant.open(tmp_path / "library")
-    assistant.add(tmp_path / "a.jsonl")
-    assert assistant.paper(name).title == "Salt marsh"
+def test_paper_is_found_by_any_identifier(identified, name):
+    assert identified.paper(name).title == "Salt marsh"

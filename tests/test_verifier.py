@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag.errors import ModelUnavailable
-from rag.models.nli import Relation, label_order, load_nli_model
+from rag.models.nli import NliProbabilities, label_indices, load_nli_model
 from rag.verification.verifier import LexicalVerifier, NliVerifier, Source
 
 ABSTRACTS = [
@@ -239,9 +239,9 @@ class FixedRelations:
     def __init__(self, **relations):
         self._relations = relations
 
-    def relations(self, pairs):
+    def predict(self, pairs):
         return [
-            self._relations.get(premise.split()[0].lower(), Relation(0.1, 0.8, 0.1))
+            self._relations.get(premise.split()[0].lower(), NliProbabilities(0.1, 0.8, 0.1))
             for premise, _ in pairs
         ]
 
@@ -254,31 +254,31 @@ def inferred(sentence, *quotes, **relations):
 
 def test_the_likeliest_relation_decides():
     sentence, quote = "Plants endure salty ground.", "Barley tolerates salt."
-    assert inferred(sentence, quote, barley=Relation(0.6, 0.3, 0.1)).score == 0.6
-    assert inferred(sentence, quote, barley=Relation(0.6, 0.3, 0.1)).supported
+    assert inferred(sentence, quote, barley=NliProbabilities(0.6, 0.3, 0.1)).score == 0.6
+    assert inferred(sentence, quote, barley=NliProbabilities(0.6, 0.3, 0.1)).supported
     assert (
-        inferred(sentence, quote, barley=Relation(0.4, 0.5, 0.1)).reason
+        inferred(sentence, quote, barley=NliProbabilities(0.4, 0.5, 0.1)).reason
         == "the source does not say this"
     )
     assert (
-        inferred(sentence, quote, barley=Relation(0.1, 0.2, 0.7)).reason
+        inferred(sentence, quote, barley=NliProbabilities(0.1, 0.2, 0.7)).reason
         == "the source says the opposite"
     )
 
 
 def test_a_quotation_that_contradicts_outweighs_one_that_entails_less():
     quotes = ("Barley tolerates salt.", "Wheat suffers from salt.")
-    entailed, contradicted = Relation(0.7, 0.2, 0.1), Relation(0.05, 0.05, 0.9)
+    entailed, contradicted = NliProbabilities(0.7, 0.2, 0.1), NliProbabilities(0.05, 0.05, 0.9)
     assert not inferred(
         "Plants endure salty ground.", *quotes, barley=entailed, wheat=contradicted
     ).supported
     assert inferred(
-        "Plants endure salty ground.", *quotes, barley=entailed, wheat=Relation(0, 1, 0)
+        "Plants endure salty ground.", *quotes, barley=entailed, wheat=NliProbabilities(0, 1, 0)
     ).supported
 
 
 def test_numbers_and_names_are_checked_whatever_the_model_finds():
-    sure = Relation(1.0, 0.0, 0.0)
+    sure = NliProbabilities(1.0, 0.0, 0.0)
     assert (
         "number 9"
         in inferred("Plants endure 9 salty weeks.", "Barley tolerates salt.", barley=sure).reason
@@ -292,12 +292,12 @@ def test_numbers_and_names_are_checked_whatever_the_model_finds():
 def test_inference_without_a_source_or_of_a_copy_asks_no_model():
     assert inferred("Plants endure salty ground.").reason == "there is no source"
     assert inferred(
-        "Barley tolerates salt [1].", "Barley tolerates salt.", barley=Relation(0, 0, 1)
+        "Barley tolerates salt [1].", "Barley tolerates salt.", barley=NliProbabilities(0, 0, 1)
     ).supported
 
 
 def test_labels_are_told_by_their_names():
-    assert label_order("m", {0: "CONTRADICTION", 1: "entailment", 2: "Neutral"}) == (1, 2, 0)
+    assert label_indices("m", {0: "CONTRADICTION", 1: "entailment", 2: "Neutral"}) == (1, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_labels_are_told_by_their_names():
 )
 def test_labels_that_say_nothing_are_refused(labels):
     with pytest.raises(ModelUnavailable, match="entailment, neutral and contradiction"):
-        label_order("m", labels)
+        label_indices("m", labels)
 
 
 @pytest.fixture(scope="module")
@@ -346,12 +346,12 @@ def cross_encoder(tmp_path_factory):
 def test_a_model_in_a_folder_gives_probabilities_in_the_order_of_its_labels(cross_encoder):
     model = load_nli_model(str(cross_encoder))
     pairs = [("Barley tolerates salt.", "Plants endure salt."), ("word " * 300, "Plants.")]
-    for relation in model.relations(pairs):
+    for relation in model.predict(pairs):
         # The softmax of (0, 1, 2).
         assert relation.entailment == pytest.approx(0.0900, abs=1e-3)
         assert relation.neutral == pytest.approx(0.2447, abs=1e-3)
         assert relation.contradiction == pytest.approx(0.6652, abs=1e-3)
-    assert model.relations([]) == []
+    assert model.predict([]) == []
     assert (
         not NliVerifier(model)
         .check("Plants endure salty ground.", [Source("Barley tolerates salt.")])

@@ -1,0 +1,222 @@
+"""Evidence: which sentences are selected, how a model reorders them, and what is called missing."""
+
+import json
+from dataclasses import astuple
+
+import pytest
+from fakes import PickyReranker
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rag import Assistant, ModelFailed
+from rag.answering.evidence import EvidenceWeights, select_evidence
+from rag.library.library import Library
+from rag.library.vector_index import VectorIndex
+from rag.models.registry import load_embedder
+from rag.retrieval.retriever import Retriever
+
+SHRINK = "How does the KV cache shrink?"
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return load_embedder()
+
+
+def selector(library, embedder):
+    """Return a function that retrieves papers of a library and selects evidence."""
+    retriever = Retriever(library, VectorIndex(library), lambda: embedder)
+
+    def select(question, **options):
+        with library.snapshot():
+            return select_evidence(retriever.retrieve(question), library, **options)
+
+    return select
+
+
+@pytest.fixture(scope="module")
+def select(small_library, embedder):
+    return selector(Library(small_library, create=False), embedder)
+
+
+@pytest.fixture(scope="module")
+def select_similar(tmp_path_factory, embedder):
+    """Select from a library with a repeated sentence, three similar papers, and a named method."""
+    folder = tmp_path_factory.mktemp("similar")
+    kelp = "Kelp forests store carbon in their roots."
+    abstracts = {
+        "Kelp and carbon": f"{kelp} {kelp}",
+        "Tidal flats": "Tidal flats are home to lugworms. Lugworms dig.",
+        "Robots that fold": "Robots are bulky. We fold robots from paper sheets.",
+        "Origami robots": "Folding is old. These robots fold from flat paper sheets.",
+        "Heron: boats on canals": (
+            "Boats are counted by hand and by many a tired boat clerk. Heron counts boats on "
+            "canals. Counting of boats by Heron costs little. Code for Heron is available at "
+            "https://example.org/heron."
+        ),
+        "Paper sheets as robots": "Sheets are cheap. Robots of paper fold in minutes.",
+    }
+    papers = [{"title": title, "abstract": text} for title, text in abstracts.items()]
+    (folder / "papers.jsonl").write_text("\n".join(map(json.dumps, papers)))
+    assistant = Assistant(Library(folder / "library"), embedder, "none")
+    assistant.add(folder / "papers.jsonl")
+    return selector(assistant.library, embedder)
+
+
+def texts(evidence):
+    return [item.sentence.text for item in evidence]
+
+
+def test_first_sentence_scores_lower_than_the_same_sentence_elsewhere(select_similar):
+    best, second = select_similar("Do kelp forests store carbon?").candidates[:2]
+    assert best.sentence.text == second.sentence.text
+    assert (best.is_first_sentence, second.is_first_sentence) == (False, True)
+    assert best.score > second.score
+
+
+def test_first_sentence_scores_the_same_without_its_weight(select_similar):
+    weights = EvidenceWeights(is_first_sentence=0.0)
+    best, second = select_similar("Do kelp forests store carbon?", weights=weights).candidates[:2]
+    # The vector of a sentence depends slightly on its batch.
+    assert best.score == pytest.approx(second.score, abs=0.01)
+
+
+def test_list_question_gets_sentences_of_several_papers(select_similar):
+    selection = select_similar("Which studies fold robots from paper sheets?")
+    papers = [item.paper.id for item in selection.evidence]
+    assert len(set(papers)) == 3
+    assert len(papers) <= 5
+    assert max(papers.count(paper) for paper in papers) <= 2
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 30])
+def test_selection_respects_the_limit(select, limit):
+    question = "Which papers shrink the KV cache, and by how much?"
+    evidence = select(question, max_sentences=limit).evidence
+    assert 1 <= len(evidence) <= limit
+    assert len(set(evidence)) == len(evidence)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_reranker_decides_which_selected_sentence_comes_first(select, position):
+    plain = select(SHRINK)
+    favourite = plain.evidence[position]
+    reranked = select(SHRINK, reranker=PickyReranker(favourite.sentence.text))
+    assert reranked.evidence[0] == favourite
+    assert set(reranked.evidence) == set(plain.evidence)
+    assert reranked.candidates == plain.candidates
+    assert reranked.confidence == plain.confidence
+
+
+def test_sentences_far_below_the_best_are_not_selected(select):
+    selection = select(SHRINK, max_sentences=30)
+    assert len(selection.evidence) < len(selection.candidates)
+    selected = {item.paper.id for item in selection.evidence}
+    assert selected < {item.paper.id for item in selection.candidates}
+
+
+def test_reranker_sees_title_and_sentence(select):
+    reranker = PickyReranker("")
+    selection = select(SHRINK, reranker=reranker)
+    best = selection.candidates[0]
+    start = f"{best.paper.title}. {best.sentence.text}"
+    assert any(context.startswith(start) for context in reranker.contexts)
+    assert len(reranker.contexts) == len(selection.evidence)
+
+
+def test_reranker_is_not_used_for_one_sentence_or_a_list_question(select):
+    reranker = PickyReranker("")
+    assert select(SHRINK, max_sentences=1, reranker=reranker).evidence
+    assert select("Which papers shrink the KV cache?", reranker=reranker).evidence
+    assert reranker.contexts == []
+
+
+def test_first_sentence_may_answer_a_why_question(select_similar):
+    how = select_similar("How is the folding of robots?")
+    why = select_similar("Why do robots need folding?")
+    assert "Robots are bulky." not in texts(how.candidates[:3])
+    assert "Robots are bulky." in texts(why.candidates[:3])
+
+
+def test_list_question_prefers_the_sentence_that_introduces_a_name(select_similar):
+    selection = select_similar("Which papers count boats or ships?")
+    heron = [item for item in selection.evidence if "Heron" in item.paper.title]
+    assert texts(heron) == ["Heron counts boats on canals."]
+
+
+def test_bundled_model_reranks_deterministically(select, bundled):
+    question = "How much does merging keys shrink the KV cache?"
+    reranked = select(question, reranker=bundled)
+    assert reranked == select(question, reranker=bundled)
+    assert reranked.candidates == select(question).candidates
+    assert reranked.evidence[0].sentence.text.startswith("The KV cache shrinks by 71%")
+
+
+@pytest.mark.parametrize(
+    ("question", "missing"),
+    [
+        ("Does Sliding Ledgers shrink the KV cache on ImageNet?", "do not mention ImageNet"),
+        ("How does GPT-9 use the KV cache?", "do not mention GPT-9"),
+        (SHRINK, ""),
+        ("How much does the KV cache shrink?", ""),
+    ],
+)
+def test_selection_says_which_name_is_missing(select, question, missing):
+    selection = select(question)
+    assert selection.missing.startswith(missing)
+    assert bool(selection.missing) == bool(missing)
+
+
+def test_selection_says_which_figure_is_missing(select_similar):
+    selection = select_similar("How many lugworms live on tidal flats?")
+    assert selection.signals.missing_quantity == 1
+    assert selection.missing.startswith("give no figure")
+    assert "lugworms" in selection.missing
+
+
+def test_missing_name_lowers_the_confidence(select):
+    answerable = select("Does Sliding Ledgers shrink the KV cache?")
+    unanswerable = select("Does Sliding Ledgers shrink the KV cache on ImageNet?")
+    assert unanswerable.signals.missing_name > answerable.signals.missing_name == 0
+    assert unanswerable.confidence < answerable.confidence
+
+
+words = st.sampled_from(
+    "How many which papers KV cache cranes GPT-4 shrink fever does ? % 71".split()
+)
+questions = st.text(min_size=1, max_size=80) | st.lists(words, min_size=1).map(" ".join)
+
+
+@settings(max_examples=30, deadline=None)
+@given(questions.filter(str.strip), st.none() | st.integers(1, 9))
+def test_any_question_gets_a_valid_and_repeatable_selection(select, question, limit):
+    selection = select(question, max_sentences=limit)
+    assert 0 <= selection.confidence <= 1
+    assert all(0 <= value <= 1 for value in astuple(selection.signals))
+    assert len(selection.evidence) <= (limit or 5)
+    assert set(selection.evidence) <= set(selection.candidates)
+    for item in selection.candidates:
+        sentence = item.sentence
+        assert item.paper.abstract[sentence.start : sentence.end] == sentence.text
+        for value in (item.score, item.similarity, item.term_overlap, item.paper_score):
+            assert 0 <= value <= 1 + 1e-6
+    scores = [item.score for item in selection.candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert select(question, max_sentences=limit) == selection
+
+
+def test_failing_reranker_raises(select):
+    class FailingReranker(PickyReranker):
+        def question_likelihood(self, contexts, question):
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(ModelFailed, match="out of memory"):
+        select(SHRINK, reranker=FailingReranker(""))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-60, 0), st.floats(-60, 0))
+def test_any_likelihood_leaves_scores_between_0_and_1(select, likely, unlikely):
+    selection = select(SHRINK, reranker=PickyReranker("KV cache", likely, unlikely))
+    assert selection.evidence
+    assert all(0 <= item.score <= 1 for item in selection.candidates)
