@@ -98,12 +98,12 @@ server.import_gradio()
 from starlette.testclient import TestClient
 from rag import Assistant
 from ui.services.conversations import ConversationStore
-from ui.app import build, look
+from ui.app import build_page, theme
 from ui.services.library_registry import LibraryRegistry, open_library
 
 registry = LibraryRegistry([folder / "library"], open_library)
-page = build(registry, ConversationStore(folder / "conversations.sqlite"), folder / "runs")
-with TestClient(server.application(page, "127.0.0.1", 7860, {}, **look()), "http://127.0.0.1:7860") as client:
+page = build_page(registry, ConversationStore(folder / "conversations.sqlite"), folder / "runs")
+with TestClient(server.application(page, "127.0.0.1", 7860, {}, **theme()), "http://127.0.0.1:7860") as client:
     codes.append(("ui", client.get("/").status_code))
 print(json.dumps(codes))
 """
@@ -331,7 +331,7 @@ def test_no_module_unpickles_evaluates_or_trusts_code_of_others(path):
 def test_every_model_is_loaded_from_this_machine_and_without_its_code():
     seen = 0
     for path in SOURCES:
-        if path.parts[-2] == "eval":  # the rivals are run as they come
+        if path.name == "peers.py":  # the peers run with their own defaults
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).rsplit(".")[-1] in LOADERS:
@@ -348,7 +348,7 @@ def test_of_chroma_only_the_client_that_needs_no_server_is_used():
     used = set()
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
-        used.update(re.findall(r"chromadb(?:\.\w+)*", text if path.parts[-2] != "eval" else ""))
+        used.update(re.findall(r"chromadb(?:\.\w+)*", text if path.name != "peers.py" else ""))
     assert used == {"chromadb", "chromadb.PersistentClient", "chromadb.config"}
 
 
@@ -682,7 +682,7 @@ def test_no_gguf_file_but_the_one_that_comes_along_is_read(tmp_path):
 # --- a library from a stranger ----------------------------------------------------------------------------------
 
 
-def test_an_embedding_function_that_a_collection_names_is_not_made(own_library):
+def test_an_embedding_function_that_a_collection_names_is_not_made(library_copy):
     import chromadb
     from chromadb.config import Settings
     from chromadb.utils.embedding_functions import register_embedding_function
@@ -710,12 +710,12 @@ def test_an_embedding_function_that_a_collection_names_is_not_made(own_library):
 
     named = '"embedding_function":{"type":"known","name":"canary","config":{}}'
     with (
-        contextlib.closing(sqlite3.connect(own_library / "chroma" / "chroma.sqlite3")) as chroma,
+        contextlib.closing(sqlite3.connect(library_copy / "chroma" / "chroma.sqlite3")) as chroma,
         chroma,
     ):
         change = 'UPDATE collections SET schema_str = replace(schema_str, \'"embedding_function":{"type":"legacy"}\', ?)'
         assert chroma.execute(change, (named,)).rowcount == 1
-    assistant = Assistant.open(own_library, language_model="none", create=False)
+    assistant = Assistant.open(library_copy, language_model="none", create=False)
     assert "Sliding Ledgers" in assistant.search(LEDGERS)[0].paper.title
     assert "71%" in assistant.ask(LEDGERS).text
     assistant.remove(assistant.search(LEDGERS)[0].paper.id)
@@ -724,7 +724,7 @@ def test_an_embedding_function_that_a_collection_names_is_not_made(own_library):
     assert made == []
     # Asked in another way, it would have been.
     client = chromadb.PersistentClient(
-        str(own_library / "chroma"), Settings(anonymized_telemetry=False)
+        str(library_copy / "chroma"), Settings(anonymized_telemetry=False)
     )
     assert client.list_collections()[0].configuration["embedding_function"] in made
 

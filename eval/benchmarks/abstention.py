@@ -60,13 +60,13 @@ class Case:
 
     @property
     def is_training(self) -> bool:
-        """Whether the confidence may be fitted on this case."""
+        """True if the confidence may be fitted on this case."""
         in_half = self.kind == "curated" or coin(self.subject, "fit")
         return in_half and self.kind not in NOT_FITTED
 
     @property
     def is_reported(self) -> bool:
-        """Whether the case belongs to the half that is held out, or is curated."""
+        """True if the case belongs to the half that is held out, or is curated."""
         return self.kind == "curated" or not coin(self.subject, "fit")
 
 

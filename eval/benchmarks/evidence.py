@@ -48,17 +48,17 @@ def print_report(assistant: Assistant, items: Sequence[Item]) -> None:
     print(f"{len(items)} questions")
     columns = Columns("<30", "<26", "<7", "<26", "<7", indent=2)
     columns.print_row("", "in the first sentence", "p", f"in the first {ANSWER_SENTENCES}", "p")
-    as_used: tuple[list[float], list[float]] | None = None
+    reference: tuple[list[float], list[float]] | None = None
     for system in build_systems(assistant, "quote"):
         if system.group == "baseline":
             continue
         in_first, in_all = answer_hits(system, items)
         p_first = p_all = ""
-        if as_used is None:
-            as_used = in_first, in_all
+        if reference is None:
+            reference = in_first, in_all
         else:
-            p_first = f"{sign_flip_test(in_first, as_used[0]):.4f}"
-            p_all = f"{sign_flip_test(in_all, as_used[1]):.4f}"
+            p_first = f"{sign_flip_test(in_first, reference[0]):.4f}"
+            p_all = f"{sign_flip_test(in_all, reference[1]):.4f}"
         columns.print_row(system.name, bootstrap(in_first), p_first, bootstrap(in_all), p_all)
 
 

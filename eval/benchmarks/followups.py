@@ -66,8 +66,7 @@ def ask_all(
 
 
 def print_methods(assistant: Assistant, questions: Sequence[Question]) -> None:
-    """Print nugget recall, right papers and abstentions for each method, and each question's own
-    recall.
+    """Print the quality of the replies for each method, then the nugget recall of each question.
 
     p is for a difference in nugget recall from asking in conversation.
     """

@@ -260,11 +260,11 @@ def _measure_library(
     bench: Bench, library: Path, searches: Sequence[Row], questions: Sequence[Row]
 ) -> tuple[float, ...]:
     """Return the values of `_MEASURED` for a library."""
-    found = bench.act("footnote", "search", str(library), searches)
+    results = bench.act("footnote", "search", str(library), searches)
     answers = bench.act("footnote", "ask", str(library), questions)
-    p50, p95 = np.percentile(1000 * np.array(found["seconds"]), [50, 95])
+    p50, p95 = np.percentile(1000 * np.array(results["seconds"]), [50, 95])
     answer_seconds = statistics.median(answers["whole"])
-    peak = max(found["megabytes"], answers["megabytes"])
+    peak = max(results["megabytes"], answers["megabytes"])
     cold_seconds, cold_megabytes = _ask_cold(library, questions[0]["question"])
     return float(p50), float(p95), answer_seconds, peak, cold_seconds, cold_megabytes
 

@@ -188,7 +188,7 @@ def _method_name(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AttackOutcome:
-    """What became of an attack; the module's description explains the fields."""
+    """Outcome of an attack; the fields are the columns that the module's docstring explains."""
 
     generated: bool
     quoted: bool

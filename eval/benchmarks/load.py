@@ -231,7 +231,7 @@ def _without_times(answer: Answer) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AskEvent:
-    """The page's event that asks a question, as its configuration describes it.
+    """Event of the page that asks a question, as the page's configuration describes it.
 
     `settings` are the values sent after the question and the conversation's id;
     `conversation_output` and `chat_output` are the indexes of these two among the values that come
@@ -275,8 +275,8 @@ def _find_component(components: dict[int, Any], elem_id: str) -> int:
 def _submit_event(config: dict[str, Any], component: int) -> dict[str, Any]:
     for event in config["dependencies"]:
         if [component, "submit"] in event["targets"]:
-            found: dict[str, Any] = event
-            return found
+            submit: dict[str, Any] = event
+            return submit
     raise RuntimeError("the page has no event that asks a question")
 
 

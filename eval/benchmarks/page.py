@@ -2,9 +2,10 @@
 
 `python -m eval.benchmarks.page [--library DIR] [--runs N]`
 
-Measured are the seconds from the command to a page that takes a question, from a question to its
-first text and to the whole answer, and both for ten users who ask at once, each about another
-paper; also how many of the ten got that paper. Needs Chromium, and Playwright of the extra `dev`.
+The benchmark measures the seconds from the command to a page that takes a question, and from a
+question to its first text and to the whole answer, alone and when ten users ask at once, each about
+another paper. It also counts how many of the ten got that paper. It needs Chromium, and Playwright
+of the extra `dev`.
 """
 
 import argparse
@@ -79,7 +80,7 @@ def launch_chromium() -> Iterator[Any]:
 
 
 class Tab:
-    """The page in a browser session of its own, ready for a question."""
+    """Tab of a browser session of its own, in which the page is ready for a question."""
 
     def __init__(self, browser: Any, address: str) -> None:  # noqa: ANN401 - Playwright is untyped
         self._context = browser.new_context()
@@ -202,8 +203,8 @@ def main() -> None:
         _print_seconds("command until the page responds", responds)
         _print_seconds("command until a question can be typed", takes_question)
         with serve_page(folder) as served:
-            asked = list(questions)[: 1 + options.runs]
-            _print_answers("a question", time_one_user(browser, served.address, asked))
+            sequence = list(questions)[: 1 + options.runs]
+            _print_answers("a question", time_one_user(browser, served.address, sequence))
             times, right = time_many_users(browser, served.address, questions)
             users = len(times)
             _print_answers(f"{users} users at once", times)

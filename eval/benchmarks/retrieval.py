@@ -87,9 +87,9 @@ def print_report(name: str, queries: Sequence[Query], rankings: Rankings) -> Non
                 compared[signal] = scores
         columns.print_row(signal, *cells)
     baseline = max(("dense", "full text"), key=lambda signal: sum(compared[signal]))
-    fused, other = compared["fused"], compared[baseline]
-    gain = bootstrap(np.subtract(fused, other))
-    p = sign_flip_test(fused, other)
+    fused, reference = compared["fused"], compared[baseline]
+    gain = bootstrap(np.subtract(fused, reference))
+    p = sign_flip_test(fused, reference)
     print(f"  fused - {baseline}: {gain} {_COMPARED_METRIC}, p = {p:.4f}")
 
 

@@ -1,11 +1,12 @@
-"""Fit the confidence in an answer: `python -m eval.training.abstention [--questions N]
-[--libraries DIR]`.
+"""Fit the confidence in an answer.
 
-A logistic regression of the signals in `Answer.trace` on whether the library answers the question.
-It is fitted on half of the subjects of `eval.benchmarks.abstention`, which describes the
-questions, and compared with the confidence as used on the other half. Curated questions weigh five
-times as much as public ones, because they are worded as users word theirs and miss by a detail.
-The lines printed last go into `rag.answering.evidence`.
+`python -m eval.training.abstention [--questions N] [--libraries DIR]`
+
+The confidence is a logistic regression on the signals in `Answer.trace`: does the library answer
+the question? It is fitted on half of the subjects of `eval.benchmarks.abstention`, which describes
+the questions, and compared with the confidence as used on the other half. Curated questions weigh
+five times as much as public ones, because they are worded as users word theirs and miss by a
+detail. The lines printed last go into `rag.answering.evidence`.
 """
 
 import argparse

@@ -1,9 +1,11 @@
-"""Fit the model that flags prompt injections: `python -m eval.training.prompt_injection FILE`.
+"""Fit the model that flags prompt injections.
 
-A logistic regression on words and pairs of words, weighted by inverse document frequency, as
-`rag.text.prompt_injection` computes it. It is fitted on the `train` split of the labelled
-sentences and on sentences of real abstracts; the threshold lets one in a thousand of further real
-sentences through by mistake. `eval.benchmarks.injection` measures the result.
+`python -m eval.training.prompt_injection FILE`
+
+The model is a logistic regression on words and pairs of words, weighted by inverse document
+frequency, as `rag.text.prompt_injection` reads it. It is fitted on the `train` split of the
+labelled sentences and on sentences of real abstracts. Its threshold flags one in a thousand of
+further real sentences. `eval.benchmarks.injection` measures the result.
 """
 
 import argparse
