@@ -1,6 +1,6 @@
-"""Any text where a question, a filter, a field or a file is due: an answer or one line that says what is wrong.
+"""Any text as question, filter, field or file gives an answer or a one-line error.
 
-Files of papers have tests of their own, `test_sources_hostile.py`; a fuzzer goes further, `test_fuzz.py`.
+`test_sources_hostile.py` covers files of papers; `test_fuzz.py` goes further with a fuzzer.
 """
 
 import json
@@ -32,8 +32,8 @@ from rag import (
 )
 from rag.config import load_settings
 from rag.ingest.sources import open_source
-from rag.output.export import ANSWER_FORMATS, FORMATS, export_answer, export_papers
-from rag.output.replay import read_answer, replay
+from rag.output.export import ANSWER_FORMATS, PAPER_FORMATS, export_answer, export_papers
+from rag.output.replay import load_answer, replay
 from rag.output.terminal import render_answer, render_paper
 from rag.retrieval.query_analysis import analyze_query
 from rag.retrieval.typos import find_typos
@@ -42,13 +42,13 @@ from rag.text.identifiers import find_doi_in_url, parse_doi
 from ui.render.html import answer_html, paper_html, sources_html
 from ui.server.login import read_users
 
-MANY = settings(
-    max_examples=150,
+MANY_EXAMPLES = settings(
+    max_examples=75,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-# What SQLite, FTS5, Python, LaTeX, HTML, shells and terminals give a meaning to.
-OPERATORS = [
+# Text with a meaning in SQLite, FTS5, Python, LaTeX, HTML, shells or terminals.
+SPECIAL_TEXTS = [
     *(
         "NEAR(",
         "NEAR/3",
@@ -126,7 +126,7 @@ OPERATORS = [
         "\u2028",
     ),
 ]
-WORDS = st.sampled_from(OPERATORS) | st.text(st.characters(), max_size=12)
+WORDS = st.sampled_from(SPECIAL_TEXTS) | st.text(st.characters(), max_size=12)
 QUESTIONS = st.lists(WORDS, max_size=14).map("".join) | st.lists(WORDS, max_size=14).map(" ".join)
 FILTERS = st.dictionaries(
     st.sampled_from(["year", "venue", "author", "source", "added_since"]),
@@ -147,8 +147,8 @@ def library(tmp_path_factory):
     return assistant
 
 
-def refused(call, *arguments, **options):
-    """What a call gives; None where it means nothing, and that is told on one line."""
+def try_call(call, *arguments, **options):
+    """Return the result of a call, or None if it is refused with a one-line error."""
     try:
         return call(*arguments, **options)
     except UsageError as error:
@@ -168,10 +168,10 @@ def check_literal(answer):
     check_safe(sources_html([answer]))
 
 
-# --- questions and filters ----------------------------------------------------------------------------------------
+# --- questions and filters --------------------------------------------------------------------
 
 
-@MANY
+@MANY_EXAMPLES
 @given(QUESTIONS, FILTERS)
 @example("KV cache \ud800", {})
 @example("x" * 2001, {})
@@ -180,27 +180,28 @@ def check_literal(answer):
 @example("KV cache?", {"year": "20\n23"})
 @example("KV cache?", {"author": "a" * 501})
 @example("KV cache?", {"year": "\n"})
-def test_any_question_with_any_filter_gets_an_answer_or_one_line(library, question, filters):
-    answer = refused(library.ask, question, **filters)
+def test_any_question_and_filter_give_an_answer_or_a_one_line_error(library, question, filters):
+    answer = try_call(library.ask, question, **filters)
     if answer is None:
-        assert refused(library.search, question, **filters) is None
-        assert refused(library.evidence, question, **filters) is None
+        assert try_call(library.search, question, **filters) is None
+        assert try_call(library.evidence, question, **filters) is None
         return
     check_literal(answer)
     *pieces, streamed = library.stream(question, **filters)
     assert "".join(pieces) == streamed.text == answer.text
     hits = library.search(question, **filters)
     assert len(hits) <= library.count(**filters)
-    for one in library.evidence(question, **filters):
-        assert one.sentence.text == one.paper.abstract[one.sentence.start : one.sentence.end]
+    for evidence in library.evidence(question, **filters):
+        sentence = evidence.sentence
+        assert sentence.text == evidence.paper.abstract[sentence.start : sentence.end]
 
 
-@MANY
+@MANY_EXAMPLES
 @given(QUESTIONS, QUESTIONS, FILTERS)
-def test_any_two_questions_are_a_conversation(library, first, second, filters):
+def test_any_two_questions_make_a_conversation(library, first, second, filters):
     chat = library.chat()
     assert isinstance(chat, Conversation)
-    answers = [refused(chat.ask, first), refused(chat.ask, second, **filters)]
+    answers = [try_call(chat.ask, first), try_call(chat.ask, second, **filters)]
     for answer in filter(None, answers):
         check_literal(answer)
     assert len(chat.turns) == sum(answer is not None for answer in answers)
@@ -208,16 +209,16 @@ def test_any_two_questions_are_a_conversation(library, first, second, filters):
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\0b", " ", "\x1b[2J", "x" * 100_000])
-def test_no_paper_goes_by_a_name_that_is_none(library, name):
+def test_an_invalid_name_finds_no_paper(library, name):
     with pytest.raises(PaperNotFound):
         library.paper(name)
 
 
-def test_a_search_for_more_papers_than_can_be_counted_gives_all(library):
+def test_a_search_for_too_many_papers_returns_all(library):
     assert len(library.search("owl", k=10**30)) == library.count()
 
 
-def test_a_question_that_is_too_long_costs_a_conversation_nothing(library):
+def test_an_overlong_question_leaves_the_conversation_unchanged(library):
     chat = library.chat()
     chat.ask("How far does the KV cache shrink?")
     with pytest.raises(UsageError, match="1,999,999 characters"):
@@ -225,28 +226,28 @@ def test_a_question_that_is_too_long_costs_a_conversation_nothing(library):
     assert len(chat.turns) == 1
 
 
-def test_settings_nested_without_end_are_refused(tmp_path, monkeypatch):
+def test_deeply_nested_settings_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path))
     (tmp_path / "config.toml").write_text("a = " + "[" * 100_000)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot read"):
         load_settings()
 
 
-def test_a_source_with_half_a_character_in_its_name_can_be_told():
+def test_a_source_error_replaces_surrogates_in_names():
     assert str(SourceError("a\ud800b", "no such file")) == "a�b: no such file"
 
 
-@MANY
+@MANY_EXAMPLES
 @given(FILTERS)
-def test_any_filter_lets_papers_through_or_is_refused(library, filters):
-    papers = refused(lambda: list(library.papers(**filters)))
-    count = refused(library.count, **filters)
+def test_any_filter_matches_papers_or_is_refused(library, filters):
+    papers = try_call(lambda: list(library.papers(**filters)))
+    count = try_call(library.count, **filters)
     assert (papers is None) == (count is None)
     assert papers is None or len(papers) == count
 
 
 @pytest.mark.parametrize(
-    ("filters", "told"),
+    ("filters", "message"),
     [
         (
             {"year": "2023\nand\x1b[31m"},
@@ -259,36 +260,36 @@ def test_any_filter_lets_papers_through_or_is_refused(library, filters):
         ({"author": "a" * 501}, "author has 501 characters; the limit is 500"),
     ],
 )
-def test_a_filter_that_means_nothing_is_told_on_one_line(library, filters, told):
+def test_an_invalid_filter_is_explained_in_one_line(library, filters, message):
     with pytest.raises(UsageError) as error:
         library.count(**filters)
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)
     check_line(str(error.value))
 
 
 @pytest.mark.parametrize("name", ["year", "added_since"])
-def test_a_filter_of_blanks_filters_nothing(library, name):
+def test_a_blank_filter_matches_everything(library, name):
     assert library.count(**{name: " \n"}) == library.count() == 12
 
 
-def done_in_time(code):
-    """Run Python in a process of its own: an expression that takes for ever cannot be stopped otherwise."""
+def run_in_time(code):
+    """Run Python code in a process that can be stopped, unlike a regular expression."""
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_names_are_found_in_time_with_the_length_of_a_text():
-    # It was with the cube of it: minutes for a hostile title, and again for each question that found it.
+def test_names_are_found_in_linear_time():
+    # Cubic time would mean minutes for a malicious title, and again for each question.
     assert analyze_query("What is the aAaA?").names == ("aAaA",)
-    done_in_time("""
-from rag.retrieval.query_analysis import own_names, understand
+    run_in_time("""
+from rag.retrieval.query_analysis import analyze_query, title_names
 for letters in ("aA", "bB", "cC", "dD"):
-    assert own_names(letters * 995 + "_") == set()
-    assert understand(f"{letters * 990}_").names == ()
-assert understand("which " * 100 + "." * 1_300).thing == ()
+    assert title_names(letters * 995 + "_") == set()
+    assert analyze_query(f"{letters * 990}_").names == ()
+assert analyze_query("which " * 100 + "." * 1_300).answer_target == ()
 """)
 
 
-def test_of_a_question_that_is_all_slips_the_first_are_read():
+def test_only_the_first_typos_of_a_question_are_corrected():
     words = [f"{letter}orwegian" for letter in "abcdefghijklmnopqrstuvwxyz"]
     question = " ".join(f"{word[0]}orwegain" for word in words)
     assert find_typos(question, [" ".join(words)], lambda _: False) == {
@@ -296,48 +297,48 @@ def test_of_a_question_that_is_all_slips_the_first_are_read():
     }
 
 
-# --- what is shown ------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------
 
 FIELDS = "title abstract authors year venue url doi arxiv_id pmid extra retracted".split()
 TEXTS = st.lists(
-    st.sampled_from(PIECES + OPERATORS) | st.text(st.characters(), max_size=8), max_size=12
+    st.sampled_from(PIECES + SPECIAL_TEXTS) | st.text(st.characters(), max_size=8), max_size=12
 ).map("".join)
 RECORDS = st.dictionaries(st.sampled_from(FIELDS), TEXTS | st.lists(TEXTS, max_size=3), max_size=11)
 
 
-def paper_from(path, record):
-    """The paper that a reader makes of a record, if any."""
+def parse_record(path, record):
+    """Return the paper that a parser makes of a record, if any."""
     path.write_text(json.dumps(record) + "\n", encoding="utf-8")
     with open_source(path, "jsonl") as source:
         (((_, outcome),)) = source
     return outcome if isinstance(outcome, Paper) else None
 
 
-def check_shown(text):
-    """Lines without anything that steers a terminal."""
+def check_lines(text):
+    """Assert that no line contains a control character."""
     for line in text.split("\n"):
         check_line(line)
 
 
 def check_markdown(text):
-    """No mark-up of a stranger: outside of addresses in `<...>`, every sign that could begin some is escaped."""
+    """Assert that all markup outside of addresses in `<...>` is escaped."""
     bare = re.sub(r"<https?://[^<>\s]*>|\\.", "", text)
     assert not set(bare) & set("<>`|#")
     assert "](" not in bare
     assert "![" not in bare
 
 
-@MANY
+@MANY_EXAMPLES
 @given(RECORDS)
 @example({"doi": "10.1000/a%1b]0;owned%07b", "url": "https://doi.org/10.1000/a%1b]0;owned%07b"})
 @example({"title": "a" + "\u0301\u0327" * 400, "authors": "\x1b[2J", "venue": "\u202eABC"})
 def test_any_record_can_be_shown_and_exported(tmp_path, record):
-    paper = paper_from(tmp_path / "any", {"title": "A1"} | record)
+    paper = parse_record(tmp_path / "any", {"title": "A1"} | record)
     if paper is None:
         return
-    check_shown(render_paper(paper))
-    for form in FORMATS:
-        check_shown(export_papers([paper], form).replace("\t", " "))
+    check_lines(render_paper(paper))
+    for form in PAPER_FORMATS:
+        check_lines(export_papers([paper], form).replace("\t", " "))
     check_markdown(export_papers([paper], "markdown"))
     json.loads(export_papers([paper], "csl-json"))
     check_safe(paper_html(paper))
@@ -354,14 +355,14 @@ def test_any_record_can_be_shown_and_exported(tmp_path, record):
         0.9,
         Trace("e", "none", "quote", "", ""),
     )
-    check_shown(render_answer(answer))
+    check_lines(render_answer(answer))
     for form in ANSWER_FORMATS:
-        check_shown(export_answer(answer, form).replace("\t", " "))
+        check_lines(export_answer(answer, form).replace("\t", " "))
     check_markdown(re.sub(r"\[\^1\]|\*", "", export_answer(answer, "markdown")))
     check_literal(answer)
 
 
-@MANY
+@MANY_EXAMPLES
 @given(
     st.builds(
         Paper,
@@ -372,18 +373,18 @@ def test_any_record_can_be_shown_and_exported(tmp_path, record):
         st.booleans(),
     )
 )
-def test_a_paper_that_no_reader_made_breaks_no_export(paper):
-    for form in FORMATS:
+def test_any_paper_can_be_exported(paper):
+    for form in PAPER_FORMATS:
         assert isinstance(export_papers([paper], form), str)
     assert render_paper(paper)
 
 
-@MANY
+@MANY_EXAMPLES
 @given(st.text(st.characters()))
 @example("half\ud800")
 @example("\udcff\udcfe")
 @example("\x1b]0;owned\x07.bib")
-def test_any_name_of_a_file_can_be_shown_and_stored(name):
+def test_any_file_name_can_be_shown_and_stored(name):
     check_line(printable_path(name))
     assert len(printable_path("a" + name)) > 0
     assert printable_path("Zoë, 2021 (日本).bib") == "Zoë, 2021 (日本).bib"
@@ -392,7 +393,7 @@ def test_any_name_of_a_file_can_be_shown_and_stored(name):
 @pytest.mark.parametrize(
     "doi", ["10.1000/a%1b]0;b%07", "10.1000/a\u202e]0;b", "10.1000/a%e2%80%ae]0;b%00"]
 )
-def test_a_doi_is_decoded_without_what_steers_a_terminal(doi):
+def test_control_characters_are_removed_from_a_doi(doi):
     assert (
         parse_doi(doi)
         == parse_doi(f"https://doi.org/{doi}")
@@ -401,24 +402,30 @@ def test_a_doi_is_decoded_without_what_steers_a_terminal(doi):
     )
 
 
-def test_a_long_run_of_marks_is_cut_and_a_usual_one_is_kept():
+def test_long_runs_of_combining_marks_are_cut():
     usual = unicodedata.normalize("NFC", "Z̷̢̛͉̈́a̴l̶g̸o e\u0301 \u0327")
     assert clean(usual) == " ".join(usual.split())
     assert clean("a" + "\u0301\u0327" * 40 + "b") == clean("a" + "\u0301\u0327" * 15 + "b")
-    # Python sorts marks in time with the square of their number: so many would take hours.
-    done_in_time("""
+    # Python sorts marks in quadratic time: these would take hours.
+    run_in_time("""
 from rag.text.cleaning import clean
 assert clean("a" + "\u0301\u0327" * 1_000_000 + "b") == clean("a" + "\u0301\u0327" * 15 + "b")
 assert clean("a" + "\u0f73" * 200_000 + "\u0301\uff9e" * 100_000).count("\u0f71") <= 30
 """)
 
 
-# --- other files --------------------------------------------------------------------------------------------------
+# --- other files ------------------------------------------------------------------------------
 
-ROW = {
-    "id": "q1", "split": "dev", "kind": "base", "type": "fact", "question": "How salty?", "answerable": True,
-    "gold": [["salt-1"]], "nuggets": [{"text": "8 grams", "any": ["8 grams"], "numbers": ["8"]}],
-}  # fmt: skip
+QUESTION_RECORD = {
+    "id": "q1",
+    "split": "dev",
+    "kind": "base",
+    "type": "fact",
+    "question": "How salty?",
+    "answerable": True,
+    "gold": [["salt-1"]],
+    "nuggets": [{"text": "8 grams", "any": ["8 grams"], "numbers": ["8"]}],
+}
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=6),
     lambda inner: (
@@ -428,7 +435,7 @@ JSON_VALUES = st.recursive(
     max_leaves=6,
 )
 CHANGES = st.dictionaries(
-    st.sampled_from([*ROW, "history", "must_not", "variant_of", "note", "\x1b\n"]),
+    st.sampled_from([*QUESTION_RECORD, "history", "must_not", "variant_of", "note", "\x1b\n"]),
     JSON_VALUES,
     max_size=3,
 )
@@ -452,7 +459,7 @@ def check_questions(path):
             text.encode("utf-8")
 
 
-@MANY
+@MANY_EXAMPLES
 @given(CHANGES)
 @example({"nuggets": [{"text": "x", "any": ["x"], "numbers": 0}]})
 @example({"nuggets": [{"text": "x", "any": ["x"], "numbers": None}]})
@@ -462,96 +469,97 @@ def check_questions(path):
 @example({"question": "half \ud83d"})
 @example({"note": 7})
 @example({"\x1b\n": 7})
-def test_any_record_of_questions_is_read_or_refused_on_one_line(tmp_path, change):
+def test_any_question_record_is_loaded_or_refused_in_one_line(tmp_path, change):
     file = tmp_path / "questions.jsonl"
-    file.write_text(json.dumps(ROW | change), encoding="utf-8")
+    file.write_text(json.dumps(QUESTION_RECORD | change), encoding="utf-8")
     check_questions(file)
 
 
-@MANY
+@MANY_EXAMPLES
 @given(st.binary(max_size=200) | TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass")))
 @example(b"[" * 100_000)
 @example(b'{"id": ' + b"9" * 5_000)
-def test_any_bytes_are_no_questions_and_no_answer(tmp_path, data):
+def test_any_bytes_are_refused_as_questions_and_as_a_saved_answer(tmp_path, data):
     file = tmp_path / "questions.jsonl"
     file.write_bytes(data)
     check_questions(file)
     with pytest.raises(FootnoteError) as error:
-        read_answer(data, "answer.json")
+        load_answer(data, "answer.json")
     check_line(str(error.value))
 
 
-def questions_refused(path):
+def question_refusal(path):
     with pytest.raises(UsageError) as error:
         load_questions(path)
     check_line(str(error.value))
     return str(error.value)
 
 
-def test_questions_nested_too_deeply_or_with_half_a_character_are_refused(tmp_path):
+def test_nested_or_invalid_question_files_are_refused(tmp_path):
     file = tmp_path / "questions.jsonl"
     file.write_text("[" * 100_000, encoding="utf-8")
-    assert questions_refused(file) == f"{file} is nested too deeply to be read, in line 1"
-    file.write_text(json.dumps(ROW | {"question": "half \ud83d"}), encoding="utf-8")
-    assert questions_refused(file) == f"{file} holds bytes that are no text, in line 1"
+    assert question_refusal(file) == f"{file}, line 1: nested too deeply"
+    file.write_text(json.dumps(QUESTION_RECORD | {"question": "half \ud83d"}), encoding="utf-8")
+    assert question_refusal(file) == f"{file}, line 1: not valid Unicode"
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"nuggets": [{"text": "x", "any": ["x"], "numbers": 0}]}, "every nugget needs"),
         ({"nuggets": [{"text": "x", "any": ["x"], "numbers": None}]}, "every nugget needs"),
         ({"nuggets": [{"text": "x", "any": ["x"], "vital": "no"}]}, "every nugget needs"),
-        ({"history": None}, "history and must_not must be lists of texts"),
-        ({"must_not": 0}, "history and must_not must be lists of texts"),
-        ({"kind": "typo", "variant_of": ["q1"]}, "variant_of and note must be texts"),
-        ({"note": 7}, "variant_of and note must be texts"),
-        ({"colour\n\x1b[31m": 7}, "no field is called colour �[31m"),
+        ({"history": None}, "history must be a list of strings"),
+        ({"must_not": 0}, "must_not must be a list of strings"),
+        ({"kind": "typo", "variant_of": ["q1"]}, "variant_of must be a string"),
+        ({"note": 7}, "note must be a string"),
+        ({"colour\n\x1b[31m": 7}, "unknown fields: colour �[31m"),
     ],
 )
-def test_a_field_of_a_question_that_is_no_text_is_told(tmp_path, change, told):
+def test_question_fields_of_the_wrong_type_are_refused(tmp_path, change, message):
     file = tmp_path / "questions.jsonl"
-    file.write_text(json.dumps(ROW | change), encoding="utf-8")
-    assert f"line 1: {told}" in questions_refused(file)
+    file.write_text(json.dumps(QUESTION_RECORD | change), encoding="utf-8")
+    assert f"line 1: {message}" in question_refusal(file)
 
 
-def test_a_line_of_questions_may_hold_what_else_ends_a_line(tmp_path):
+def test_question_lines_may_contain_unicode_line_separators(tmp_path):
     file = tmp_path / "questions.jsonl"
-    asked = "How salty\u2028is it\x85?"
+    text = "How salty\u2028is it\x85?"
     file.write_text(
-        json.dumps(ROW | {"question": asked}, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(QUESTION_RECORD | {"question": text}, ensure_ascii=False) + "\n",
+        encoding="utf-8",
     )
-    assert [question.question for question in load_questions(file)] == [asked]
+    assert [question.question for question in load_questions(file)] == [text]
 
 
-def test_questions_without_end_and_names_that_no_file_has_are_refused(tmp_path):
+def test_oversized_question_files_and_invalid_names_are_refused(tmp_path):
     file = tmp_path / "questions.jsonl"
     with file.open("wb") as sparse:
         sparse.truncate(65 * 1024 * 1024)
-    assert "more than 67,108,864 characters" in questions_refused(file)
-    assert "cannot be read" in questions_refused(tmp_path / "a\0b")
+    assert "at most 67,108,864 characters" in question_refusal(file)
+    assert "cannot read" in question_refusal(tmp_path / "a\0b")
 
 
-def test_a_setting_of_a_saved_answer_steers_no_terminal(library):
+def test_settings_of_a_saved_answer_are_escaped_in_messages(library):
     answer = json.loads(library.ask("How much does the KV cache shrink?").to_json())
     answer["trace"]["settings"] = {"\x1b]0;owned\x07\n" + "x" * 500: 1}
     with pytest.raises(FootnoteError) as error:
-        read_answer(json.dumps(answer))
+        load_answer(json.dumps(answer))
     check_line(str(error.value))
     assert len(str(error.value)) < 200
     answer["trace"]["settings"] = {"style": "\x1b]0;owned\x07\npoem"}
-    with pytest.raises(FootnoteError, match="cannot be asked again") as error:
-        replay(library, read_answer(json.dumps(answer)))
+    with pytest.raises(FootnoteError, match="cannot ask") as error:
+        replay(library, load_answer(json.dumps(answer)))
     check_line(str(error.value))
 
 
-@MANY
+@MANY_EXAMPLES
 @given(st.binary(max_size=100) | TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_any_bytes_are_users_or_are_refused_on_one_line(tmp_path, data):
+def test_any_bytes_are_users_or_are_refused_in_one_line(tmp_path, data):
     file = tmp_path / "users"
     file.touch(mode=0o600)
     file.write_bytes(data)
-    users = refused(read_users, file)
+    users = try_call(read_users, file)
     assert users is None or all(
         name.strip() and password.strip() for name, password in users.items()
     )

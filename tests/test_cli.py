@@ -1,4 +1,4 @@
-"""The command: data on standard output, the rest on standard error, exit codes, and every refusal with its way out."""
+"""Commands: data on standard output, messages on standard error, exit codes, helpful errors."""
 
 import importlib.metadata
 import json
@@ -19,7 +19,7 @@ from rag import Assistant
 from rag.cli import main as cli
 
 CACHE = "Which papers shrink the KV cache, and by how much?"
-FOREIGN = "Who won the football world cup?"
+UNANSWERABLE = "Who won the football world cup?"
 TITLES = [json.loads(line)["title"] for line in PAPERS.read_text(encoding="utf-8").splitlines()]
 (LEDGERS, KEYS, U_NETS, SKETCHES, SPARSE, SHIPS, SPEECH, VOLES, CRANES, CORALS, SWITCH, LETTER) = (
     TITLES
@@ -42,8 +42,8 @@ COMMANDS = [
 ]
 
 
-def real(*arguments, **options):
-    """The command in a process of its own."""
+def run_process(*arguments, **options):
+    """Run the command in a process of its own."""
     command = [sys.executable, "-m", "rag.cli", *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", check=False, **options
@@ -54,18 +54,16 @@ def titles(run):
     return [paper["title"] for paper in run.json]
 
 
-# --- add --------------------------------------------------------------------------------------------------------
+# --- add --------------------------------------------------------------------------------------
 
 
-def test_adding_says_what_became_of_the_records_and_again_costs_nothing(
-    footnote, tmp_path, monkeypatch
-):
+def test_add_reports_counts_and_repeating_it_loads_no_model(footnote, tmp_path, monkeypatch):
     first = footnote("add", PAPERS, "--library", tmp_path / "new")
     assert (first.code, first.err) == (0, "")
     assert first.lines == [
         "12 records read: 12 added, 0 updated, 0 merged, 0 unchanged, 0 rejected",
         "12 papers in the library",
-        "1 of them have no abstract: found by title, never quoted",
+        "1 without an abstract: found by title, never quoted",
     ]
     monkeypatch.setattr(
         "rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing")
@@ -76,11 +74,11 @@ def test_adding_says_what_became_of_the_records_and_again_costs_nothing(
     )
 
 
-def test_add_json_has_the_documented_shape(footnote, own_library, tmp_path):
+def test_add_json_has_the_documented_shape(footnote, library_copy, tmp_path):
     (tmp_path / "more.jsonl").write_text(
         '{"title": "Two-bit keys, four-bit values!"}\n{"abstract": "No title."}\n'
     )
-    run = footnote("add", PAPERS, tmp_path / "more.jsonl", "--library", own_library, "--json")
+    run = footnote("add", PAPERS, tmp_path / "more.jsonl", "--library", library_copy, "--json")
     assert run.code == 1
     documented = {"read", "added", "updated", "merged", "unchanged", "rejected", "papers"}
     assert set(run.json) == documented | {"without_abstract", "merges", "absorbed", "flagged"}
@@ -97,16 +95,17 @@ def test_add_json_has_the_documented_shape(footnote, own_library, tmp_path):
         "papers": 12,
     }
     assert run.json["rejected"] == [
-        {"source": str(tmp_path / "more.jsonl"), "record": 2, "why": "no title"}
+        {"source": str(tmp_path / "more.jsonl"), "record": 2, "reason": "no title"}
     ]
-    assert [(merge["by"], merge["title"], merge["record"]) for merge in run.json["merges"]] == [
-        ("title", KEYS, 1)
+    assert [tuple(merge.values()) for merge in run.json["merges"]] == [
+        (run.json["merges"][0]["paper_id"], KEYS, str(tmp_path / "more.jsonl"), 1, "title")
     ]
-    assert run.err == f"footnote: not added: {tmp_path / 'more.jsonl'}, record 2: no title\n"
+    assert list(run.json["merges"][0])[-1] == "matched_by"
+    assert run.err == f"footnote: rejected: {tmp_path / 'more.jsonl'}, record 2: no title\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("missing.bib", None, "no such file"),
         ("empty.jsonl", b"", "the file is empty"),
@@ -120,18 +119,20 @@ def test_add_json_has_the_documented_shape(footnote, own_library, tmp_path):
         ),
     ],
 )
-def test_a_file_without_papers_is_named_and_costs_no_other(footnote, tmp_path, name, content, told):
+def test_add_rejects_a_file_without_papers_and_keeps_the_others(
+    footnote, tmp_path, name, content, message
+):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     run = footnote("add", tmp_path / name, PAPERS, "--library", tmp_path / "new")
     assert run.code == 1
-    assert f"footnote: not added: {tmp_path / name}" in run.err
-    assert told in run.err
+    assert f"footnote: rejected: {tmp_path / name}" in run.err
+    assert message in run.err
     assert run.lines[0] == "12 records read: 12 added, 0 updated, 0 merged, 0 unchanged, 1 rejected"
     assert "Traceback" not in run.err
 
 
-def test_a_truncated_file_keeps_what_came_before(footnote, tmp_path):
+def test_add_keeps_the_records_before_a_truncated_one(footnote, tmp_path):
     broken = tmp_path / "broken.jsonl"
     lines = PAPERS.read_text(encoding="utf-8").splitlines()
     broken.write_text("\n".join([*lines[:2], lines[2][:80]]), encoding="utf-8")
@@ -141,7 +142,7 @@ def test_a_truncated_file_keeps_what_came_before(footnote, tmp_path):
     assert titles(footnote("list", "--library", tmp_path / "new", "--json")) == [LEDGERS, KEYS]
 
 
-def test_one_broken_bibtex_entry_costs_no_other(footnote, tmp_path):
+def test_add_skips_a_broken_bibtex_entry(footnote, tmp_path):
     broken = tmp_path / "zotero.bib"
     broken.write_text(
         "@article{a, title = {Reed Beds}, year = {2001}}\n\n"
@@ -157,7 +158,7 @@ def test_one_broken_bibtex_entry_costs_no_other(footnote, tmp_path):
     ]
 
 
-def test_a_name_that_would_steer_the_terminal_does_not(footnote, tmp_path):
+def test_add_escapes_control_characters_in_file_names(footnote, tmp_path):
     run = footnote("add", "\x1b]0;owned\x07.bib", "--library", tmp_path / "new")
     assert run.code == 1
     assert "\x1b" not in run.err + run.out
@@ -165,34 +166,34 @@ def test_a_name_that_would_steer_the_terminal_does_not(footnote, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["a file", "a file/below"])
-def test_a_library_that_cannot_be_written_is_told(footnote, tmp_path, where):
+def test_add_fails_when_the_library_cannot_be_created(footnote, tmp_path, where):
     (tmp_path / "a file").write_text("in the way")
     run = footnote("add", PAPERS, "--library", tmp_path / where)
     assert (run.code, run.out) == (1, "")
-    assert run.err.startswith(f"footnote: cannot make a library in {tmp_path / where}: ")
+    assert run.err.startswith(f"footnote: cannot create a library in {tmp_path / where}: ")
 
 
-def test_a_format_can_be_forced_and_an_unknown_one_is_wrong_usage(footnote, tmp_path):
+def test_add_accepts_a_format_and_refuses_an_unknown_one(footnote, tmp_path):
     path = tmp_path / "odd.txt"
     path.write_text('{"title": "Reed Beds", "abstract": "Reeds filter water."}\n')
     assert footnote("add", path, "--format", "jsonl", "--library", tmp_path / "new").code == 0
     run = footnote("add", path, "--format", "word", "--library", tmp_path / "other")
     assert run.code == 2
-    assert "no format is called 'word'; there are: listing, jsonl," in run.err
+    assert "unknown format 'word'; choose from: listing, jsonl," in run.err
     assert not (tmp_path / "other").exists()
 
 
-def test_adding_nothing_is_wrong_usage(footnote, tmp_path):
+def test_add_without_files_is_wrong_usage(footnote, tmp_path):
     run = footnote("add", "--library", tmp_path / "new")
     assert run.code == 2
-    assert "name the files to add, or say --sample" in run.err
+    assert "name the files to add, or use --sample" in run.err
     assert not (tmp_path / "new").exists()
 
 
-# --- ask --------------------------------------------------------------------------------------------------------
+# --- ask --------------------------------------------------------------------------------------
 
 
-def test_an_answer_quotes_with_footnotes(footnote, small_library):
+def test_ask_prints_quotations_with_footnotes(footnote, small_library):
     run = footnote("ask", CACHE, "--library", small_library)
     assert (run.code, run.err) == (0, "")
     text = " ".join(run.out.split())
@@ -239,24 +240,26 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
     )
 
 
-def test_the_same_question_gets_the_same_answer(footnote, small_library):
-    one, two = (footnote("ask", CACHE, "--library", small_library, "--json").json for _ in range(2))
-    del one["trace"]["seconds"], two["trace"]["seconds"]
-    assert one == two
+def test_ask_is_deterministic(footnote, small_library):
+    first, second = (
+        footnote("ask", CACHE, "--library", small_library, "--json").json for _ in range(2)
+    )
+    del first["trace"]["seconds"], second["trace"]["seconds"]
+    assert first == second
 
 
-def test_what_the_library_does_not_say_is_an_answer_too(footnote, small_library):
-    run = footnote("ask", FOREIGN, "--library", small_library)
+def test_ask_abstains_with_a_reason_and_the_closest_papers(footnote, small_library):
+    run = footnote("ask", UNANSWERABLE, "--library", small_library)
     assert (run.code, run.err) == (0, "")
-    assert run.lines[0] == "Your library does not say. None of its 12 papers bears on the question."
-    assert run.lines[2] == "The nearest papers:"
+    assert run.lines[0] == "Your library does not say. No paper here answers this."
+    assert run.lines[2] == "Closest matches:"
     assert [line[2:] in TITLES for line in run.lines[3:]] == [True, True, True]
-    abstained = footnote("ask", FOREIGN, "--library", small_library, "--json").json
+    abstained = footnote("ask", UNANSWERABLE, "--library", small_library, "--json").json
     assert (abstained["abstained"], abstained["claims"], abstained["citations"]) == (True, [], [])
-    assert abstained["reason"] == "None of its 12 papers bears on the question."
+    assert abstained["reason"] == "No paper here answers this."
 
 
-def test_an_answer_as_markdown(footnote, small_library):
+def test_ask_prints_markdown(footnote, small_library):
     run = footnote("ask", CACHE, "--library", small_library, "--format", "markdown")
     assert run.code == 0
     assert run.lines[0] == f"**{CACHE}**"
@@ -270,7 +273,7 @@ def test_an_answer_as_markdown(footnote, small_library):
     assert run.out.endswith("”\n")
 
 
-def test_the_number_of_sentences_is_a_limit(footnote, small_library):
+def test_ask_respects_the_maximum_number_of_sentences(footnote, small_library):
     ask = (
         "ask",
         "What helps against forgetting?",
@@ -283,50 +286,51 @@ def test_the_number_of_sentences_is_a_limit(footnote, small_library):
     assert footnote(*ask, 0).code == 2
 
 
-def test_filters_hold_for_answers(footnote, small_library):
+def test_ask_respects_filters(footnote, small_library):
     answer = footnote("ask", CACHE, "--library", small_library, "--year", "2023", "--json").json
     assert {citation["title"] for citation in answer["citations"]} == {KEYS}
     run = footnote("ask", CACHE, "--library", small_library, "--year", "1950")
     assert (run.code, run.lines[0]) == (
         0,
-        "Your library does not say. No paper passes the filters.",
+        "Your library does not say. No papers match your filters.",
     )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["ask", "  "], "the question is empty"),
         (["search", ""], "the question is empty"),
-        (["ask", "x" * 2001], "the question has 2,001 characters; at most 2,000 are read"),
+        (["ask", "x" * 2001], "the question has 2,001 characters; the limit is 2,000"),
         (
             ["ask", CACHE, "--year", "soon"],
-            "year 'soon' cannot be read; write 2023, '>=2023', '<2020' or 2019-2022",
+            "invalid year 'soon'; write 2023, '>=2023', '<2020' or 2019-2022",
         ),
-        (["list", "--year", "20"], "year '20' cannot be read"),
+        (["list", "--year", "20"], "invalid year '20'"),
         (
             ["search", "x", "--added-since", "Monday"],
-            "date 'Monday' cannot be read; write it as 2026-01-31",
+            "invalid date 'Monday' for added_since; write it as 2026-01-31",
         ),
         (
             ["export", "--format", "word"],
-            "no format is called 'word'; there are: markdown, bibtex,",
+            "unknown format 'word'; choose from: markdown, bibtex,",
         ),
-        (["export", "an-open", "--year", "2016"], "name the papers or filter them, not both"),
+        (["export", "an-open", "--year", "2016"], "use either paper ids or filters, not both"),
         (["search", "x", "-k", "0"], "Invalid value for '-k'"),
         (["list", "--limit", "none"], "Invalid value for '--limit'"),
         (["ask"], "Missing argument 'QUESTION'"),
+        (["export", "--json", "-f", "ris"], "use either --json or --format, not both"),
         (["list", "--colour"], "No such option: --colour"),
         (["remember"], "No such command 'remember'"),
     ],
 )
-def test_wrong_usage_is_told_and_ends_with_two(
-    footnote, small_library, monkeypatch, arguments, told
+def test_wrong_usage_is_explained_and_exits_with_2(
+    footnote, small_library, monkeypatch, arguments, message
 ):
     monkeypatch.setenv("FOOTNOTE_LIBRARY", str(small_library))
     run = footnote(*arguments)
     assert (run.code, run.out) == (2, "")
-    assert told in run.err
+    assert message in run.err
     assert "Traceback" not in run.err
 
 
@@ -342,29 +346,33 @@ def test_wrong_usage_is_told_and_ends_with_two(
         ["reindex"],
     ],
 )
-def test_without_a_library_the_command_that_makes_one_is_named(footnote, tmp_path, arguments):
+def test_a_missing_library_is_named_with_the_command_that_creates_one(
+    footnote, tmp_path, arguments
+):
     run = footnote(*arguments, "--library", tmp_path / "none")
     assert (run.code, run.out) == (1, "")
     assert run.err == (
-        f"footnote: no library in {tmp_path / 'none'}; footnote add PATH --library {tmp_path / 'none'} makes one\n"
+        f"footnote: no library in {tmp_path / 'none'}; create one with: footnote add PATH --library {tmp_path / 'none'}\n"
     )
     assert not (tmp_path / "none").exists()
 
 
-def test_a_model_that_is_not_there_is_named(footnote, tmp_path, monkeypatch):
+def test_a_missing_model_is_named_with_the_command_that_downloads_it(
+    footnote, tmp_path, monkeypatch
+):
     monkeypatch.setenv("FOOTNOTE_EMBEDDER", "no-such/model")
     run = footnote("add", PAPERS, "--library", tmp_path / "new")
     assert (run.code, run.out) == (1, "")
     assert "to download it: hf download no-such/model" in run.err
 
 
-def test_a_library_keeps_the_model_it_was_made_with(footnote, small_library, monkeypatch):
+def test_a_library_keeps_its_embedding_model(footnote, small_library, monkeypatch):
     monkeypatch.setenv("FOOTNOTE_EMBEDDER", "no-such/model")
     run = footnote("ask", CACHE, "--library", small_library, "--json")
     assert (run.code, run.json["trace"]["embedder"]) == (0, "all-MiniLM-L6-v2")
 
 
-# --- search and list --------------------------------------------------------------------------------------------
+# --- search and list --------------------------------------------------------------------------
 
 
 def test_search_ranks_papers(footnote, small_library):
@@ -372,18 +380,19 @@ def test_search_ranks_papers(footnote, small_library):
     assert (run.code, run.err, len(run.lines)) == (0, "", 3)
     assert run.lines[0].startswith("  1  0.")
     assert run.lines[0].endswith(f"{SPARSE} (Tarek Haddad et al., 2024)")
-    found = footnote(
+    hits = footnote(
         "search", "sparse attention", "-k", 3, "--library", small_library, "--json"
     ).json
-    assert [hit["rank"] for hit in found] == [1, 2, 3]
-    assert sorted((hit["score"] for hit in found), reverse=True) == [hit["score"] for hit in found]
-    assert set(found[0]) == {
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    scores = [hit["score"] for hit in hits]
+    assert sorted(scores, reverse=True) == scores
+    assert set(hits[0]) == {
         "rank", "score", "title", "abstract", "authors", "year", "venue", "arxiv_id", "source", "id",
     }  # fmt: skip
-    assert found[0]["title"] == SPARSE
+    assert hits[0]["title"] == SPARSE
 
 
-def test_search_looks_only_where_the_filters_allow(footnote, small_library):
+def test_search_respects_filters(footnote, small_library):
     run = footnote(
         "search", "sparse attention", "--venue", "reef", "--library", small_library, "--json"
     )
@@ -417,7 +426,7 @@ def test_search_looks_only_where_the_filters_allow(footnote, small_library):
         (["--author", "okafor", "--year", "<=2024", "--venue", "letters"], [SPARSE]),
     ],
 )
-def test_list_in_the_order_of_adding_as_far_as_the_filters_allow(
+def test_list_keeps_the_order_of_adding_and_respects_filters(
     footnote, small_library, filters, expected
 ):
     run = footnote("list", *filters, "--library", small_library, "--json")
@@ -425,7 +434,7 @@ def test_list_in_the_order_of_adding_as_far_as_the_filters_allow(
     assert titles(run) == expected
 
 
-def test_list_for_people(footnote, small_library):
+def test_list_prints_one_line_per_paper(footnote, small_library):
     run = footnote("list", "--library", small_library)
     assert len(run.lines) == 12
     assert run.lines[6].startswith("k-nn-lookups-as-")
@@ -433,7 +442,7 @@ def test_list_for_people(footnote, small_library):
     assert run.lines[10].endswith(f"  RETRACTED {SWITCH} (The Open Ribozyme Consortium, 2017)")
 
 
-# --- show, remove, export ---------------------------------------------------------------------------------------
+# --- show, remove, export ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -446,12 +455,12 @@ def test_list_for_people(footnote, small_library):
         (" 2309.99102 ", KEYS),
     ],
 )
-def test_a_paper_goes_by_many_names(footnote, small_library, name, title):
+def test_show_finds_a_paper_by_any_of_its_identifiers(footnote, small_library, name, title):
     run = footnote("show", name, "--library", small_library, "--json")
     assert (run.code, run.json["title"]) == (0, title)
 
 
-def test_show_tells_everything(footnote, small_library):
+def test_show_prints_all_fields(footnote, small_library):
     run = footnote("show", "narrow-u", "--library", small_library)
     assert run.lines[:6] == [
         U_NETS,
@@ -470,18 +479,21 @@ def test_show_tells_everything(footnote, small_library):
     assert footnote("show", "an-open", "--library", small_library).lines[-1] == "(no abstract)"
 
 
-def test_a_name_that_is_no_paper_or_several_is_told(footnote, small_library):
+def test_show_explains_an_unknown_or_ambiguous_name(footnote, small_library):
     run = footnote("show", "zebra", "--library", small_library)
     assert (run.code, run.out) == (1, "")
-    assert run.err == "footnote: no paper 'zebra' in the library; footnote list shows the papers\n"
+    assert (
+        run.err
+        == "footnote: no paper 'zebra' in the library; list the papers with: footnote list\n"
+    )
     several = footnote("show", "s", "--library", small_library)
     assert several.code == 1
     assert "did you mean sliding-ledgers-shrinking-the-" in several.err
     assert "sparse-attention-by-asking-" in several.err
 
 
-def test_papers_are_removed_all_or_none(footnote, own_library):
-    library = ("--library", own_library)
+def test_remove_removes_all_papers_or_none(footnote, library_copy):
+    library = ("--library", library_copy)
     run = footnote("remove", "2309.99102", "zebra", *library)
     assert (run.code, run.out) == (1, "")
     assert "no paper 'zebra'" in run.err
@@ -493,13 +505,13 @@ def test_papers_are_removed_all_or_none(footnote, own_library):
         f"{KEYS} (Zoë Müller and Ilse van der Berg, 2023)",
     ]
     assert titles(footnote("list", *library, "--json")) == TITLES[2:]
-    found = footnote("search", "KV cache memory", "-k", 12, *library, "--json")
-    assert set(titles(found)) == set(TITLES[2:])
+    hits = footnote("search", "KV cache memory", "-k", 12, *library, "--json")
+    assert set(titles(hits)) == set(TITLES[2:])
     narrow = footnote("list", "--venue", "medical", *library, "--json").json[0]["id"]
     assert footnote("remove", narrow, *library, "--json").json == [narrow]
 
 
-def test_exports_go_to_standard_output(footnote, small_library, tmp_path):
+def test_export_prints_each_format_and_can_be_added_again(footnote, small_library, tmp_path):
     library = ("--library", small_library)
     assert footnote("export", *library).lines[1] == (
         f"- *{KEYS}* — Zoë Müller and Ilse van der Berg, 2023. Conference on Small Machines. "
@@ -510,6 +522,9 @@ def test_exports_go_to_standard_output(footnote, small_library, tmp_path):
     assert (
         footnote("export", "-f", "bibtex", "--year", "2022", *library).out.count("@article{") == 2
     )
+    papers = footnote("export", "--json", "--year", "2022", *library)
+    assert papers.out == footnote("list", "--json", "--year", "2022", *library).out
+    assert papers.out == footnote("export", "-f", "json", "--year", "2022", *library).out
     backup = tmp_path / "backup.jsonl"
     backup.write_text(footnote("export", "--format", "jsonl", *library).out, encoding="utf-8")
     restored = footnote("add", backup, "--library", tmp_path / "restored")
@@ -524,7 +539,7 @@ def test_exports_go_to_standard_output(footnote, small_library, tmp_path):
     assert old == new
 
 
-# --- reindex and doctor -----------------------------------------------------------------------------------------
+# --- reindex and doctor -----------------------------------------------------------------------
 
 
 def vectors(folder):
@@ -535,66 +550,66 @@ def vectors(folder):
         ]
 
 
-def test_reindex_makes_chroma_anew_and_embeds_nothing(footnote, own_library, monkeypatch):
-    before = vectors(own_library)
-    shutil.rmtree(own_library / "chroma")
+def test_reindex_rebuilds_chroma_without_embedding(footnote, library_copy, monkeypatch):
+    before = vectors(library_copy)
+    shutil.rmtree(library_copy / "chroma")
     with monkeypatch.context() as patch:
         patch.setattr(
             "rag.assistant.load_embedder", lambda _: pytest.fail("a model was loaded for nothing")
         )
-        run = footnote("reindex", "--library", own_library)
+        run = footnote("reindex", "--library", library_copy)
         assert (run.code, run.lines) == (0, ["indexed 12 passages"])
-        assert footnote("reindex", "--library", own_library, "--json").json == {"passages": 12}
-    assert vectors(own_library) == before
+        assert footnote("reindex", "--library", library_copy, "--json").json == {"passages": 12}
+    assert vectors(library_copy) == before
     assert titles(
-        footnote("search", "sparse attention", "-k", 1, "--library", own_library, "--json")
+        footnote("search", "sparse attention", "-k", 1, "--library", library_copy, "--json")
     ) == [SPARSE]
 
 
-def test_reindexing_with_a_model_that_is_not_there_changes_nothing(footnote, own_library):
-    before = vectors(own_library)
-    run = footnote("reindex", "--embedder", "no-such/model", "--library", own_library)
+def test_reindex_with_a_missing_model_changes_nothing(footnote, library_copy):
+    before = vectors(library_copy)
+    run = footnote("reindex", "--embedder", "no-such/model", "--library", library_copy)
     assert run.code == 1
     assert "no-such/model" in run.err
-    assert vectors(own_library) == before
-    assert footnote("ask", CACHE, "--library", own_library, "--json").json["abstained"] is False
+    assert vectors(library_copy) == before
+    assert footnote("ask", CACHE, "--library", library_copy, "--json").json["abstained"] is False
 
 
-def test_doctor_finds_the_lost_index_and_names_the_command_that_mends_it(footnote, own_library):
-    sound = footnote("doctor", "--library", own_library)
-    assert (sound.code, sound.err) == (0, "")
-    assert all(line.startswith("ok  ") for line in sound.lines)
-    shutil.rmtree(own_library / "chroma")
-    damaged = footnote("doctor", "--library", own_library)
+def test_doctor_finds_a_lost_index_and_names_the_command_that_fixes_it(footnote, library_copy):
+    healthy = footnote("doctor", "--library", library_copy)
+    assert (healthy.code, healthy.err) == (0, "")
+    assert all(line.startswith("ok  ") for line in healthy.lines)
+    shutil.rmtree(library_copy / "chroma")
+    damaged = footnote("doctor", "--library", library_copy)
     assert damaged.code == 1
-    bad = damaged.lines.index("BAD chroma: 12 passages missing")
+    bad = damaged.lines.index("BAD vector index: 12 passages missing")
     label, command = damaged.lines[bad + 1].split(": ", 1)
-    assert label.strip() == "to mend"
+    assert label.strip() == "fix"
     assert footnote(*shlex.split(command)[1:]).code == 0
-    mended = footnote("doctor", "--library", own_library, "--json")
-    assert mended.code == 0
-    assert {tuple(check) for check in mended.json} == {("name", "ok", "seen", "mend")}
-    assert {check["name"] for check in mended.json} >= {
+    fixed = footnote("doctor", "--library", library_copy, "--json")
+    assert fixed.code == 0
+    assert {tuple(check) for check in fixed.json} == {("name", "ok", "detail", "fix")}
+    assert {check["name"] for check in fixed.json} >= {
         "python",
         "chromadb",
         "embedding model",
-        "truth",
-        "chroma",
+        "database",
+        "vector index",
     }
 
 
-def test_doctor_without_a_library_looks_at_the_machine(footnote, tmp_path):
+def test_doctor_checks_the_installation_without_a_library(footnote, tmp_path):
     run = footnote("doctor", "--library", tmp_path / "none")
     assert run.code == 1
     assert [line for line in run.lines if not line.startswith("ok ")] == [
-        f"BAD library: no library in {tmp_path / 'none'}; footnote add PATH --library {tmp_path / 'none'} makes one"
+        f"BAD library: no library in {tmp_path / 'none'}; create one with: footnote add PATH --library {tmp_path / 'none'}"
     ]
 
 
-# --- config -----------------------------------------------------------------------------------------------------
+# --- config -----------------------------------------------------------------------------------
 
 
-def test_settings_are_shown_and_changed(footnote, small_library, tmp_path):
+def test_config_shows_and_changes_settings(footnote, small_library, tmp_path):
     shown = footnote("config")
     assert [line.split(" = ")[0] for line in shown.lines] == [
         "library",
@@ -614,7 +629,7 @@ def test_settings_are_shown_and_changed(footnote, small_library, tmp_path):
     assert footnote("config").out == shown.out
 
 
-def test_an_option_goes_over_the_environment_and_that_over_the_settings(
+def test_options_override_the_environment_which_overrides_settings(
     footnote, small_library, tmp_path, monkeypatch
 ):
     footnote("config", "library", tmp_path / "from-settings")
@@ -625,26 +640,29 @@ def test_an_option_goes_over_the_environment_and_that_over_the_settings(
 
 
 @pytest.mark.parametrize("arguments", [["libary"], ["libary", "x"]])
-def test_an_unknown_setting_is_wrong_usage(footnote, arguments):
+def test_config_refuses_an_unknown_setting(footnote, arguments):
     run = footnote("config", *arguments)
     assert (run.code, run.out) == (2, "")
-    assert run.err == "footnote: no setting is called 'libary'; did you mean 'library'?\n"
+    assert run.err == (
+        "footnote: unknown setting 'libary'; "
+        "choose from: library, embedder, language_model, nli_model\n"
+    )
 
 
-def test_broken_settings_are_told_by_every_command(footnote, tmp_path):
+def test_every_command_reports_broken_settings(footnote, tmp_path):
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.toml").write_text("library = ")
     for arguments in (["list"], ["config"], ["doctor"]):
         run = footnote(*arguments)
         assert (run.code, run.out) == (2, "")
-        assert "config.toml cannot be read" in run.err
+        assert "config.toml: " in run.err
 
 
-# --- the command as a whole -------------------------------------------------------------------------------------
+# --- all commands -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(footnote, command):
+def test_every_command_has_help_with_an_example(footnote, command):
     run = footnote(command, "--help")
     assert (run.code, run.err) == (0, "")
     assert run.lines[0].startswith(f"Usage: footnote {command} ")
@@ -652,7 +670,7 @@ def test_every_command_explains_itself_with_an_example(footnote, command):
     assert "-h, --help" in run.out
 
 
-def test_help_names_every_command_and_the_completion_of_shells(footnote):
+def test_help_lists_every_command_and_shell_completion(footnote):
     run = footnote("--help")
     assert (run.code, run.err) == (0, "")
     listed = run.out.split("Commands:\n")[1].split("\n\n")[0].splitlines()
@@ -661,37 +679,37 @@ def test_help_names_every_command_and_the_completion_of_shells(footnote):
     assert footnote("-h").out == run.out
 
 
-def test_a_shell_gets_its_completion_script(monkeypatch, footnote):
+def test_shell_completion_script_is_printed(monkeypatch, footnote):
     monkeypatch.setenv("_FOOTNOTE_COMPLETE", "source_bash")
     run = footnote()
     assert run.code == 0
     assert "complete -o default -F _footnote_completion footnote" in run.out
 
 
-def test_an_interruption_is_told_in_one_line(footnote, small_library, monkeypatch):
+def test_an_interrupt_is_reported_in_one_line(footnote, small_library, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Assistant, "papers", interrupted)
     run = footnote("list", "--library", small_library)
     assert (run.code, run.out) == (130, "")
-    assert run.err == "footnote: stopped; what was committed is kept\n"
+    assert run.err == "footnote: interrupted; everything committed so far is kept\n"
 
 
-def test_what_the_library_tells_is_no_data(footnote, small_library, monkeypatch):
+def test_log_messages_go_to_standard_error(footnote, small_library, monkeypatch):
     papers = Assistant.papers
 
-    def telling(self, **filters):
-        logging.getLogger("footnote").warning("a slow way was %s", "taken")
+    def logging_papers(self, **filters):
+        logging.getLogger("footnote").warning("falling back to %s", "a scan")
         return papers(self, **filters)
 
-    monkeypatch.setattr(Assistant, "papers", telling)
+    monkeypatch.setattr(Assistant, "papers", logging_papers)
     run = footnote("list", "--library", small_library, "--json")
-    assert run.err == "footnote: a slow way was taken\n"
+    assert run.err == "footnote: falling back to a scan\n"
     assert titles(run) == TITLES
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
@@ -701,7 +719,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
         cli.main()
 
 
-def test_the_console_script_is_the_command():
+def test_console_script_runs_main():
     (script,) = [
         entry
         for entry in importlib.metadata.entry_points(group="console_scripts", name="footnote")
@@ -710,22 +728,22 @@ def test_the_console_script_is_the_command():
     assert script.load() is cli.main
 
 
-def test_in_a_process_of_its_own_data_and_messages_are_apart(small_library, tmp_path):
-    answered = real("ask", CACHE, "--library", small_library, "--json", cwd=tmp_path)
-    assert (answered.returncode, answered.stderr) == (0, "")
-    assert json.loads(answered.stdout)["citations"][0]["title"] == LEDGERS
-    refused = real("show", "zebra", "--library", small_library, cwd=tmp_path)
+def test_data_and_messages_are_separate_in_a_real_process(small_library, tmp_path):
+    answer = run_process("ask", CACHE, "--library", small_library, "--json", cwd=tmp_path)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert json.loads(answer.stdout)["citations"][0]["title"] == LEDGERS
+    refused = run_process("show", "zebra", "--library", small_library, cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert (
         refused.stderr
-        == "footnote: no paper 'zebra' in the library; footnote list shows the papers\n"
+        == "footnote: no paper 'zebra' in the library; list the papers with: footnote list\n"
     )
-    misused = real("list", "--year", "soon", "--library", small_library, cwd=tmp_path)
+    misused = run_process("list", "--year", "soon", "--library", small_library, cwd=tmp_path)
     assert (misused.returncode, misused.stdout) == (2, "")
     assert len(misused.stderr.splitlines()) == 1
 
 
-def test_a_reader_that_leaves_early_gets_no_traceback(small_library):
+def test_a_closed_pipe_causes_no_traceback(small_library):
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb") as closed:

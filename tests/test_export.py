@@ -1,4 +1,4 @@
-"""What is exported can be read back: by Footnote itself, and as its formats are meant."""
+"""Exports: papers can be read back, formats are well-formed, untrusted text is escaped."""
 
 import json
 import re
@@ -12,12 +12,34 @@ from markdown_it import MarkdownIt
 
 from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace, UsageError
 from rag.ingest.sources import open_source
-from rag.output.export import ANSWER_FORMATS, FORMATS, citekeys, export_answer, export_papers
+from rag.output.export import (
+    ANSWER_FORMATS,
+    PAPER_FORMATS,
+    assign_citekeys,
+    export_answer,
+    export_papers,
+)
 from rag.text.cleaning import clean
 
-# Each format that can be added again, and as what it is read; one line of JSON Lines is JSON as well.
-READ_BACK = {"bibtex": {"bibtex"}, "ris": {"ris"}, "csl-json": {"json"}, "jsonl": {"jsonl", "json"}}
-COMPARED = ("title", "abstract", "authors", "year", "venue", "doi", "arxiv_id", "pmid", "retracted")
+# Each format that can be added again, and how it is detected; one line of JSON Lines is also JSON.
+READ_BACK = {
+    "bibtex": {"bibtex"},
+    "ris": {"ris"},
+    "csl-json": {"json"},
+    "json": {"json"},
+    "jsonl": {"jsonl", "json"},
+}
+COMPARED_FIELDS = (
+    "title",
+    "abstract",
+    "authors",
+    "year",
+    "venue",
+    "doi",
+    "arxiv_id",
+    "pmid",
+    "retracted",
+)
 
 FULL = Paper(
     title="Tidal Gates of the North",
@@ -34,24 +56,24 @@ BARE = Paper(title="Night Owls of Jutland")
 
 
 @pytest.fixture
-def there_and_back(tmp_path):
-    """The papers as they are read from their own export."""
+def round_trip(tmp_path):
+    """Read papers back from their own export."""
 
-    def travel(papers, form):
+    def export_and_read(papers, form):
         path = tmp_path / "exported"
         path.write_text(export_papers(papers, form), encoding="utf-8")
         with open_source(path) as source:
             assert source.format in READ_BACK[form]
             return [paper for _, paper in source]
 
-    return travel
+    return export_and_read
 
 
-def essence(papers):
-    return [{name: getattr(paper, name) for name in COMPARED} for paper in papers]
+def comparable(papers):
+    return [{name: getattr(paper, name) for name in COMPARED_FIELDS} for paper in papers]
 
 
-# --- what is read back is what was there ------------------------------------------------------------------------
+# --- round trips ------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", READ_BACK)
@@ -75,10 +97,10 @@ def essence(papers):
         replace(FULL, doi="10.5555/odd{brace", url=""),
         replace(FULL, url="https://shores.example/a_b?x=1&y={2}#top"),
     ],
-    ids=lambda paper: "-".join(name for name in COMPARED if getattr(paper, name)),
+    ids=lambda paper: "-".join(name for name in COMPARED_FIELDS if getattr(paper, name)),
 )
-def test_a_paper_is_read_back_as_it_was(paper, form, there_and_back):
-    assert essence(there_and_back([paper], form)) == essence([paper])
+def test_exported_papers_are_read_back_unchanged(paper, form, round_trip):
+    assert comparable(round_trip([paper], form)) == comparable([paper])
 
 
 @pytest.mark.parametrize("form", READ_BACK)
@@ -100,14 +122,14 @@ def test_a_paper_is_read_back_as_it_was(paper, form, there_and_back):
         "@article{key, title = {x}} within a sentence",
     ],
 )
-def test_special_characters_survive(text, form, there_and_back):
+def test_special_characters_survive_a_round_trip(text, form, round_trip):
     paper = replace(
         FULL,
         title=f"On {text}",
         abstract=f"We read: {text} – and it survives.",
         venue=f"Annals of {text}",
     )
-    assert essence(there_and_back([paper], form)) == essence([paper])
+    assert comparable(round_trip([paper], form)) == comparable([paper])
 
 
 @pytest.mark.parametrize("form", READ_BACK)
@@ -126,48 +148,49 @@ def test_special_characters_survive(text, form, there_and_back):
     ],
     ids=" and ".join,
 )
-def test_names_are_read_back_as_they_are_spoken(authors, form, there_and_back):
-    assert there_and_back([replace(FULL, authors=authors)], form)[0].authors == authors
+def test_author_names_survive_a_round_trip(authors, form, round_trip):
+    assert round_trip([replace(FULL, authors=authors)], form)[0].authors == authors
 
 
-def test_a_name_with_a_comma_stays_one_name_where_the_format_can_say_so(there_and_back):
+def test_a_name_with_a_comma_survives_in_formats_that_can_express_it(round_trip):
     paper = replace(FULL, authors=("Dept. of Tides, Shore College", "Ada Brandt"))
     for form in ("bibtex", "csl-json"):
-        assert there_and_back([paper], form)[0].authors == paper.authors
+        assert round_trip([paper], form)[0].authors == paper.authors
 
 
 @pytest.mark.parametrize("form", READ_BACK)
-def test_many_papers_keep_their_order_and_none_costs_another(form, there_and_back):
-    hostile = replace(
+def test_papers_keep_their_order_beside_one_that_needs_repair(form, round_trip):
+    unbalanced = replace(
         FULL,
         title="Unbalanced }{ braces } and \\",
         abstract="Ends in a backslash \\",
         authors=("A } B",),
     )
-    papers = [FULL, hostile, BARE, replace(BARE, title="Reed Beds")]
-    found = there_and_back(papers, form)
-    assert [paper.title for paper in found][:1] + [paper.title for paper in found][2:] == [
+    papers = [FULL, unbalanced, BARE, replace(BARE, title="Reed Beds")]
+    read = round_trip(papers, form)
+    titles = [paper.title for paper in read]
+    assert titles[:1] + titles[2:] == [
         "Tidal Gates of the North",
         "Night Owls of Jutland",
         "Reed Beds",
     ]
-    assert found[1].title.startswith("Unbalanced ")
+    assert titles[1].startswith("Unbalanced ")
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_no_papers_are_no_papers(form):
+@pytest.mark.parametrize("form", PAPER_FORMATS)
+def test_no_papers_export_as_an_empty_document(form):
     assert export_papers([], form).strip() in ("", "[]")
 
 
-def test_an_unknown_format_is_refused_with_those_there_are():
+def test_an_unknown_paper_format_is_refused():
     with pytest.raises(
         UsageError,
-        match="no format is called 'word'; there are: markdown, bibtex, ris, csl-json, json",
+        match="unknown format 'word'; choose from: markdown, bibtex, ris, csl-json, json, jsonl",
     ):
         export_papers([BARE], "word")
 
 
-# What comes out of `clean`, with a beginning that no reader takes for a label or for "no abstract".
+# Output of `clean`; its beginning is neither a field label nor "no abstract" to any parser.
 some_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).map(
     lambda text: clean(f"On {text} tides")
 )
@@ -195,17 +218,17 @@ names = st.lists(
         max_size=4,
     )
 )
-def test_json_lines_give_back_any_paper(tmp_path_factory, papers):
+def test_any_paper_survives_json_lines(tmp_path_factory, papers):
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_text(export_papers(papers, "jsonl"), encoding="utf-8")
     with open_source(path) as source:
-        assert essence(paper for _, paper in source) == essence(papers)
+        assert comparable(paper for _, paper in source) == comparable(papers)
 
 
-# --- as the formats are meant -----------------------------------------------------------------------------------
+# --- output of each format -----------------------------------------------------------------
 
 
-def test_bibtex_as_it_is_written():
+def test_bibtex_output():
     assert export_papers(
         [replace(FULL, title="R&D of $x_1$ at 5%", authors=("Ada Brandt", "Plato"))], "bibtex"
     ) == (
@@ -237,11 +260,11 @@ def test_bibtex_as_it_is_written():
         (r"r\"ole of a\b{c}", r"r\"ole of a\b{c}"),
     ],
 )
-def test_what_latex_would_misread_is_escaped(text, latex):
+def test_bibtex_escapes_what_latex_would_misread(text, latex):
     assert f"title = {{{latex}}}," in export_papers([Paper(title=text, year=2020)], "bibtex")
 
 
-def test_ris_as_it_is_written():
+def test_ris_output():
     lines = export_papers([replace(FULL, retracted=True)], "ris").strip().splitlines()
     assert lines[0] == "TY  - JOUR"
     assert lines[-1].strip() == "ER  -"
@@ -255,7 +278,7 @@ def test_ris_as_it_is_written():
     assert all(re.match(r"[A-Z][A-Z0-9]  -", line) for line in lines)
 
 
-def test_csl_json_as_it_is_written():
+def test_csl_json_output():
     (item,) = json.loads(
         export_papers([replace(FULL, authors=("Ludwig van Beethoven", "Plato"))], "csl-json")
     )
@@ -277,12 +300,12 @@ def test_csl_json_as_it_is_written():
     }
 
 
-def test_json_lines_as_they_are_written():
+def test_json_lines_output():
     assert json.loads(export_papers([BARE], "jsonl")) == {"title": "Night Owls of Jutland"}
     assert export_papers([FULL, BARE], "jsonl").count("\n") == 2
 
 
-# --- citekeys ---------------------------------------------------------------------------------------------------
+# --- citekeys ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -295,27 +318,27 @@ def test_json_lines_as_they_are_written():
         (Paper("The of and"), "paper"),
     ],
 )
-def test_a_citekey_names_author_year_and_word(paper, key):
-    assert citekeys([paper]) == [key]
+def test_citekey_is_author_year_and_first_title_word(paper, key):
+    assert assign_citekeys([paper]) == [key]
 
 
-def test_citekeys_are_unique_even_against_each_other():
-    one = Paper("Sparse", authors=("Ada Okafor",), year=2021)
-    other = replace(one, title="Sparseb")
-    assert citekeys([one, one, other, one]) == [
+def test_citekeys_are_unique():
+    first = Paper("Sparse", authors=("Ada Okafor",), year=2021)
+    second = replace(first, title="Sparseb")
+    assert assign_citekeys([first, first, second, first]) == [
         "okafor2021sparse",
         "okafor2021sparseb",
         "okafor2021sparsebb",
         "okafor2021sparsec",
     ]
-    many = citekeys([one] * 60 + [other] * 60)
+    many = assign_citekeys([first] * 60 + [second] * 60)
     assert len(set(many)) == 120
     assert many[25:28] == ["okafor2021sparsez", "okafor2021sparseaa", "okafor2021sparseab"]
 
 
-# --- Markdown ---------------------------------------------------------------------------------------------------
+# --- Markdown ---------------------------------------------------------------------------------
 
-HOSTILE = [
+UNTRUSTED_TEXTS = [
     "[click](javascript:alert(1)) and ![pixel](https://evil.example/p.png)",
     "<script>alert(1)</script> <img src=x onerror=alert(1)>",
     "# heading, *stars*, __bars__, `code` and ```fences```",
@@ -327,8 +350,8 @@ HOSTILE = [
 ]
 
 
-def parts(markdown):
-    """Text, kinds of mark-up, and addresses in a piece of Markdown."""
+def parse_markdown(markdown):
+    """Return the text, the kinds of markup and the addresses in a piece of Markdown."""
     text, kinds, addresses = "", [], []
     for block in MarkdownIt("commonmark").parse(markdown):
         for token in block.children or [block]:
@@ -342,10 +365,10 @@ def parts(markdown):
     return text, set(kinds), addresses
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_title_stays_text_in_markdown(text):
+@pytest.mark.parametrize("text", UNTRUSTED_TEXTS)
+def test_markdown_export_escapes_untrusted_text(text):
     paper = replace(FULL, title=text, venue=text, authors=(text,))
-    shown, kinds, addresses = parts(export_papers([paper], "markdown"))
+    shown, kinds, addresses = parse_markdown(export_papers([paper], "markdown"))
     assert shown == f"{text} — {text}, 2021. {text}. https://shores.example/gates"
     assert addresses == ["https://shores.example/gates"]
     assert kinds == {
@@ -364,11 +387,11 @@ def test_a_hostile_title_stays_text_in_markdown(text):
         (replace(BARE, doi="10.1002/a<1:b>3.0"), "https://doi.org/10.1002/a%3C1:b%3E3.0"),
     ],
 )
-def test_an_address_cannot_break_out_of_its_brackets(paper, address):
+def test_markdown_export_encodes_addresses(paper, address):
     assert export_papers([paper], "markdown") == f"- *Night Owls of Jutland*. <{address}>\n"
 
 
-def test_markdown_as_it_is_written():
+def test_markdown_output():
     assert export_papers([replace(FULL, retracted=True), BARE], "markdown") == (
         "- *Tidal Gates of the North* — Ada Brandt et al., 2021. Journal of Shores. **Retracted.** "
         "<https://shores.example/gates>\n"
@@ -376,7 +399,7 @@ def test_markdown_as_it_is_written():
     )
 
 
-# --- answers ----------------------------------------------------------------------------------------------------
+# --- answers ----------------------------------------------------------------------------------
 
 OWLS = Paper(title="Night Owls", abstract="Owls hunt at dusk.", retracted=True, id="owls-1")
 CITED = (
@@ -386,23 +409,25 @@ CITED = (
 )
 
 
-def answer_of(*claims, question="When do gates open?", citations=CITED):
+def make_answer(*claims, question="When do gates open?", citations=CITED):
     trace = Trace("tiny", "none", "quote", "", "0123")
     return Answer(question, "as shown", claims, citations, (), False, "", 0.9, trace)
 
 
-def quoted(text, *numbers):
+def quoted_claim(text, *numbers):
     return Claim(text, "quoted", numbers, True, 0.5)
 
 
-def written(text, *numbers):
+def generated_claim(text, *numbers):
     return Claim(text, "generated", numbers, True, 0.5)
 
 
-ANSWERED = answer_of(quoted("Gates open twice a day.", 1), written("Both rest at noon.", 1, 2, 3))
+ANSWERED = make_answer(
+    quoted_claim("Gates open twice a day.", 1), generated_claim("Both rest at noon.", 1, 2, 3)
+)
 HITS = tuple(Hit(paper, 0.5, 1, Passage("p", "", 0, 9)) for paper in (FULL, OWLS))
-SILENT = replace(
-    answer_of(citations=()),
+ABSTENTION = replace(
+    make_answer(citations=()),
     text="Your library does not say. It is empty.",
     abstained=True,
     reason="x",
@@ -410,7 +435,7 @@ SILENT = replace(
 )
 
 
-def test_an_answer_for_pandoc_holds_its_references():
+def test_pandoc_output_contains_its_references():
     assert export_answer(ANSWERED, "pandoc") == (
         "**When do gates open?**\n\n"
         "“Gates open twice a day.” [@brandt2021tidal] Both rest at noon [@brandt2021tidal; @night].\n\n"
@@ -429,14 +454,14 @@ def test_an_answer_for_pandoc_holds_its_references():
 @pytest.mark.parametrize(
     ("claim", "shown"),
     [
-        (quoted("Do gates open? Yes.", 1), "“Do gates open? Yes.” [@brandt2021tidal]"),
-        (written("Do they?", 2), "Do they? [@night]"),
-        (written("They wait...", 2), r"They wait.\.\. [@night]"),
-        (written("They wait.", 3, 1), "They wait [@brandt2021tidal]."),
+        (quoted_claim("Do gates open? Yes.", 1), "“Do gates open? Yes.” [@brandt2021tidal]"),
+        (generated_claim("Do they?", 2), "Do they? [@night]"),
+        (generated_claim("They wait...", 2), r"They wait.\.\. [@night]"),
+        (generated_claim("They wait.", 3, 1), "They wait [@brandt2021tidal]."),
     ],
 )
-def test_a_claim_cites_for_pandoc(claim, shown):
-    assert export_answer(answer_of(claim), "pandoc").split("\n\n")[1] == shown
+def test_pandoc_puts_citations_before_the_full_stop(claim, shown):
+    assert export_answer(make_answer(claim), "pandoc").split("\n\n")[1] == shown
 
 
 @pytest.mark.parametrize(
@@ -453,9 +478,9 @@ def test_a_claim_cites_for_pandoc(claim, shown):
         ("two\n\nlines", "two lines"),
     ],
 )
-def test_text_of_strangers_stays_text_for_pandoc(text, shown):
-    answer = answer_of(
-        quoted("Owls.", 1),
+def test_pandoc_output_escapes_untrusted_text(text, shown):
+    answer = make_answer(
+        quoted_claim("Owls.", 1),
         question=text,
         citations=(Citation(1, Paper(text, authors=(text,)), "", 0, 0),),
     )
@@ -466,8 +491,8 @@ def test_text_of_strangers_stays_text_for_pandoc(text, shown):
 
 
 @given(st.text(st.sampled_from([*string.punctuation, "a", "é", "1", " ", "\n"]), min_size=1))
-def test_for_pandoc_nothing_is_lost_and_nothing_active_is_bare(text):
-    answer = replace(SILENT, text=text, hits=())
+def test_pandoc_escaping_loses_nothing_and_leaves_nothing_active(text):
+    answer = replace(ABSTENTION, text=text, hits=())
     shown = (
         export_answer(answer, "pandoc")
         .removeprefix("**When do gates open?**\n\n")
@@ -480,15 +505,15 @@ def test_for_pandoc_nothing_is_lost_and_nothing_active_is_bare(text):
 
 
 @pytest.mark.parametrize("form", ["bibtex", "ris", "csl-json"])
-def test_the_papers_cited_are_exported_once_in_the_order_of_their_footnotes(form):
+def test_cited_papers_are_exported_once_in_footnote_order(form):
     assert export_answer(ANSWERED, form) == export_papers([FULL, OWLS], form)
 
 
-def test_the_keys_are_those_that_pandoc_cites_with():
+def test_exported_keys_match_the_pandoc_citations():
     twins = tuple(
         Citation(n, replace(OWLS, id=f"owls-{n}"), "Owls hunt at dusk.", 0, 18) for n in (1, 2)
     )
-    answer = answer_of(written("They hunt.", 2, 1), citations=twins)
+    answer = make_answer(generated_claim("They hunt.", 2, 1), citations=twins)
     assert "They hunt [@nightb; @night]." in export_answer(answer, "pandoc")
     assert [item["id"] for item in json.loads(export_answer(answer, "csl-json"))] == [
         "night",
@@ -500,40 +525,40 @@ def test_the_keys_are_those_that_pandoc_cites_with():
     ]
 
 
-def test_an_answer_as_markdown_and_as_json_is_what_it_says_of_itself():
+def test_answer_export_equals_its_own_markdown_and_json():
     assert export_answer(ANSWERED, "markdown") == ANSWERED.to_markdown()
     assert export_answer(ANSWERED, "json") == ANSWERED.to_json() + "\n"
 
 
-def test_what_the_library_does_not_say_is_exported_too():
-    assert export_answer(SILENT, "pandoc") == (
+def test_an_abstention_is_exported():
+    assert export_answer(ABSTENTION, "pandoc") == (
         "**When do gates open?**\n\nYour library does not say. It is empty.\n\n"
         "- *Tidal Gates of the North*\n- *Night Owls*\n"
     )
-    assert [export_answer(SILENT, form) for form in ("bibtex", "ris", "csl-json")] == [
+    assert [export_answer(ABSTENTION, form) for form in ("bibtex", "ris", "csl-json")] == [
         "",
         "",
         "[]\n",
     ]
 
 
-def test_an_unknown_format_of_an_answer_is_refused_with_those_there_are():
+def test_an_unknown_answer_format_is_refused():
     assert list(ANSWER_FORMATS) == ["markdown", "pandoc", "bibtex", "ris", "csl-json", "json"]
     with pytest.raises(
         UsageError,
-        match="no format is called 'jsonl'; there are: markdown, pandoc, bibtex, ris, csl-",
+        match="unknown format 'jsonl'; choose from: markdown, pandoc, bibtex, ris, csl-",
     ):
         export_answer(ANSWERED, "jsonl")
 
 
-def test_an_entity_and_an_empty_line_stay_text_in_markdown():
-    answer = replace(SILENT, question="AT&amp;T &#35;\n\n- or R&D?", hits=())
-    shown, kinds, _ = parts(answer.to_markdown().split("\n\n")[0])
+def test_markdown_escapes_entities_and_blank_lines():
+    answer = replace(ABSTENTION, question="AT&amp;T &#35;\n\n- or R&D?", hits=())
+    shown, kinds, _ = parse_markdown(answer.to_markdown().split("\n\n")[0])
     assert shown == "AT&amp;T &#35; - or R&D?"
     assert kinds == {"paragraph_open", "strong_open", "text", "strong_close", "paragraph_close"}
 
 
-# --- footnote ask --format --------------------------------------------------------------------------------------
+# --- ask --format --------------------------------------------------------------------
 
 ASK = (
     "ask",
@@ -545,7 +570,7 @@ ASK = (
 )
 
 
-def test_the_command_gives_an_answer_in_each_format(footnote, small_library):
+def test_ask_prints_each_format(footnote, small_library):
     def ask(*options):
         run = footnote(*ASK, "--library", small_library, *options)
         assert (run.code, run.err) == (0, "")
@@ -561,33 +586,36 @@ def test_the_command_gives_an_answer_in_each_format(footnote, small_library):
     ]
     assert ask("-f", "ris").count("TY  - JOUR") == len(papers)
     assert ask("-f", "markdown").count("[^1]: ") == 1
-    answer, other = json.loads(ask("--json")), json.loads(ask("-f", "json"))
-    assert answer | {"trace": {}} == other | {"trace": {}}
-    assert (answer["trace"]["settings"], answer["trace"]["reader"]) == ({"style": "quote"}, "none")
+    answer, same_answer = json.loads(ask("--json")), json.loads(ask("-f", "json"))
+    assert answer | {"trace": {}} == same_answer | {"trace": {}}
+    assert (answer["trace"]["settings"], answer["trace"]["reranker"]) == (
+        {"style": "quote"},
+        "none",
+    )
 
 
-def test_the_command_says_why_no_paper_is_cited(footnote, small_library):
+def test_ask_explains_why_no_papers_are_cited(footnote, small_library):
     question = "Who won the football world cup?"
     run = footnote("ask", question, "--library", small_library, "--model", "none", "-f", "csl-json")
     assert (run.code, run.out) == (0, "[]\n")
     assert run.err == (
-        "footnote: Your library does not say. None of its 12 papers bears on the question. So no paper is cited.\n"
+        "footnote: Your library does not say. No paper here answers this. No papers are cited.\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (
             ["-f", "word"],
-            "no format is called 'word'; there are: text, markdown, pandoc, bibtex, ris, csl-json, json",
+            "unknown format 'word'; choose from: text, markdown, pandoc, bibtex, ris, csl-json",
         ),
-        (["-f", "ris", "--json"], "say --json or --format, not both"),
-        (["--style", "poem"], "no style is called 'poem'; there are: auto, quote, write"),
+        (["-f", "ris", "--json"], "use either --json or --format, not both"),
+        (["--style", "poem"], "unknown style 'poem'; choose from: auto, quote, write"),
         (["--markdown"], "No such option: --markdown"),
     ],
 )
-def test_the_command_refuses_what_means_nothing(footnote, small_library, options, told):
+def test_ask_refuses_invalid_formats_and_styles(footnote, small_library, options, message):
     run = footnote("ask", "When?", "--library", small_library, *options)
     assert (run.code, run.out) == (2, "")
-    assert told in run.err
+    assert message in run.err

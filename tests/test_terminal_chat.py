@@ -1,6 +1,7 @@
-"""The conversation in a terminal: lines in, text out, errors as one line; an interrupt stops the answer only."""
+"""Chat in a terminal: questions and commands in, answers out; an interrupt stops the answer only."""
 
 import io
+import json
 import os
 import pty
 import select
@@ -14,7 +15,8 @@ import pytest
 from fakes import ScriptedModel
 
 from rag import Assistant, Library
-from rag.output.terminal import Talk, render_answer
+from rag.cli.chat_session import ChatSession
+from rag.output.terminal import render_answer
 
 LEDGERS = "How do Sliding Ledgers shrink the KV cache?"
 
@@ -25,108 +27,122 @@ def small(small_library):
 
 
 @pytest.fixture
-def talk(small, monkeypatch):
-    """Run lines through a conversation; gives what was written, what was said, and how many lines failed."""
+def chat(small, monkeypatch):
+    """Run lines through a session; returns its output, its messages and the number of failures."""
     monkeypatch.setenv("COLUMNS", "80")
 
-    def run(*lines, **filters):
-        written, said = [], []
-        failed = Talk(
-            lambda: small.chat(**filters), written.append, said.append, style="quote"
-        ).run(lines)
-        return "".join(written), said, failed
+    def run(*lines, as_json=False, **filters):
+        output, messages = [], []
+        session = ChatSession(
+            lambda: small.chat(**filters),
+            output.append,
+            messages.append,
+            style="quote",
+            as_json=as_json,
+        )
+        failures = session.run(lines)
+        return "".join(output), messages, failures
 
     return run
 
 
-def test_the_streamed_answer_looks_as_that_of_ask(talk, small, monkeypatch):
-    out, said, failed = talk(LEDGERS + "\n")
+def test_streamed_answer_equals_the_answer_of_ask(chat, small, monkeypatch):
+    out, messages, failures = chat(LEDGERS + "\n")
     assert out.rstrip("\n") == render_answer(small.ask(LEDGERS, style="quote"))
     assert max(map(len, out.splitlines())) <= 80
-    assert (said, failed) == ([], 0)
+    assert (messages, failures) == ([], 0)
 
 
-def test_a_follow_up_says_how_it_was_read(talk):
-    out, _, _ = talk(LEDGERS, "And by how much does perplexity rise?")
+def test_a_follow_up_shows_the_rewritten_query(chat):
+    out, _, _ = chat(LEDGERS, "And by how much does perplexity rise?")
     question, title = (
         "And by how much does perplexity rise?",
         "Sliding Ledgers: Shrinking the KV Cache by Forgetting Politely",
     )
-    assert f"Read as: {question} (on {title})" in " ".join(out.split())
+    assert f"Interpreted as: {question} (on {title})" in " ".join(out.split())
 
 
-def test_blank_lines_are_nothing_and_quit_ends(talk):
-    assert talk("", "   ", "/quit", LEDGERS) == ("", [], 0)
+def test_blank_lines_are_ignored_and_quit_ends_the_chat(chat):
+    assert chat("", "   ", "/quit", LEDGERS) == ("", [], 0)
 
 
-def test_filters_are_said_and_taken_back(talk):
+def test_filters_are_set_and_removed(chat):
     title = "Two-Bit Keys, Four-Bit Values"
     question = "How does one shrink the KV cache?"
-    everything, _, _ = talk(question)
-    recent, _, _ = talk("/year >=2024", question)
-    again, _, _ = talk("/year >=2024", "/year", question)
+    everything, _, _ = chat(question)
+    recent, _, _ = chat("/year >=2024", question)
+    again, _, _ = chat("/year >=2024", "/year", question)
     assert title in everything
     assert title not in recent
     assert again == everything
-    started, _, _ = talk("/year", question, year=">=2024")
+    started, _, _ = chat("/year", question, year=">=2024")
     assert started == everything
 
 
-def test_new_forgets_what_was_said_but_not_how_it_was_started(talk):
+def test_new_drops_the_conversation_but_keeps_the_options(chat):
     question = "And by how much does perplexity rise?"
-    out, _, _ = talk(LEDGERS, "/venue nowhere", "/new", question)
-    assert "Read as" not in out
-    assert "No paper passes the filters" not in out
-    out, _, _ = talk("/new", LEDGERS, year="1999")
-    assert "No paper passes the filters." in out
+    out, _, _ = chat(LEDGERS, "/venue nowhere", "/new", question)
+    assert "Interpreted as" not in out
+    assert "No papers match your filters" not in out
+    out, _, _ = chat("/new", LEDGERS, year="1999")
+    assert "No papers match your filters." in out
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("/year soon", "soon"),
-        ("/save", "name the file: /save FILE"),
-        ("/dance", "no command is called /dance; /help shows them"),
-        ("x" * 2001, "at most 2,000 are read"),
-        ("/save no/such/folder/a.md", "cannot be written"),
-        ("/save a\0b", "cannot be written"),
-        ("/save ~nobody-of-that-name/a.md", "cannot be written"),
-        ("/save a\ud800", "cannot be written"),
+        ("/save", "missing file name; write /save FILE"),
+        ("/dance", "unknown command '/dance'; choose from: /year, /venue, "),
+        ("x" * 2001, "the limit is 2,000"),
+        ("/save no/such/folder/a.md", "cannot write"),
+        ("/save a\0b", "cannot write"),
+        ("/save ~nobody-of-that-name/a.md", "cannot write"),
+        ("/save a\ud800", "cannot write"),
     ],
 )
-def test_an_error_is_one_line_and_the_conversation_goes_on(talk, line, told):
-    out, said, failed = talk(line, LEDGERS)
-    assert failed == len(said) == 1
-    assert told in said[0]
-    assert "\n" not in said[0]
+def test_an_error_is_one_line_and_the_chat_continues(chat, line, message):
+    out, messages, failures = chat(line, LEDGERS)
+    assert failures == len(messages) == 1
+    assert message in messages[0]
+    assert "\n" not in messages[0]
     assert "71%" in out
 
 
-def test_help_names_every_command(talk):
-    out, _, _ = talk("/help")
+def test_json_mode_writes_one_answer_per_line_and_nothing_else(chat, small):
+    output, messages, failures = chat("/help", LEDGERS, "why?", "/dance", as_json=True)
+    answers = list(map(json.loads, output.splitlines()))
+    assert [answer["question"] for answer in answers] == [LEDGERS, "why?"]
+    expected = json.loads(small.ask(LEDGERS, style="quote").to_json())
+    assert answers[0]["claims"] == expected["claims"]
+    assert list(answers[0]) == list(expected)
+    assert failures == 1
+    assert "/quit" in messages[0]
+
+
+def test_help_lists_every_command(chat):
+    out, _, _ = chat("/help")
     for command in ("/year", "/venue", "/author", "/source", "/new", "/save", "/quit"):
         assert command in out
 
 
-def test_saving_writes_markdown_and_replaces_only_what_came_from_here(talk, tmp_path):
+def test_save_writes_markdown_and_overwrites_only_its_own_files(chat, tmp_path):
     path = tmp_path / "notes.md"
-    _, said, failed = talk(LEDGERS, f"/save {path}", "why?", f"/save {path}")
-    assert (said, failed) == ([f"saved as {path}"] * 2, 0)
+    _, messages, failures = chat(LEDGERS, f"/save {path}", "why?", f"/save {path}")
+    assert (messages, failures) == ([f"saved as {path}"] * 2, 0)
     text = path.read_text(encoding="utf-8")
     assert text.startswith(f"**{LEDGERS}**")
     assert "**why?**" in text
     assert "[^1]: *Sliding Ledgers" in text
-    _, said, failed = talk(f"/save {path}")
-    assert (said, failed) == ([f"{path} is there already; name another file"], 1)
+    _, messages, failures = chat(f"/save {path}")
+    assert (messages, failures) == ([f"{path} already exists; choose another name"], 1)
     assert path.read_text(encoding="utf-8") == text
 
 
-def test_an_interrupt_stops_the_answer_in_the_making_and_keeps_the_conversation(
-    small_library, monkeypatch
-):
+def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(small_library, monkeypatch):
     def reply(_):
         yield "The KV cache shrinks by 71% on average [1].\nAnd then"
-        while not written:
+        while not output:
             yield ""
         os.kill(os.getpid(), signal.SIGINT)
         while True:
@@ -134,22 +150,23 @@ def test_an_interrupt_stops_the_answer_in_the_making_and_keeps_the_conversation(
 
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assistant = Assistant(Library(small_library), language_model=ScriptedModel(reply))
-    written, said, chats = [], [], []
+    output, messages, chats = [], [], []
 
-    def begin():
+    def start():
         chats.append(assistant.chat())
         return chats[-1]
 
     before = signal.getsignal(signal.SIGINT)
-    assert Talk(begin, written.append, said.append, style="write").run([LEDGERS, "/help"]) == 0
+    session = ChatSession(start, output.append, messages.append, style="write")
+    assert session.run([LEDGERS, "/help"]) == 0
     assert signal.getsignal(signal.SIGINT) is before
-    assert said[0] == "stopped before the answer was finished; the answer ends where it stopped"
-    assert "shrinks by 71%" in "".join(written)
-    assert "/quit" in written[-1]
+    assert messages[0] == "stopped early; the answer is incomplete"
+    assert "shrinks by 71%" in "".join(output)
+    assert "/quit" in output[-1]
     assert [len(turn.answer.claims) for turn in chats[0].turns] == [1]
 
 
-# --- the command --------------------------------------------------------------------------------------------------
+# --- command ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -161,31 +178,39 @@ def piped(footnote, small_library, monkeypatch):
     return run
 
 
-def test_each_line_of_a_pipe_is_a_question_and_no_prompt_is_printed(piped):
+def test_piped_lines_are_questions_without_prompts(piped):
     run = piped(f"{LEDGERS}\nAnd by how much does perplexity rise?\n".encode())
     assert run.code == 0
     assert run.out.startswith("“")
-    assert "Read as: And by how much" in run.out
+    assert "Interpreted as: And by how much" in run.out
     assert run.err == ""
 
 
-def test_a_question_from_a_pipe_that_failed_is_told_by_the_exit_code(piped):
+def test_a_failed_question_from_a_pipe_sets_the_exit_code(piped):
     run = piped(b"caf\xe9?\n" + LEDGERS.encode())
     assert run.code == 1
-    assert run.err == "footnote: the question holds bytes that are no text\n"
+    assert run.err == "footnote: the question is not valid Unicode text\n"
     assert "71%" in run.out
     assert piped(b"").code == 0
 
 
-def test_wrong_filters_and_styles_are_refused(piped):
+def test_piped_questions_are_answered_as_json_lines(piped):
+    run = piped(f"{LEDGERS}\nAnd by how much does perplexity rise?\n".encode(), "--json")
+    assert (run.code, run.err) == (0, "")
+    answers = list(map(json.loads, run.lines))
+    assert [answer["abstained"] for answer in answers] == [False, False]
+    assert answers[1]["trace"]["rewritten_query"].startswith("And by how much")
+
+
+def test_invalid_filters_and_styles_are_refused(piped):
     assert piped(LEDGERS.encode(), "--year", "soon").code != 0
     assert piped(LEDGERS.encode(), "--style", "loud").code != 0
     run = piped(LEDGERS.encode(), "--year", "1999")
-    assert "No paper passes the filters." in run.out
+    assert "No papers match your filters." in run.out
 
 
-def _until(terminal, text, again=lambda: None):
-    """What the command wrote up to a text; what may be missed is done again until then."""
+def read_until(terminal, text, retry=lambda: None):
+    """Return the output up to a text; `retry` is called while nothing comes."""
     waiting = select.poll()  # `select.select` knows no descriptor above 1,023
     waiting.register(terminal, select.POLLIN)
     seen, deadline = "", time.monotonic() + 60
@@ -193,12 +218,12 @@ def _until(terminal, text, again=lambda: None):
         if waiting.poll(1000):
             seen += os.read(terminal, 4096).decode()
         else:
-            again()
+            retry()
     assert text in seen
     return seen
 
 
-def test_at_a_terminal_an_interrupt_keeps_the_conversation_and_the_end_of_input_ends_it(
+def test_interrupt_and_end_of_input_at_a_terminal(
     small_library,
 ):
     terminal, line = pty.openpty()
@@ -213,22 +238,22 @@ def test_at_a_terminal_an_interrupt_keeps_the_conversation_and_the_end_of_input_
         "none",
     ]
     # A shell that runs the tests in the background has its children ignore interrupts.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    accept_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
         command,
         stdin=line,
         stdout=line,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=heeding,  # noqa: PLW1509 - it only sets a signal
+        preexec_fn=accept_interrupts,  # noqa: PLW1509 - it only sets a signal
     )
     os.close(line)
     try:
-        _until(terminal, "? ")
+        read_until(terminal, "? ")
         # A signal between the prompt and the waiting for a key is seen with the next one.
-        _until(terminal, "? ", again=lambda: process.send_signal(signal.SIGINT))
+        read_until(terminal, "? ", retry=lambda: process.send_signal(signal.SIGINT))
         os.write(terminal, f"{LEDGERS}\n".encode())
-        assert "71%" in _until(terminal, "\r\n? ")
+        assert "71%" in read_until(terminal, "\r\n? ")
         os.write(terminal, b"\x04")
         assert process.wait(timeout=30) == 0
     finally:

@@ -1,4 +1,4 @@
-"""An answer as it is shown: in a terminal, as Markdown, as JSON. Whatever strangers wrote stays text."""
+"""Answers and papers as text, Markdown and JSON, with untrusted text escaped."""
 
 import json
 from dataclasses import replace
@@ -25,12 +25,12 @@ TRACE = Trace(
 )
 
 
-def cite(number, paper, quote):
+def make_citation(number, paper, quote):
     start = paper.abstract.index(quote)
     return Citation(number, paper, quote, start, start + len(quote))
 
 
-def answer_of(*citations, question="When do gates open?", confidence=0.87654):
+def make_answer(*citations, question="When do gates open?", confidence=0.87654):
     claims = tuple(Claim(c.quote, "quoted", (c.number,), True, 0.56789) for c in citations)
     text = " ".join(f"“{c.quote}” [{c.number}]" for c in citations)
     hits = tuple(
@@ -40,13 +40,13 @@ def answer_of(*citations, question="When do gates open?", confidence=0.87654):
     return Answer(question, text, claims, citations, hits, False, "", confidence, TRACE)
 
 
-TWO_OF_ONE = answer_of(
-    cite(1, GATES, "Gates open twice a day."),
-    cite(2, GATES, "They save 12% of post-war power."),
-    cite(3, OWLS, "Owls hunt at dusk."),
+ANSWER = make_answer(
+    make_citation(1, GATES, "Gates open twice a day."),
+    make_citation(2, GATES, "They save 12% of post-war power."),
+    make_citation(3, OWLS, "Owls hunt at dusk."),
 )
-SILENT = replace(
-    TWO_OF_ONE,
+ABSTENTION = replace(
+    ANSWER,
     text="Your library does not say. It is about tides.",
     claims=(),
     citations=(),
@@ -55,13 +55,14 @@ SILENT = replace(
 )
 
 
-# --- in a terminal ----------------------------------------------------------------------------------------------
+# --- terminal ----------------------------------------------------------------------------
 
 
-def test_notes_of_one_paper_are_one_note(monkeypatch):
+def test_footnotes_of_one_paper_share_an_entry(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    assert render_answer(TWO_OF_ONE) == (
-        "“Gates open twice a day.” [1] “They save 12% of post-war power.” [2] “Owls hunt at dusk.” [3]\n\n"
+    assert render_answer(ANSWER) == (
+        "“Gates open twice a day.” [1] “They save 12% of post-war power.” [2] "
+        "“Owls hunt at dusk.” [3]\n\n"
         "[1][2] Tidal Gates of the North-West. Ada Brandt and Zoë Müller, 2021\n"
         "       https://doi.org/10.5555/shores.2021.7\n"
         "[3] Night Owls — RETRACTED\n"
@@ -70,25 +71,24 @@ def test_notes_of_one_paper_are_one_note(monkeypatch):
     )
 
 
-def test_what_is_not_said_comes_with_the_nearest_papers(monkeypatch):
+def test_an_abstention_lists_the_closest_papers(monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
-    assert render_answer(replace(SILENT, hits=SILENT.hits[1:])) == (
+    assert render_answer(replace(ABSTENTION, hits=ABSTENTION.hits[1:])) == (
         "Your library does not say. It\nis about tides.\n\n"
-        "The nearest papers:\n"
+        "Closest matches:\n"
         "- Tidal Gates of the\n"
         "  North-West\n"
         "- Night Owls"
     )
-    assert (
-        render_answer(replace(SILENT, hits=())) == "Your library does not say. It\nis about tides."
-    )
+    without_hits = render_answer(replace(ABSTENTION, hits=()))
+    assert without_hits == "Your library does not say. It\nis about tides."
 
 
 @pytest.mark.parametrize("columns", ["1", "9", "20", "40", "79", "1000"])
-def test_a_quotation_stays_literal_however_narrow_the_terminal(monkeypatch, columns):
+def test_quotations_stay_literal_at_any_width(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    shown = " ".join(render_answer(TWO_OF_ONE).split())
-    assert TWO_OF_ONE.text in shown
+    shown = " ".join(render_answer(ANSWER).split())
+    assert ANSWER.text in shown
     assert GATES.abstract in " ".join(render_paper(GATES).split())
 
 
@@ -96,11 +96,11 @@ def test_a_quotation_stays_literal_however_narrow_the_terminal(monkeypatch, colu
     ("confidence", "word"),
     [(1.0, "high"), (0.8, "high"), (0.79, "fair"), (0.65, "fair"), (0.5, "low")],
 )
-def test_confidence_in_words(confidence, word):
-    assert replace(TWO_OF_ONE, confidence=confidence).confidence_label == word
+def test_confidence_label_follows_the_thresholds(confidence, word):
+    assert replace(ANSWER, confidence=confidence).confidence_label == word
 
 
-def test_a_paper_is_shown_with_what_is_known(monkeypatch):
+def test_a_paper_is_shown_with_its_known_fields(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert (
         render_paper(OWLS) == "Night Owls\nRETRACTED\nid: night-owls-654321\n\nOwls hunt at dusk."
@@ -108,13 +108,14 @@ def test_a_paper_is_shown_with_what_is_known(monkeypatch):
     assert render_paper(replace(OWLS, abstract="")).endswith("\n\n(no abstract)")
 
 
-# --- as Markdown ------------------------------------------------------------------------------------------------
+# --- Markdown ------------------------------------------------------------------------------
 
 
-def test_markdown_as_it_is_written():
-    assert TWO_OF_ONE.to_markdown() == (
+def test_markdown_output():
+    assert ANSWER.to_markdown() == (
         "**When do gates open?**\n\n"
-        "“Gates open twice a day.”[^1] “They save 12% of post-war power.”[^2] “Owls hunt at dusk.”[^3]\n\n"
+        "“Gates open twice a day.”[^1] “They save 12% of post-war power.”[^2] "
+        "“Owls hunt at dusk.”[^3]\n\n"
         "[^1]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
         "<https://doi.org/10.5555/shores.2021.7> “Gates open twice a day.”\n"
         "[^2]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
@@ -123,16 +124,16 @@ def test_markdown_as_it_is_written():
     )
 
 
-def test_what_is_not_said_as_markdown():
-    assert SILENT.to_markdown() == (
+def test_markdown_output_of_an_abstention():
+    assert ABSTENTION.to_markdown() == (
         "**When do gates open?**\n\n"
         "Your library does not say. It is about tides.\n\n"
         "- *Tidal Gates of the North-West*\n- *Tidal Gates of the North-West*\n- *Night Owls*\n"
     )
 
 
-def mark_up(markdown):
-    """The kinds of mark-up in a piece of Markdown, and the addresses that it leads to."""
+def parse_markdown(markdown):
+    """Return the kinds of markup in a piece of Markdown and its addresses."""
     tokens = [
         child
         for block in MarkdownIt("commonmark").parse(markdown)
@@ -157,11 +158,11 @@ def mark_up(markdown):
         "A table | of | cells \\ with \\* slashes.",
     ],
 )
-def test_hostile_text_stays_text_in_markdown(text):
+def test_markdown_escapes_untrusted_text(text):
     paper = Paper(title=text, abstract=text, authors=(text,), id="hostile-1")
-    written = answer_of(cite(1, paper, text), question=text)
+    written = make_answer(make_citation(1, paper, text), question=text)
     for shown in (written, replace(written, claims=(), citations=(), abstained=True, text=text)):
-        kinds, addresses = mark_up(shown.to_markdown())
+        kinds, addresses = parse_markdown(shown.to_markdown())
         assert addresses == []
         assert kinds <= {
             "paragraph",
@@ -185,18 +186,20 @@ def test_hostile_text_stays_text_in_markdown(text):
     ],
     ids=["url", "doi"],
 )
-def test_an_address_cannot_break_out_of_its_brackets(paper, address):
-    kinds, addresses = mark_up(answer_of(cite(1, paper, "Owls hunt at dusk.")).to_markdown())
+def test_markdown_encodes_addresses(paper, address):
+    kinds, addresses = parse_markdown(
+        make_answer(make_citation(1, paper, "Owls hunt at dusk.")).to_markdown()
+    )
     assert addresses == [address]
     assert "html_inline" not in kinds
 
 
-# --- as JSON ----------------------------------------------------------------------------------------------------
+# --- JSON ----------------------------------------------------------------------------------
 
 
 def test_json_is_plain_rounded_and_complete():
-    plain = json.loads(TWO_OF_ONE.to_json())
-    assert plain == json.loads(json.dumps(TWO_OF_ONE.to_dict()))
+    plain = json.loads(ANSWER.to_json())
+    assert plain == json.loads(json.dumps(ANSWER.to_dict()))
     assert (plain["confidence"], plain["abstained"], plain["reason"]) == (0.8765, False, "")
     assert plain["claims"][1] == {
         "text": "They save 12% of post-war power.",
@@ -227,5 +230,5 @@ def test_json_is_plain_rounded_and_complete():
     assert plain["trace"]["seconds"] == {"read": 0.0}
 
 
-def test_json_keeps_letters_of_all_languages():
-    assert "Zoë Müller" in TWO_OF_ONE.to_json()
+def test_json_keeps_non_ascii_letters():
+    assert "Zoë Müller" in ANSWER.to_json()
