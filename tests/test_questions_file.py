@@ -1,4 +1,4 @@
-"""Files of questions: what is shipped is sound, and every fault is told in one line."""
+"""Files of questions: the shipped one is valid, and every problem is reported in one line."""
 
 import json
 import sys
@@ -7,76 +7,92 @@ from collections import Counter
 import pytest
 
 from eval.harness import questions as module
-from eval.harness.measures import fact_found
-from eval.harness.questions import check_against, load_questions, sample_questions
-from rag import FootnoteError, UsageError
-from rag.ingest.sample import sample_file
+from eval.harness.nuggets import contains_nugget
+from eval.harness.questions import (
+    check_questions,
+    load_abstracts,
+    load_questions,
+    sample_questions_file,
+)
+from rag.assistant import Assistant
+from rag.errors import UsageError
 
 ROW = {
-    "id": "q1", "split": "dev", "kind": "base", "type": "fact", "question": "How salty?", "answerable": True,
-    "gold": [["salt-1", "salt-2"]], "nuggets": [{"text": "8 grams", "any": ["8 grams"], "numbers": ["8"]}],
-}  # fmt: skip
+    "id": "q1",
+    "split": "dev",
+    "kind": "base",
+    "type": "fact",
+    "question": "How salty?",
+    "answerable": True,
+    "gold": [["salt-1", "salt-2"]],
+    "nuggets": [{"text": "8 grams", "any": ["8 grams"], "numbers": ["8"]}],
+}
 ABSTRACTS = {"salt-1": "Barley tolerates 8 grams of salt.", "salt-2": "Wheat does not."}
 
 
 @pytest.fixture
 def save(tmp_path):
-    def saved(*rows):
+    def save_rows(*rows):
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
         file = tmp_path / "questions.jsonl"
-        file.write_text(
-            "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows),
-            encoding="utf-8",
-        )
+        file.write_text("\n".join(lines), encoding="utf-8")
         return file
 
-    return saved
+    return save_rows
 
 
-def fault(file):
+def load_error(file):
+    """Return the message with which a file is refused."""
     with pytest.raises(UsageError) as caught:
         load_questions(file)
-    text = str(caught.value)
-    assert str(file) in text
-    assert "\n" not in text
-    return text
+    message = str(caught.value)
+    assert str(file) in message
+    assert "\n" not in message
+    return message
 
 
-def test_a_file_becomes_questions(save):
+# --- loading -------------------------------------------------------------------------------------
+
+
+def test_file_is_loaded_as_questions(save):
     variant = ROW | {
         "id": "q1-b",
         "kind": "typo",
         "variant_of": "q1",
         "must_not": ["wheat"],
-        "note": "slip",
+        "note": "typing error",
     }
-    follow = ROW | {"id": "q2", "kind": "followup", "history": ["Does barley tolerate salt?"]}
-    first, second, third = load_questions(save(ROW, "", variant, follow))
+    followup = ROW | {"id": "q2", "kind": "followup", "history": ["Does barley tolerate salt?"]}
+    first, second, third = load_questions(save(ROW, "", variant, followup))
     assert (first.id, first.gold, first.cluster) == ("q1", (("salt-1", "salt-2"),), "q1")
+    assert first.gold_papers == ["salt-1", "salt-2"]
     [nugget] = first.nuggets
-    assert (nugget.text, nugget.alternatives, nugget.numbers, nugget.vital) == (
-        "8 grams",
-        ("8 grams",),
-        ("8",),
-        True,
-    )
+    assert (nugget.text, nugget.alternatives) == ("8 grams", ("8 grams",))
+    assert (nugget.numbers, nugget.vital) == (("8",), True)
     assert (second.cluster, second.must_not) == ("q1", ("wheat",))
     assert third.history == ("Does barley tolerate salt?",)
 
 
-def without(*names):
+def row_without(*names):
     return {name: value for name, value in ROW.items() if name not in names}
 
 
+def row_with_nugget(**nugget):
+    return ROW | {"nuggets": [nugget]}
+
+
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "problem"),
     [
-        ("{", "no JSON"),
-        ("[1]", "not a record"),
-        ("7", "not a record"),
-        (without("gold"), "without gold"),
-        (without("id", "type"), "without id, type"),
-        (ROW | {"colour": "red"}, "no field is called colour"),
-        (ROW | {"split": "train"}, "split"),
+        ("{", "invalid JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        (json.dumps(ROW | {"note": "\ud800"}), "not valid Unicode"),
+        ("[1]", "not a JSON object"),
+        ("7", "not a JSON object"),
+        (row_without("gold"), "missing fields: gold"),
+        (row_without("id", "type"), "missing fields: id, type"),
+        (ROW | {"colour": "red"}, "unknown fields: colour"),
+        (ROW | {"split": "train"}, "split must be one of dev, test, not 'train'"),
         (ROW | {"kind": "joke"}, "kind"),
         (ROW | {"type": "joke"}, "type"),
         (ROW | {"answerable": "yes"}, "answerable"),
@@ -91,141 +107,145 @@ def without(*names):
         (ROW | {"nuggets": []}, "nugget"),
         (ROW | {"nuggets": 7}, "nugget"),
         (ROW | {"nuggets": ["8 grams"]}, "nugget"),
-        (ROW | {"nuggets": [{"text": "8 grams", "any": []}]}, "nugget"),
-        (ROW | {"nuggets": [{"text": "8 grams", "any": "8 grams"}]}, "nugget"),
-        (ROW | {"nuggets": [{"any": ["8 grams"]}]}, "nugget"),
-        (ROW | {"nuggets": [{"text": "x", "any": ["x"], "vital": False}]}, "vital"),
-        (ROW | {"nuggets": [{"text": "x", "any": ["x"], "numbers": 8}]}, "number"),
+        (row_with_nugget(text="8 grams", any=[]), "nugget"),
+        (row_with_nugget(text="8 grams", any="8 grams"), "nugget"),
+        (row_with_nugget(any=["8 grams"]), "nugget"),
+        (row_with_nugget(text="x", any=["x"], vital=False), "vital"),
+        (row_with_nugget(text="x", any=["x"], numbers=8), "number"),
         (ROW | {"kind": "followup"}, "history"),
         (ROW | {"kind": "followup", "history": []}, "history"),
         (ROW | {"kind": "followup", "history": "Does it?"}, "history"),
         (ROW | {"must_not": "wheat"}, "must_not"),
+        (ROW | {"note": 7}, "note"),
         (ROW | {"kind": "typo"}, "variant"),
+        (ROW | {"variant_of": "q0"}, "variant"),
     ],
 )
-def test_a_fault_is_told_with_its_line(save, row, said):
-    told = fault(save(ROW | {"id": "q0"}, row))
-    assert "line 2" in told
-    assert said in told
+def test_problem_of_a_record_is_reported_with_its_line(save, row, problem):
+    message = load_error(save(ROW | {"id": "q0"}, row))
+    assert ", line 2: " in message
+    assert problem in message
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "problem"),
     [
-        (ROW, "two questions are called q1"),
+        (ROW, "duplicate id: q1"),
         (
             ROW | {"id": "q2", "kind": "typo", "variant_of": "q9"},
-            "question q2: there is no question q9",
+            "question q2: unknown question in variant_of: q9",
         ),
         (
             ROW | {"id": "q2", "kind": "typo", "variant_of": "q1", "split": "test"},
-            "different splits",
+            "question q2 is not in the same split as q1, its base question",
         ),
     ],
 )
-def test_a_fault_between_questions_is_told(save, row, said):
-    assert said in fault(save(ROW, row))
+def test_conflict_between_questions_is_reported(save, row, problem):
+    assert problem in load_error(save(ROW, row))
 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
-def test_a_file_without_questions_is_refused(save, text):
-    assert "holds no questions" in fault(save(text))
+def test_file_without_questions_is_refused(save, text):
+    assert "no questions in" in load_error(save(text))
 
 
-def test_a_file_that_is_no_text_or_not_there_is_refused(tmp_path):
+def test_file_that_is_missing_or_not_text_is_refused(tmp_path):
     file = tmp_path / "q.jsonl"
-    assert "cannot be read" in fault(file)
+    assert "cannot read" in load_error(file)
     file.write_bytes(b'{"id": "\xff\xfe"}')
-    assert "cannot be read" in fault(file)
-    assert "cannot be read" in fault(tmp_path)
+    assert "cannot read" in load_error(file)
+    assert "cannot read" in load_error(tmp_path)
 
 
-def test_questions_agree_with_their_library(save):
-    assert list(check_against(load_questions(save(ROW)), ABSTRACTS)) == []
-    spaced = {"salt-1": "Barley tolerates 8\n GRAMS of salt.", "salt-2": ""}
-    assert list(check_against(load_questions(save(ROW)), spaced)) == []
+def test_file_that_is_too_large_is_refused(save, monkeypatch):
+    monkeypatch.setattr(module, "MAX_FILE_CHARACTERS", 10)
+    assert "is too large: a file of questions has at most 10 characters" in load_error(save(ROW))
 
 
-def test_a_paper_that_is_not_there_is_told(save):
-    asked = load_questions(save(ROW | {"gold": [["salt-1"], ["rye-1"]]}))
-    assert list(check_against(asked, ABSTRACTS)) == ["question q1: no paper 'rye-1' in the library"]
+# --- checking against a library ------------------------------------------------------------------
 
 
-def test_a_fact_that_no_paper_holds_is_told(save):
-    asked = load_questions(save(ROW | {"gold": [["salt-2"]]}))
-    assert list(check_against(asked, ABSTRACTS)) == [
-        "question q1: '8 grams' stands in none of its papers"
-    ]
+def test_questions_that_fit_the_library_have_no_problems(save):
+    questions = load_questions(save(ROW))
+    assert list(check_questions(questions, ABSTRACTS)) == []
+    other_spacing = {"salt-1": "Barley tolerates 8\n GRAMS of salt.", "salt-2": ""}
+    assert list(check_questions(questions, other_spacing)) == []
 
 
-def shipped():
-    return load_questions(sample_questions())
+@pytest.mark.parametrize(
+    ("gold", "problem"),
+    [
+        ([["salt-1"], ["rye-1"]], "question q1: no paper 'rye-1' in the library"),
+        ([["salt-2"]], "question q1: none of its gold papers contains '8 grams'"),
+    ],
+)
+def test_missing_paper_or_nugget_is_reported(save, gold, problem):
+    questions = load_questions(save(ROW | {"gold": gold}))
+    assert list(check_questions(questions, ABSTRACTS)) == [problem]
 
 
-def test_the_shipped_questions_have_the_promised_sizes():
-    questions = shipped()
-    assert len(questions) >= 240
-    assert sum(not question.answerable for question in questions) >= 60
-    kinds = Counter(question.kind for question in questions)
-    assert set(kinds) == set(module.KINDS)
-    for split in module.SPLITS:
-        of_split = [question for question in questions if question.split == split]
-        assert sum(question.answerable for question in of_split) >= 60
-        assert sum(not question.answerable for question in of_split) >= 20
-        assert {question.type for question in of_split} == set(module.TYPES)
-
-
-def test_the_shipped_questions_agree_with_the_sample_library(tmp_path):
-    from rag import Assistant
-
-    assistant = Assistant.open(tmp_path / "sample", language_model="none")
-    assistant.add(sample_file())
-    abstracts = {paper.id: paper.abstract for paper in assistant.papers()}
-    assert list(check_against(shipped(), abstracts)) == []
-    for question in shipped():
-        text = " ".join(abstracts[name] for group in question.gold for name in group)
-        for number in (number for nugget in question.nuggets for number in nugget.numbers):
-            assert fact_found(text, [number], []), (question.id, number)
-
-
-def test_no_question_is_shipped_twice():
-    asked = Counter((" ".join(q.question.casefold().split()), q.history) for q in shipped())
-    assert [question for question, times in asked.items() if times > 1] == []
-
-
-def test_the_shipped_facts_are_found_where_they_stand():
-    for question in shipped():
-        for nugget in question.nuggets:
-            for one in nugget.alternatives:
-                assert fact_found(f"So, {one}!", [one], []), (question.id, one)
-
-
-def test_the_command_counts_questions_and_faults(save, tmp_path, monkeypatch, capsys):
-    from rag import Assistant
-
-    (tmp_path / "papers.jsonl").write_text(
-        json.dumps({"title": "Salt", "abstract": ABSTRACTS["salt-1"]})
-    )
+def test_module_command_prints_problems_and_counts(save, tmp_path, monkeypatch, capsys):
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text(json.dumps({"title": "Salt", "abstract": ABSTRACTS["salt-1"]}))
     assistant = Assistant.open(tmp_path / "library", language_model="none")
-    assistant.add(tmp_path / "papers.jsonl")
+    assistant.add(papers)
     [paper] = assistant.papers()
     assistant.library.close()
 
     def run(row):
-        monkeypatch.setattr(
-            sys, "argv", ["questions", str(save(row)), "--library", str(tmp_path / "library")]
-        )
+        arguments = ["questions", str(save(row)), "--library", str(tmp_path / "library")]
+        monkeypatch.setattr(sys, "argv", arguments)
         with pytest.raises(SystemExit) as stop:
             module.main()
         return stop.value.code, capsys.readouterr().out.splitlines()
 
-    assert run(ROW | {"gold": [[paper.id]]}) == (0, ["1 questions, 0 faults"])
+    assert run(ROW | {"gold": [[paper.id]]}) == (0, ["1 questions, 0 problems"])
     code, lines = run(ROW | {"gold": [["rye"]]})
-    assert (code, lines[-1]) == (1, "1 questions, 2 faults")
+    assert (code, lines[-1]) == (1, "1 questions, 2 problems")
     code, _ = run("{")
-    assert "no JSON" in code
+    assert "invalid JSON" in code
 
 
-def test_a_fault_is_an_error_that_footnote_raises_on_purpose(save):
-    with pytest.raises(FootnoteError):
-        load_questions(save("{"))
+# --- the shipped questions -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_questions(sample_questions_file())
+
+
+def test_shipped_questions_cover_every_split_kind_and_type(shipped):
+    assert len(shipped) >= 240
+    assert sum(not question.answerable for question in shipped) >= 60
+    assert {question.kind for question in shipped} == set(module.KINDS)
+    for split in module.SPLITS:
+        of_split = [question for question in shipped if question.split == split]
+        answerable = sum(question.answerable for question in of_split)
+        assert answerable >= 60
+        assert len(of_split) - answerable >= 20
+        assert {question.type for question in of_split} == set(module.TYPES)
+
+
+def test_shipped_questions_fit_the_sample_library(shipped):
+    abstracts = load_abstracts(Assistant.sample())
+    assert list(check_questions(shipped, abstracts)) == []
+    for question in shipped:
+        text = " ".join(abstracts[paper] for paper in question.gold_papers)
+        for nugget in question.nuggets:
+            for number in nugget.numbers:
+                assert contains_nugget(text, [number], []), (question.id, number)
+
+
+def test_no_question_is_shipped_twice(shipped):
+    counts = Counter()
+    for question in shipped:
+        counts[" ".join(question.question.casefold().split()), question.history] += 1
+    assert [question for question, count in counts.items() if count > 1] == []
+
+
+def test_shipped_nuggets_match_their_own_phrases(shipped):
+    for question in shipped:
+        for nugget in question.nuggets:
+            for phrase in nugget.alternatives:
+                assert contains_nugget(f"So, {phrase}!", [phrase], []), (question.id, phrase)

@@ -1,31 +1,55 @@
-"""Runs: questions put to systems, kept, taken up again, compared and gated; and the command that does it."""
+"""Runs of the evaluation: asking, saving, resuming, comparing and gating, also by command."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from eval import METRICS, Plan, evaluate
-from eval.harness.comparison import Scored, compare, gate, load_scores, save_scores
+from eval import METRICS, Metric, Plan, evaluate
+from eval.harness.comparison import (
+    FORMAT_VERSION,
+    MetricComparison,
+    QuestionScores,
+    compare,
+    gate,
+    load_scores,
+    save_scores,
+    verdict,
+)
 from eval.harness.runs import load_run
-from eval.harness.systems import systems
-from rag import Assistant, UsageError
+from eval.harness.systems import build_systems
+from rag.assistant import Assistant
+from rag.errors import UsageError
 
 LEDGERS = "sliding-ledgers-shrinking-the-ef3e7d"
 FACT = {
-    "id": "kv", "split": "dev", "kind": "base", "type": "fact", "answerable": True,
-    "question": "How much does the KV cache shrink with Sliding Ledgers?", "gold": [[LEDGERS]],
+    "id": "kv",
+    "split": "dev",
+    "kind": "base",
+    "type": "fact",
+    "answerable": True,
+    "question": "How much does the KV cache shrink with Sliding Ledgers?",
+    "gold": [[LEDGERS]],
     "nuggets": [{"text": "71%", "any": ["71% on average"], "numbers": ["71"], "vital": True}],
-}  # fmt: skip
+}
 FOREIGN = FACT | {
-    "id": "cup", "type": "foreign", "answerable": False, "question": "Who won the football cup?",
-    "gold": [], "nuggets": [],
-}  # fmt: skip
-FOLLOW = FACT | {
-    "id": "then", "kind": "followup", "question": "And by how much does it shrink?",
+    "id": "cup",
+    "type": "foreign",
+    "answerable": False,
+    "question": "Who won the football cup?",
+    "gold": [],
+    "nuggets": [],
+}
+FOLLOWUP = FACT | {
+    "id": "then",
+    "kind": "followup",
+    "question": "And by how much does it shrink?",
     "history": ["What do Sliding Ledgers do to the KV cache?"],
-}  # fmt: skip
-ROWS = [FACT, FOREIGN, FOLLOW]
+}
+ROWS = [FACT, FOREIGN, FOLLOWUP]
+NEVER = "always abstains"
 
 
 @pytest.fixture(scope="module")
@@ -33,262 +57,360 @@ def quoting(small_library):
     return Assistant.open(small_library, language_model="none")
 
 
-@pytest.fixture
-def plan(tmp_path):
-    path = tmp_path / "questions.jsonl"
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("questions") / "questions.jsonl"
     path.write_text("\n".join(map(json.dumps, ROWS)))
     return Plan(path, "dev")
 
 
-def bytes_of(folder):
-    return {
-        path.name: path.read_bytes() for path in folder.iterdir() if path.name != "seconds.jsonl"
-    }
+@pytest.fixture(scope="module")
+def two_systems(plan):
+    """Plan of the assistant and the fastest baseline."""
+    return replace(plan, only=(NEVER,))
 
 
-def test_a_run_has_a_row_for_each_question_and_system(quoting, plan, tmp_path):
-    run = evaluate(quoting, tmp_path / "run", plan)
-    assert [row.question.id for row in run.used] == ["kv", "cup", "then"]
-    assert [row.scores["facts"] for row in run.used] == [1, None, 1]
-    assert run.used[1].scores["refused"] == 1
-    assert run.used[2].reply.rewritten_query.startswith("And by how much")
-    assert run.interval("facts").mean == 1
-    assert run.interval("worth", "never answers").mean == pytest.approx(1 / 3)
-    assert set(run.groups.values()) == {"used", "ablation", "baseline"}
-    assert all(len(rows) == 3 for rows in run.rows.values()), (
-        "without a language model none is asked without sources"
-    )
+@pytest.fixture(scope="module")
+def finished(quoting, plan, tmp_path_factory):
+    """Run of all systems and its folder, for reading only."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return evaluate(quoting, folder, plan), folder
 
 
-def test_the_same_run_twice_is_the_same_bytes(quoting, plan, tmp_path):
-    evaluate(quoting, tmp_path / "one", plan)
-    evaluate(quoting, tmp_path / "two", plan)
-    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+def read_files(folder):
+    """Return the bytes of all files that must not differ from run to run."""
+    contents = {}
+    for path in folder.iterdir():
+        if path.name != "seconds.jsonl":
+            contents[path.name] = path.read_bytes()
+    return contents
 
 
-def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(quoting, plan, tmp_path):
-    class Stopped(Exception):
+# --- running -------------------------------------------------------------------------------------
+
+
+def test_run_has_a_row_for_each_question_and_system(finished):
+    run, _ = finished
+    assert [row.question.id for row in run.assistant_rows] == ["kv", "cup", "then"]
+    assert [row.scores["nugget recall"] for row in run.assistant_rows] == [1, None, 1]
+    assert run.assistant_rows[1].scores["correct-abstention rate"] == 1
+    assert run.assistant_rows[2].reply.rewritten_query.startswith("And by how much")
+    assert run.interval("nugget recall").mean == 1
+    assert run.interval("CRAG score", NEVER).mean == pytest.approx(1 / 3)
+    assert set(run.groups.values()) == {"assistant", "ablation", "baseline"}
+    assert {len(rows) for rows in run.rows.values()} == {3}
+    assert "closed-book language model" not in run.rows
+
+
+def test_interrupted_run_resumes_and_ends_with_the_same_bytes(quoting, plan, finished, tmp_path):
+    class Interrupted(Exception):
         pass
 
-    def stop(done, total, system):
+    def interrupt(done, total, system):
         if done == 10:
-            raise Stopped
+            raise Interrupted
 
-    evaluate(quoting, tmp_path / "whole", plan)
-    with pytest.raises(Stopped):
-        evaluate(quoting, tmp_path / "run", plan, on_progress=stop)
+    with pytest.raises(Interrupted):
+        evaluate(quoting, tmp_path / "run", plan, on_progress=interrupt)
     replies = tmp_path / "run" / "replies.jsonl"
     assert len(replies.read_text().splitlines()) == 10
-    replies.write_text(replies.read_text()[:-20])  # as a kill in the middle of a line leaves it
+    replies.write_text(replies.read_text()[:-20])  # a kill in the middle of a line
     evaluate(quoting, tmp_path / "run", plan)
-    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+    assert read_files(tmp_path / "run") == read_files(finished[1])
 
 
-def test_a_folder_with_another_run_is_left_alone(quoting, plan, tmp_path):
-    evaluate(quoting, tmp_path / "run", plan)
-    before = bytes_of(tmp_path / "run")
-    with pytest.raises(UsageError, match="another run"):
-        evaluate(quoting, tmp_path / "run", Plan(plan.questions, "dev", "quote"))
-    assert bytes_of(tmp_path / "run") == before
+def test_saved_run_can_be_scored_again(finished):
+    run, folder = finished
+    questions = [row.question for row in run.assistant_rows]
+    assert load_run(folder, questions, run.corpus).rows == run.rows
+
+
+def test_line_separators_in_a_reply_do_not_split_its_record(finished, tmp_path):
+    run, folder = finished
+    copy = Path(shutil.copytree(folder, tmp_path / "run"))
+    replies = copy / "replies.jsonl"
+    first, rest = replies.read_text(encoding="utf-8").split("\n", 1)
+    record = json.loads(first)
+    statement = record["reply"]["statements"][0] | {"text": "71%\u2028on average"}
+    record["reply"]["statements"] = [statement]
+    line = json.dumps(record, ensure_ascii=False)
+    replies.write_text(f"{line}\n{rest}", encoding="utf-8")
+    questions = [row.question for row in run.assistant_rows]
+    loaded = load_run(copy, questions, run.corpus)
+    assert loaded.assistant_rows[0].reply.text == "71%\u2028on average"
+
+
+def test_folder_with_a_different_run_is_refused_and_unchanged(quoting, plan, finished, tmp_path):
+    folder = Path(shutil.copytree(finished[1], tmp_path / "run"))
+    with pytest.raises(UsageError, match="holds another run"):
+        evaluate(quoting, folder, replace(plan, style="quote"))
+    assert read_files(folder) == read_files(finished[1])
+
+
+def test_run_of_an_earlier_version_is_refused(quoting, plan, finished, tmp_path):
+    folder = Path(shutil.copytree(finished[1], tmp_path / "run"))
+    manifest = json.loads((folder / "run.json").read_text())
+    assert manifest.pop("format_version") == FORMAT_VERSION
+    (folder / "run.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match="version of Footnote"):
+        evaluate(quoting, folder, plan)
+    scores = json.loads((folder / "scores.json").read_text())
+    (folder / "scores.json").write_text(json.dumps(scores | {"format_version": 1}))
+    with pytest.raises(UsageError, match="earlier version of Footnote; run footnote eval again"):
+        load_scores(folder)
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([FACT | {"gold": [["no-such-paper"]]}], "no paper 'no-such-paper'"),
-        ([FACT, FACT], "two questions are called kv"),
-        ([{name: value for name, value in FACT.items() if name != "gold"}], "line 1: without gold"),
-        ([], "holds no questions"),
+        ([FACT, FACT], "duplicate id: kv"),
+        ([{"id": "kv"}], "line 1: missing fields: answerable, gold"),
+        ([], "no questions in"),
         ([FACT | {"split": "test"}], "no questions of the split 'dev'"),
     ],
 )
-def test_questions_that_do_not_fit_are_refused_before_anything_is_asked(
-    quoting, tmp_path, rows, said
-):
+def test_unsuitable_questions_are_refused_before_any_is_asked(quoting, tmp_path, rows, message):
     path = tmp_path / "questions.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         evaluate(quoting, tmp_path / "run", Plan(path, "dev"))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [({"split": "nope"}, "dev, test, all"), ({"style": "loud"}, "auto, quote")]
+    ("field", "choices"), [("split", "dev, test, all"), ("style", "auto, quote, write")]
 )
-def test_a_split_or_style_that_is_none_is_refused(wrong, said):
-    with pytest.raises(UsageError, match=said):
-        Plan(**wrong)
+def test_unknown_split_or_style_is_refused(field, choices):
+    with pytest.raises(UsageError, match=f"unknown {field} 'x'; choose from: {choices}"):
+        Plan(**{field: "x"})
 
 
-def test_only_some_systems_are_asked(quoting, plan, tmp_path):
-    run = evaluate(quoting, tmp_path / "run", Plan(plan.questions, "dev", only=("dense only",)))
-    assert list(run.rows) == ["as used", "dense only"]
-    with pytest.raises(UsageError, match="no system is called 'oracle'; there are: as used"):
-        evaluate(quoting, tmp_path / "other", Plan(plan.questions, "dev", only=("oracle",)))
+def test_only_selects_systems_besides_the_assistant(quoting, plan, tmp_path):
+    run = evaluate(quoting, tmp_path / "run", replace(plan, only=("dense only",)))
+    assert list(run.rows) == ["assistant", "dense only"]
+    with pytest.raises(UsageError, match="unknown system 'oracle'; choose from: assistant"):
+        evaluate(quoting, tmp_path / "other", replace(plan, only=("oracle",)))
 
 
-def test_what_goes_wrong_is_a_row_that_scores_nothing(quoting, plan, tmp_path, monkeypatch):
-    plain = Assistant.ask
+def test_error_of_a_system_becomes_a_row_with_the_lowest_scores(
+    quoting, two_systems, tmp_path, monkeypatch
+):
+    original = Assistant.ask
 
     def ask(self, question, **options):
         if "cup" in question:
             raise RuntimeError("out of memory")
-        return plain(self, question, **options)
+        return original(self, question, **options)
 
     monkeypatch.setattr(Assistant, "ask", ask)
-    run = evaluate(quoting, tmp_path / "run", Plan(plan.questions, "dev", only=("never answers",)))
-    failed = run.used[1]
-    assert (failed.reply.error, failed.scores["refused"], failed.scores["worth"]) == (
-        "out of memory",
-        0,
-        -1,
-    )
-    assert gate([], [Scored("cup", "cup", failed.scores, True)]) == [
-        "1 questions failed, cup first"
-    ]
+    failed = evaluate(quoting, tmp_path / "run", two_systems).assistant_rows[1]
+    assert failed.reply.error == "out of memory"
+    assert (failed.scores["correct-abstention rate"], failed.scores["CRAG score"]) == (0, -1)
+    reasons = gate([], [QuestionScores("cup", "cup", failed.scores, True)])
+    assert reasons == ["1 questions failed, cup first"]
 
 
-def test_a_metric_of_ones_own(quoting, plan, tmp_path):
+def test_user_defined_metric_is_scored_beside_the_others(quoting, two_systems, tmp_path):
     def shouts(question, reply, corpus):
         return float("!" in reply.text)
 
-    run = evaluate(quoting, tmp_path / "run", plan, METRICS | {"shouts": shouts})
-    assert run.interval("shouts").mean == 0
-    assert run.interval("facts").mean == 1
+    metrics = [*METRICS, Metric("exclamations", shouts, "lower", "Replies with an exclamation.")]
+    run = evaluate(quoting, tmp_path / "run", two_systems, metrics)
+    assert run.interval("exclamations").mean == 0
+    assert run.interval("nugget recall").mean == 1
 
 
-def test_a_kept_run_is_scored_anew(quoting, plan, tmp_path):
-    run = evaluate(quoting, tmp_path / "run", plan)
-    again = load_run(tmp_path / "run", [row.question for row in run.used], run.corpus)
-    assert again.rows == run.rows
-
-
-def test_the_embedded_model_reads_and_answers_without_sources(small_library, plan, tmp_path):
-    with_model = Assistant.open(small_library)
-    without = systems(with_model)[-1]
-    assert (without.name, without.every) == ("the model without sources", 8)
-    run = evaluate(with_model, tmp_path / "run", Plan(plan.questions, "dev", only=(without.name,)))
-    (row,) = run.rows[without.name]
+def test_bundled_model_answers_with_and_without_papers(small_library, plan, tmp_path):
+    assistant = Assistant.open(small_library)
+    closed_book = build_systems(assistant)[-1]
+    assert (closed_book.name, closed_book.every) == ("closed-book language model", 8)
+    run = evaluate(assistant, tmp_path / "run", replace(plan, only=(closed_book.name,)))
+    (row,) = run.rows[closed_book.name]
     assert row.reply.text
-    assert row.scores["sentences without footnote"] == 1
-    assert run.interval("facts").mean == 1
+    assert row.scores["uncited sentences"] == 1
+    assert run.interval("nugget recall").mean == 1
 
 
-# --- comparing -----------------------------------------------------------------------------------------------
+# --- comparing and gating ------------------------------------------------------------------------
 
 
-def rows_of(worth, zeros=0.0, start=0):
-    scores = [{"worth": value, "citation F1": 1.0, "invalid citations": zeros} for value in worth]
-    return [Scored(f"q{n}", f"q{n}", own, False) for n, own in enumerate(scores, start)]
+def score_rows(crag_scores, invalid=0.0, words=10.0, start=0):
+    rows = []
+    for number, crag_score in enumerate(crag_scores, start):
+        scores = {
+            "CRAG score": crag_score,
+            "citation F1": 1.0,
+            "invalid citations": invalid,
+            "words": words,
+        }
+        rows.append(QuestionScores(f"q{number}", f"q{number}", scores, False))
+    return rows
 
 
-def test_two_runs_are_compared_question_by_question():
-    worth, same, _ = compare(rows_of([0.0] * 20), rows_of([0.5] * 20))
-    assert (worth.metric, worth.questions, worth.one, worth.other, worth.difference) == (
-        "worth",
-        20,
-        0,
-        0.5,
-        0.5,
-    )
-    assert worth.p < worth.p_holm < 0.05
-    assert (same.difference, same.p, same.p_holm) == (0, 1, 1)
+def test_runs_are_compared_question_by_question():
+    crag, unchanged, *_ = compare(score_rows([0.0] * 20), score_rows([0.5] * 20))
+    assert (crag.metric, crag.questions) == ("CRAG score", 20)
+    assert (crag.first, crag.second, crag.difference) == (0, 0.5, 0.5)
+    assert crag.p < crag.p_holm < 0.05
+    assert (unchanged.difference, unchanged.p, unchanged.p_holm) == (0, 1, 1)
 
 
 def test_only_shared_questions_are_compared():
-    (worth, *_) = compare(rows_of([0.0] * 5), rows_of([1.0] * 5, start=3))
-    assert worth.questions == 2
+    crag, *_ = compare(score_rows([0.0] * 5), score_rows([1.0] * 5, start=3))
+    assert crag.questions == 2
     with pytest.raises(UsageError, match="no question in common"):
-        compare(rows_of([0.0]), rows_of([0.0], start=9))
+        compare(score_rows([0.0]), score_rows([0.0], start=9))
 
 
-def test_a_gate_stops_what_is_worse_and_what_must_be_zero():
-    baseline = rows_of([0.5] * 40)
-    assert gate(baseline, baseline) == gate(baseline, rows_of([0.6] * 40)) == []
-    assert gate(baseline, rows_of([0.48] * 40)) == [], "within the margin"
-    assert gate(baseline, rows_of([0.3] * 40)) == [
-        "worth: worse by 0.200 [0.200, 0.200] than the baseline"
+@pytest.mark.parametrize(
+    ("metric", "difference", "p", "expected"),
+    [
+        ("CRAG score", 0.2, 0.01, "better"),
+        ("CRAG score", -0.2, 0.01, "worse"),
+        ("CRAG score", 0.2, 0.05, "no clear difference"),
+        ("CRAG score", 0.0, 0.01, "no clear difference"),
+        ("invalid citations", 1.0, 0.01, "worse"),
+        ("contradicted", -0.1, 0.01, "better"),
+        ("words", 12.0, 0.01, "higher"),
+        ("words", -12.0, 0.01, "lower"),
+    ],
+)
+def test_verdict_depends_on_the_direction_of_the_metric(metric, difference, p, expected):
+    directions = {registered.name: registered.direction for registered in METRICS}
+    comparison = MetricComparison(
+        metric, directions[metric], 9, 0.0, difference, difference, difference, difference, p, p
+    )
+    assert verdict(comparison) == expected
+
+
+def test_metric_without_a_record_has_no_better_direction():
+    before = [QuestionScores(f"q{n}", f"q{n}", {"own": 0.0}, False) for n in range(20)]
+    after = [replace(row, scores={"own": 1.0}) for row in before]
+    (unknown,) = compare(before, after)
+    assert verdict(unknown) == "higher"
+    own = Metric("own", lambda question, reply, corpus: None, "lower", "Lower is better.")
+    (known,) = compare(before, after, [*METRICS, own])
+    assert verdict(known) == "worse"
+
+
+def test_gate_stops_regressions_and_counts_that_must_be_zero():
+    baseline = score_rows([0.5] * 40)
+    assert gate(baseline, baseline) == gate(baseline, score_rows([0.6] * 40)) == []
+    assert gate(baseline, score_rows([0.48] * 40)) == [], "within the margin"
+    assert gate(baseline, score_rows([0.3] * 40)) == [
+        "CRAG score: worse than the baseline by 0.200 [0.200, 0.200]"
     ]
-    (line,) = gate(baseline, rows_of([0.5] * 40, zeros=1.0))
-    assert line.startswith("invalid citations: must be 0, and is not in 40 answers")
+    (reason,) = gate(baseline, score_rows([0.5] * 40, invalid=1.0))
+    assert reason == "invalid citations: must be 0, but is not in 40 answers, q0 first"
     assert gate(baseline, baseline[:-1]) == [
         "1 questions of the baseline were not asked, q39 first"
     ]
 
 
-def test_scores_are_kept_and_read_again(tmp_path):
-    save_scores(tmp_path / "baseline.json", {"split": "dev"}, rows_of([0.25, 0.5]))
-    assert load_scores(tmp_path / "baseline.json") == ({"split": "dev"}, rows_of([0.25, 0.5]))
+def test_scores_can_be_saved_and_loaded(tmp_path):
+    rows = score_rows([0.25, 0.5])
+    save_scores(tmp_path / "baseline.json", {"split": "dev"}, rows)
+    assert load_scores(tmp_path / "baseline.json") == ({"split": "dev"}, rows)
     (tmp_path / "broken.json").write_text("{}")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="damaged or was written by an earlier version"):
         load_scores(tmp_path / "broken.json")
     with pytest.raises(UsageError, match="no finished run"):
         load_scores(tmp_path / "nowhere")
 
 
-# --- the command ---------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
-def test_the_command_runs_compares_and_gates(footnote, small_library, plan, tmp_path):
-    common = (
-        "eval",
-        "-q",
-        plan.questions,
-        "-L",
-        small_library,
-        "--split",
-        "dev",
-        "--only",
-        "never answers",
-    )
-    first = footnote(*common, "-o", tmp_path / "one", "--model", "none")
-    assert first.code == 0
-    assert first.lines[1].split()[:3] == ["as", "used", "1.000"]
-    assert (tmp_path / "one" / "report.html").exists()
-    footnote(*common, "-o", tmp_path / "two", "--model", "none", "--style", "quote")
-    compared = footnote("eval", "compare", tmp_path / "one", tmp_path / "two")
-    assert "+0.000 [+0.000, +0.000]" in compared.out
-    assert (
-        footnote("eval", "compare", tmp_path / "one", tmp_path / "two", "--json").json[0]["metric"]
-        == "facts"
-    )
+@pytest.fixture(scope="module")
+def saved_run(quoting, two_systems, tmp_path_factory):
+    """Folder of a run of two systems, for reading only."""
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    evaluate(quoting, folder, two_systems)
+    return folder
+
+
+def test_eval_command_prints_means_and_writes_a_report(footnote, small_library, plan, tmp_path):
+    options = ["-q", plan.questions, "-L", small_library, "--split", "dev", "--model", "none"]
+    command = ["eval", *options, "--only", NEVER, "-o", tmp_path / "run"]
+    printed = footnote(*command)
+    assert printed.code == 0
+    assert printed.lines[1].split()[:2] == ["assistant", "1.000"]
+    assert (tmp_path / "run" / "report.html").exists()
+    summary = footnote(*command, "--json").json
+    assert summary["means"]["assistant"]["nugget recall"] == 1
+    assert summary["means"][NEVER]["citation precision"] is None
+    assert summary["report"] == str(tmp_path / "run" / "report.html")
+    assert (summary["failed"], summary["manifest"]["count"]) == (0, 3)
+
+
+def test_compare_command_reports_the_direction_of_each_change(footnote, tmp_path):
+    save_scores(tmp_path / "before.json", {}, score_rows([0.5] * 40))
+    save_scores(tmp_path / "after.json", {}, score_rows([0.9] * 40, invalid=1.0, words=30.0))
+    files = (tmp_path / "before.json", tmp_path / "after.json")
+    verdicts = {
+        line["metric"]: line["verdict"]
+        for line in footnote("eval", "compare", *files, "--json").json
+    }
+    assert verdicts == {
+        "CRAG score": "better",
+        "citation F1": "no clear difference",
+        "invalid citations": "worse",
+        "words": "higher",
+    }
+    last_words = {}
+    for line in footnote("eval", "compare", *files).lines[1:]:
+        last_words[line[:30].strip()] = line.split()[-1]
+    assert last_words["CRAG score"] == "better"
+    assert last_words["invalid citations"] == "worse"
+    assert last_words["words"] == "higher"
+
+
+def test_gate_command_updates_and_holds_a_baseline(footnote, saved_run, tmp_path):
     baseline = tmp_path / "baseline.json"
-    assert footnote("eval", "gate", tmp_path / "one", "--baseline", baseline).code == 2
-    assert (
-        "3 questions"
-        in footnote("eval", "gate", tmp_path / "one", "--baseline", baseline, "--update").out
-    )
-    assert (
-        footnote("eval", "gate", tmp_path / "two", "--baseline", baseline).out
-        == "nothing is worse than the baseline\n"
-    )
+    gate_run = ("eval", "gate", saved_run, "--baseline", baseline)
+    assert footnote(*gate_run).code == 2
+    assert "3 questions" in footnote(*gate_run, "--update").out
+    assert footnote(*gate_run, "--update", "--json").json["questions"] == 3
+    assert footnote(*gate_run).out == "nothing is worse than the baseline\n"
+    assert footnote(*gate_run, "--json").json == {"passed": True, "reasons": []}
 
 
-def test_a_worse_run_makes_the_gate_fail(footnote, small_library, plan, tmp_path):
-    footnote("eval", "-q", plan.questions, "-L", small_library, "--split", "dev", "--only", "never answers", "-o",
-             tmp_path / "run", "--model", "none")  # fmt: skip
-    about, rows = load_scores(tmp_path / "run")
-    faulty = [Scored(row.id, row.cluster, dict(row.scores) | {"worth": 1.0}, False) for row in rows]
-    save_scores(tmp_path / "baseline.json", about, faulty)
-    broken = [
-        Scored(
-            row.id, row.cluster, dict(row.scores) | {"worth": -1.0, "invalid citations": 2.0}, False
-        )
-        for row in rows
-    ]
-    save_scores(tmp_path / "run" / "scores.json", about, broken)
-    run = footnote("eval", "gate", tmp_path / "run", "--baseline", tmp_path / "baseline.json")
-    assert run.code == 1
-    assert "invalid citations" in run.out
-    assert "worth: worse by 2.000" in run.out
+def test_gate_command_fails_if_answers_got_worse(footnote, saved_run, tmp_path):
+    manifest, rows = load_scores(saved_run)
+    better, worse = [], []
+    for row in rows:
+        better.append(replace(row, scores=dict(row.scores) | {"CRAG score": 1.0}))
+        faults = {"CRAG score": -1.0, "invalid citations": 2.0}
+        worse.append(replace(row, scores=dict(row.scores) | faults))
+    save_scores(tmp_path / "baseline.json", manifest, better)
+    save_scores(tmp_path / "new.json", manifest, worse)
+    gate_run = ("eval", "gate", tmp_path / "new.json", "--baseline", tmp_path / "baseline.json")
+    printed = footnote(*gate_run)
+    assert printed.code == 1
+    assert "invalid citations: must be 0" in printed.out
+    assert "CRAG score: worse than the baseline by 2.000" in printed.out
+    result = footnote(*gate_run, "--json")
+    assert (result.code, result.json["passed"], len(result.json["reasons"])) == (1, False, 2)
 
 
-def test_the_answers_to_a_slice_of_the_curated_questions_are_no_worse_than_they_were(tmp_path):
-    """A change that makes answers worse stops here; renewed by `footnote eval gate … --update`, on purpose only."""
-    plan = Plan(split="dev", style="quote", only=("never answers",), every=12)
+def test_check_command_lists_problems_of_a_file(footnote, small_library, plan, tmp_path):
+    checked = footnote("eval", "check", plan.questions, "-L", small_library)
+    assert (checked.code, checked.out) == (0, "3 questions, 0 problems\n")
+    faulty = tmp_path / "faulty.jsonl"
+    faulty.write_text(json.dumps(FACT | {"gold": [["rye"]]}))
+    result = footnote("eval", "check", faulty, "-L", small_library, "--json")
+    assert result.code == 1
+    assert (result.json["questions"], len(result.json["problems"])) == (1, 2)
+    assert footnote("eval", "check", tmp_path / "nowhere.jsonl").code == 2
+
+
+def test_answers_to_a_slice_of_the_curated_questions_do_not_get_worse(tmp_path):
+    """Renew the baseline with `footnote eval gate … --update`, and only on purpose."""
+    plan = Plan(split="dev", style="quote", only=(NEVER,), every=12)
     evaluate(Assistant.sample(), tmp_path / "run", plan)
     baseline = Path(__file__).parent.parent / "eval" / "data" / "baseline.json"
-    before, old = load_scores(baseline)
-    about, new = load_scores(tmp_path / "run")
-    assert before["questions_digest"] == about["questions_digest"]
-    assert gate(old, new) == []
+    baseline_manifest, baseline_scores = load_scores(baseline)
+    manifest, scores = load_scores(tmp_path / "run")
+    assert baseline_manifest["questions_digest"] == manifest["questions_digest"]
+    assert gate(baseline_scores, scores) == []

@@ -8,6 +8,7 @@ after Holm.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from rag.errors import UsageError
 FORMAT_VERSION = 2
 SIGNIFICANCE_LEVEL = 0.05
 NO_DIFFERENCE = "no clear difference"
+_row_id = attrgetter("id")
 # A gated metric may drop by this much, and by more if the drop could be chance.
 _MARGIN = 0.05
 
@@ -125,8 +127,7 @@ def compare(
     Metrics are known by their names; a name that is not among `metrics` has no better direction.
     Raises `UsageError` if the runs share no question.
     """
-    by_id = {row.id: row for row in second}
-    pairs = [(row, by_id[row.id]) for row in first if row.id in by_id]
+    pairs = _match_rows(first, second)
     if not pairs:
         raise UsageError("the two runs have no question in common")
     directions = {metric.name: metric.direction for metric in metrics}
@@ -183,7 +184,7 @@ def gate(
 def _missing_questions(
     baseline: Iterable[QuestionScores], new: Iterable[QuestionScores]
 ) -> list[str]:
-    missing = sorted({row.id for row in baseline} - {row.id for row in new})
+    missing = sorted(set(map(_row_id, baseline)).difference(map(_row_id, new)))
     if not missing:
         return []
     return [f"{len(missing)} questions of the baseline were not asked, {missing[0]} first"]
@@ -204,14 +205,24 @@ def _nonzero_scores(metric: str, rows: Iterable[QuestionScores]) -> list[str]:
 def _regression(
     metric: str, baseline: Iterable[QuestionScores], new: Iterable[QuestionScores]
 ) -> list[str]:
-    by_id = {row.id: row for row in baseline}
-    pairs = [(by_id[row.id], row) for row in new if row.id in by_id]
-    old_scores, new_scores, clusters = _pair_scores(metric, pairs)
+    old_scores, new_scores, clusters = _pair_scores(metric, _match_rows(baseline, new))
     if not clusters or is_non_inferior(new_scores, old_scores, _MARGIN, clusters):
         return []
     change = paired_difference(new_scores, old_scores, clusters)
     interval = f"[{-change.high:.3f}, {-change.low:.3f}]"
     return [f"{metric}: worse than the baseline by {-change.mean:.3f} {interval}"]
+
+
+def _match_rows(
+    first: Iterable[QuestionScores], second: Iterable[QuestionScores]
+) -> list[tuple[QuestionScores, QuestionScores]]:
+    """Return the rows of both runs for the questions that they share."""
+    second_by_id = {row.id: row for row in second}
+    pairs = []
+    for row in first:
+        if row.id in second_by_id:
+            pairs.append((row, second_by_id[row.id]))
+    return pairs
 
 
 def _pair_scores(

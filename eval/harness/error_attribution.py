@@ -1,6 +1,7 @@
 """Attribute a wrong reply to the first stage of the pipeline at which it went wrong."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from eval.harness.metrics import (
     Corpus,
@@ -48,7 +49,7 @@ def _find_lossy_stage(question: Question, reply: Reply, corpus: Corpus) -> str:
         return "not retrieved"
     if reply.abstained:
         return "should not have abstained"
-    quotes = [footnote.quote for footnote in reply.footnotes]
+    quotes = map(attrgetter("quote"), reply.footnotes)
     return "not stated" if _states_all(question, quotes) else "not selected"
 
 

@@ -5,7 +5,7 @@ between two reports of the same replies. Figures are rounded to six decimals, so
 same on other machines.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -222,7 +222,9 @@ def _compute_table(run: Run) -> Figures:
     systems = []
     for name, rows in run.rows.items():
         systems.append({"name": name, "group": run.groups.get(name, ""), "rows": len(rows)})
-    cells = {metric: _compute_column(run, metric) for metric in metric_names(run)}
+    cells = {}
+    for metric in metric_names(run):
+        cells[metric] = _compute_column(run, metric)
     return {"systems": systems, "cells": cells}
 
 
@@ -259,8 +261,11 @@ def _compute_difference(run: Run, system: str, other: str, metric: str) -> Figur
 
 
 def _check_gates(table: Figures, metrics: Mapping[str, Figures]) -> list[Figures]:
-    gated = [name for name, metric in metrics.items() if metric["gated"]]
-    return [_check_gate(table, name) for name in gated]
+    gates = []
+    for name, metric in metrics.items():
+        if metric["gated"]:
+            gates.append(_check_gate(table, name))
+    return gates
 
 
 def _check_gate(table: Figures, metric: str) -> Figures:
@@ -269,16 +274,19 @@ def _check_gate(table: Figures, metric: str) -> Figures:
     No trivial baseline should beat it.
     """
     gains: dict[str, Figures] = {}
+    winners = []
     for system in table["systems"]:
-        cell = table["cells"][metric][system["name"]]
+        name, cell = system["name"], table["cells"][metric][system["name"]]
         if _is_trivial(system) and cell and cell["difference"]:
-            gains[system["name"]] = cell["difference"]
+            gains[name] = cell["difference"]
+            if gains[name]["mean"] > 0:
+                winners.append(name)
     best = max(gains, key=lambda name: gains[name]["mean"], default=None)
     return {
         "metric": metric,
         "best_baseline": best,
         "difference": gains[best] if best else None,
-        "winners": [name for name, gain in gains.items() if gain["mean"] > 0],
+        "winners": winners,
     }
 
 
@@ -289,12 +297,12 @@ def _is_trivial(system: Mapping[str, str]) -> bool:
 
 def _sum_must_be_zero(run: Run, metrics: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
     """Return for each system the sum of every metric that must be 0."""
-    names = [name for name, metric in metrics.items() if metric["must_be_zero"]]
     sums: dict[str, dict[str, float]] = {}
     for system, rows in run.rows.items():
         sums[system] = {}
-        for name in names:
-            sums[system][name] = sum(collect_scores(rows, name).values)
+        for name, metric in metrics.items():
+            if metric["must_be_zero"]:
+                sums[system][name] = sum(collect_scores(rows, name).values)
     return sums
 
 
@@ -326,7 +334,7 @@ def _compute_recall_curve(rows: Sequence[Row]) -> list[float]:
             rank = _first_rank(group, row.reply.retrieved)
             if rank is not None:
                 curve[rank - 1 :] += 1 / len(row.question.gold)
-    return [round(float(value), _DECIMALS) for value in curves.mean(axis=0)]
+    return [round(value, _DECIMALS) for value in curves.mean(axis=0).tolist()]
 
 
 def _first_rank(papers: Iterable[str], ranking: Sequence[str]) -> int | None:
@@ -352,11 +360,10 @@ def _compute_risk_curve(rows: Sequence[Row], corpus: Corpus) -> Figures:
     curve = []
     for coverage, risk in risk_coverage(confidences, losses):
         curve.append([rounded(coverage), rounded(risk)])
-    negated_losses = [-loss for loss in losses]
     return {
         "curve": curve,
         "aurc": rounded(aurc(confidences, losses)),
-        "optimal_aurc": rounded(aurc(negated_losses, losses)),
+        "optimal_aurc": rounded(aurc(np.negative(losses), losses)),
         "random_aurc": _mean(losses),
         "operating_point": _operating_point(rows, losses),
         "n": len(rows),
@@ -463,16 +470,16 @@ class _VariantPair(NamedTuple):
 def _compute_robustness(run: Run) -> list[Figures]:
     """Return how another wording changes the answer, by the kind of variant."""
     rows = {row.question.id: row for row in run.assistant_rows}
-    pairs: dict[str, list[_VariantPair]] = {kind: [] for kind in KINDS}
+    pairs = defaultdict(list)
     for row in rows.values():
         base = rows.get(row.question.variant_of)
         if base:
             pair = _VariantPair(base, row, _recall(base, run.corpus), _recall(row, run.corpus))
             pairs[row.question.kind].append(pair)
     robustness = []
-    for kind, pairs_of_kind in pairs.items():
-        if pairs_of_kind:
-            robustness.append({"kind": kind, **_compare_variants(pairs_of_kind, run.corpus)})
+    for kind in KINDS:
+        if pairs[kind]:
+            robustness.append({"kind": kind, **_compare_variants(pairs[kind], run.corpus)})
     return robustness
 
 

@@ -66,12 +66,15 @@ class _Drawing:
         self.elements.append(f"{opening}>{escape(text)}</{tag}>")
 
     def line(self, start: Point, end: Point, style: str) -> None:
+        """Add a line."""
         self.add("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], class_=style)
 
     def text(self, point: Point, text: str, anchor: str = "start", style: str = "label") -> None:
+        """Add a text, anchored at its `start`, `middle` or `end`."""
         self.add("text", text, x=point[0], y=point[1], text_anchor=anchor, class_=style)
 
     def dot(self, point: Point, radius: float, style: str) -> None:
+        """Add a circle."""
         self.add("circle", cx=point[0], cy=point[1], r=radius, class_=style)
 
     def to_svg(self, label: str) -> Markup:
@@ -79,7 +82,8 @@ class _Drawing:
         body = "".join(self.elements)
         box = f"0 0 {WIDTH} {_format_units(self.height)}"
         attributes = f'viewBox="{box}" role="img" aria-label="{escape(label)}"'
-        return Markup(f'<svg class="plot" {attributes}>{body}</svg>')  # noqa: S704 - escaped in `add`
+        # Everything in the elements is escaped in `add`.
+        return Markup(f'<svg class="plot" {attributes}>{body}</svg>')  # noqa: S704
 
 
 def _format_units(value: object) -> str:
@@ -115,15 +119,16 @@ def draw_forest(
     Dots are filled if the interval excludes 0.
     """
     groups = {system["name"]: system["group"] for system in systems}
-    rows = []
+    differences = {}
     for name, cell in cells.items():
         if cell and cell["difference"]:
-            rows.append((name, cell["difference"]))
-    drawing = _Drawing(height=_ROW_HEIGHT * len(rows) + 44)
-    axis = _axis_around_zero([difference for _, difference in rows])
-    _draw_forest_axis(drawing, axis, _ROW_HEIGHT * len(rows) + 8)
+            differences[name] = cell["difference"]
+    height = _ROW_HEIGHT * len(differences)
+    drawing = _Drawing(height=height + 44)
+    axis = _axis_around_zero(differences.values())
+    _draw_forest_axis(drawing, axis, height + 8)
     summary = []
-    for number, (name, difference) in enumerate(rows):
+    for number, (name, difference) in enumerate(differences.items()):
         y = _ROW_HEIGHT * number + 16
         drawing.text((_NAME_WIDTH, y + 4), name, "end", "name")
         _draw_whisker(drawing, axis, y, difference, "s1" if groups[name] == "ablation" else "s0")
@@ -223,9 +228,7 @@ def _draw_curves(
     top = 18 * len(legend) + 10
     drawing = _Drawing(height=top + 232)
     x = Axis(*x_range, 40, WIDTH - 14, frame.log)
-    lowest = min(value for curve in series.values() for _, value in curve)
-    y_low = min(0.8, math.floor(5 * lowest) / 5) if frame.fits_low else 0.0
-    y = Axis(y_low, 1.0, top + 190, top)
+    y = Axis(_lowest_tick(series) if frame.fits_low else 0.0, 1.0, top + 190, top)
     _draw_axes(drawing, x, y, frame)
     _draw_legend(drawing, legend)
     for number, curve in enumerate(series.values()):
@@ -233,6 +236,15 @@ def _draw_curves(
     if mark:
         drawing.dot((x.position(mark[0]), y.position(mark[1])), 5, "dot mark")
     return drawing.to_svg(f"{frame.y_label} against {frame.x_label}, of {', '.join(series)}")
+
+
+def _lowest_tick(series: Mapping[str, Sequence[Point]]) -> float:
+    """Return the multiple of 0.2 below all values, at most 0.8."""
+    lowest = 1.0
+    for curve in series.values():
+        for _, value in curve:
+            lowest = min(lowest, value)
+    return min(0.8, math.floor(5 * lowest) / 5)
 
 
 def _draw_axes(drawing: _Drawing, x: Axis, y: Axis, frame: _Frame) -> None:

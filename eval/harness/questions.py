@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rag.assistant import Assistant
 from rag.errors import FootnoteError, UsageError
+
+if TYPE_CHECKING:
+    from rag.assistant import Assistant
 
 KINDS = ("base", "followup", "paraphrase", "typo", "keyword", "verbose")
 TYPES = (
@@ -243,7 +245,10 @@ def _are_texts(value: Any) -> bool:  # noqa: ANN401 - JSON can be anything
     return _is_list_of(value, _is_text) and bool(value)
 
 
-def _is_list_of(value: Any, is_valid: Callable[[Any], bool]) -> bool:  # noqa: ANN401 - JSON can be anything
+def _is_list_of(
+    value: Any,  # noqa: ANN401 - JSON can be anything
+    is_valid: Callable[[Any], bool],
+) -> bool:
     return isinstance(value, list) and all(map(is_valid, value))
 
 
@@ -300,12 +305,14 @@ def check_file(file: Path | None, library: Path | None) -> tuple[int, list[str]]
 
     Returns the number of questions and the problems found.
     """
+    from rag.assistant import Assistant
+
     questions = load_questions(file or sample_questions_file())
     assistant = Assistant.open(library, create=False) if library else Assistant.sample()
     return len(questions), list(check_questions(questions, load_abstracts(assistant)))
 
 
-def load_abstracts(assistant: Assistant) -> dict[str, str]:
+def load_abstracts(assistant: "Assistant") -> dict[str, str]:
     """Return the abstract of each paper of a library, by its id."""
     return {paper.id: paper.abstract for paper in assistant.papers()}
 

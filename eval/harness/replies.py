@@ -48,6 +48,7 @@ class Reply:
 
     @property
     def text(self) -> str:
+        """All statements as one text."""
         return " ".join(statement.text for statement in self.statements)
 
     @property

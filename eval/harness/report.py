@@ -110,7 +110,7 @@ def _csv_row(run: Run, system: str, row: Row, metrics: list[str]) -> list[Any]:
         question.split,
         question.kind,
         question.type,
-        *[rounded(row.scores.get(metric)) for metric in metrics],
+        *map(rounded, map(row.scores.get, metrics)),
         attribute_error(question, reply, run.corpus),
         int(reply.abstained),
         rounded(reply.confidence),

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -210,13 +211,13 @@ def load_run(
     seconds: dict[tuple[str, str], float] = {}
     for line in _read_json_lines(folder / "seconds.jsonl"):
         seconds[line["system"], line["id"]] = line["seconds"]
-    rows: dict[str, list[Row]] = {name: [] for name in manifest["systems"]}
+    rows: dict[str, list[Row]] = defaultdict(list)
     for line in _read_json_lines(folder / "replies.jsonl"):
         system, question = line["system"], questions_by_id[line["id"]]
         reply = Reply.from_dict(line["reply"])
         scores: Scores = score_reply(question, reply, corpus, metrics)
         rows[system].append(Row(question, reply, scores, seconds.get((system, question.id), 0.0)))
-    frozen_rows = {name: tuple(system_rows) for name, system_rows in rows.items()}
+    frozen_rows = {system: tuple(rows[system]) for system in manifest["systems"]}
     return Run(manifest, corpus, frozen_rows, manifest["systems"], tuple(metrics))
 
 

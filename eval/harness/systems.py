@@ -84,7 +84,7 @@ class RetrievalCache:
 
     def ranking(self, query: str) -> tuple[str, ...]:
         """Return the ids of the retrieved papers, best first."""
-        return tuple(hit.paper.id for hit in self.hits(query)[:_RANKING_DEPTH])
+        return tuple(_paper_ids(self.hits(query)[:_RANKING_DEPTH]))
 
 
 # --- ablations ----------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Baselines:
         """Quote the best sentences of the best paper that has evidence."""
         hits = self._retrieval.hits(question.question)
         ranked_hits = sorted(hits, key=lambda hit: (-score_paper(hit), hit.paper.id))
-        ranking = [hit.paper.id for hit in ranked_hits]
+        ranking = _paper_ids(ranked_hits)
         by_paper: dict[str, list[Evidence]] = {}
         for evidence in self._retrieval.evidence(question.question):
             by_paper.setdefault(evidence.paper.id, []).append(evidence)
@@ -188,14 +188,15 @@ class Baselines:
 
     def quote_best_passage(self, question: Question) -> Reply:
         """Quote the whole passage that is retrieved first."""
-        hits = self._retrieval.hits(question.question)
-        spans = [(hit.paper, hit.passage.start, hit.passage.end) for hit in hits[:1]]
+        spans = []
+        for hit in self._retrieval.hits(question.question)[:1]:
+            spans.append((hit.paper, hit.passage.start, hit.passage.end))
         return _quote_spans(spans, self._retrieval.ranking(question.question))
 
     def quote_two_sentences(self, question: Question) -> Reply:
         """Quote the two best sentences, without ever abstaining."""
         evidence = self._retrieval.evidence(question.question)
-        ranking = dict.fromkeys(sentence.paper.id for sentence in evidence)
+        ranking = dict.fromkeys(_paper_ids(evidence))
         return _quote_evidence(evidence[:2], list(ranking))
 
     def quote_gold_papers(self, question: Question) -> Reply:
@@ -217,6 +218,10 @@ class Baselines:
             paper = self._papers[paper_id]
             spans.append((paper, 0, len(paper.abstract)))
         return _quote_spans(spans, gold)
+
+
+def _paper_ids(results: Iterable[Hit | Evidence]) -> list[str]:
+    return [result.paper.id for result in results]
 
 
 def _full_text_score(hit: Hit) -> float:
