@@ -11,7 +11,7 @@ import statistics
 
 import pytest
 from test_render import check_safe
-from test_rendering import mark_up
+from test_rendering import parse_markdown
 
 from eval.benchmarks.injection import (
     build_hostile_library,
@@ -215,7 +215,7 @@ def test_untrusted_text_is_inert_in_every_output(attacked):
 
 
 def check_inert(markdown):
-    kinds, addresses = mark_up(markdown)
+    kinds, addresses = parse_markdown(markdown)
     assert kinds.isdisjoint({"html_inline", "html_block", "image", "code_inline", "fence"})
     assert addresses == []
 
