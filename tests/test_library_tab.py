@@ -1,4 +1,4 @@
-"""The library in the page: what is listed, what becomes of dropped files, and how that is told."""
+"""Library tab: the list of papers, exports, and imports with their progress and reports."""
 
 import json
 import os
@@ -9,43 +9,41 @@ import time
 from itertools import count
 from pathlib import Path
 
-import gradio
 import pytest
 from fakes import HashEmbedder
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag import Assistant, FootnoteError, Library, Paper, PaperNotFound, UsageError, data_folder
+from rag import Assistant, FootnoteError, Library, Paper, PaperNotFound, UsageError
+from rag.config import data_folder
 from ui.services.import_queue import (
-    KEPT,
-    LARGEST_FILE_BYTES,
-    MOST_FILES,
-    Adding,
+    MAX_FILE_BYTES,
+    MAX_FILES,
+    MAX_REPORTS,
+    ImportJob,
     ImportQueue,
     Progress,
+    move_uploads,
     progress_html,
     safe_name,
-    take_over,
 )
-from ui.services.library_registry import LibraryRegistry, open_library
 from ui.tabs.library import (
     EXPORTS,
-    MOST_FOUND,
-    ON_A_PAGE,
-    Page,
-    Wish,
-    find,
-    label_of,
-    library_tab,
-    page_of,
-    papers_of,
-    summary_of,
+    MAX_RESULTS,
+    PAGE_SIZE,
+    PaperPage,
+    PaperQuery,
+    find_papers,
+    get_paper,
+    library_summary,
+    load_page,
+    paper_label,
     write_exports,
 )
 
-SIXTY = 60
-_DROPS = count()
+PAPER_COUNT = 60
+_UPLOADS = count()
 
 
 def rows(number, start=0):
@@ -55,9 +53,9 @@ def rows(number, start=0):
     ]
 
 
-def dropped(folder, name, content):
-    """A file as the page receives it: in a folder of its own that is another one each time."""
-    path = folder / f"drop-{next(_DROPS)}" / name
+def make_upload(folder, name, content):
+    """Write a file where the page receives uploads: in a new folder each time."""
+    path = folder / f"upload-{next(_UPLOADS)}" / name
     path.parent.mkdir()
     text = (
         content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
@@ -66,8 +64,15 @@ def dropped(folder, name, content):
     return str(path)
 
 
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def add(assistant, *uploads):
-    return Adding(assistant, "tides", list(uploads)).result()
+    return ImportJob(assistant, "tides", list(uploads)).result()
 
 
 @pytest.fixture
@@ -77,84 +82,89 @@ def empty(tmp_path):
 
 @pytest.fixture(scope="module")
 def tides(tmp_path_factory):
-    """Sixty papers; for reading only."""
+    """A library of sixty papers, for reading only."""
     folder = tmp_path_factory.mktemp("tides")
     assistant = Assistant(Library(folder / "library"), HashEmbedder())
-    assistant.add(dropped(folder, "tides.jsonl", rows(SIXTY)))
+    assistant.add(make_upload(folder, "tides.jsonl", rows(PAPER_COUNT)))
     return assistant
 
 
-# --- the list ------------------------------------------------------------------------------------------------------
+# --- list -----------------------------------------------------------------------------------------
 
 
-def test_the_list_begins_with_the_newest(tides):
-    page = page_of(tides, Wish())
+def test_list_starts_with_the_newest_papers(tides):
+    page = load_page(tides, PaperQuery())
     assert [paper.title for paper in page.papers[:2]] == ["Tide number 59", "Tide number 58"]
     assert page.position == "1–25 of 60, newest first"
-    assert (page.has_before, page.has_after) == (False, True)
+    assert (page.has_previous, page.has_next) == (False, True)
 
 
-def test_the_last_page_ends_with_the_oldest(tides):
-    page = page_of(tides, Wish(), 50)
+def test_last_page_ends_with_the_oldest_paper(tides):
+    page = load_page(tides, PaperQuery(), 50)
     assert [paper.title for paper in page.papers[-2:]] == ["Tide number 1", "Tide number 0"]
     assert page.position == "51–60 of 60, newest first"
-    assert (page.has_before, page.has_after) == (True, False)
+    assert (page.has_previous, page.has_next) == (True, False)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(-(10**6), 10**6))
-def test_any_start_gives_a_page_that_is_there(tides, start):
-    page = page_of(tides, Wish(), start)
-    assert page.start in (0, ON_A_PAGE, 2 * ON_A_PAGE)
-    assert page.start == ON_A_PAGE * min(max(start, 0) // ON_A_PAGE, 2)
+def test_any_start_gives_an_existing_page(tides, start):
+    page = load_page(tides, PaperQuery(), start)
+    assert page.start in (0, PAGE_SIZE, 2 * PAGE_SIZE)
+    assert page.start == PAGE_SIZE * min(max(start, 0) // PAGE_SIZE, 2)
     assert [paper.title for paper in page.papers] == [
-        f"Tide number {59 - i}" for i in range(page.start, min(SIXTY, page.start + ON_A_PAGE))
+        f"Tide number {59 - i}" for i in range(page.start, min(PAPER_COUNT, page.start + PAGE_SIZE))
     ]
 
 
-def test_a_search_lists_the_nearest_in_their_order(tides):
-    found = [hit.paper.id for hit in tides.search("It rises 7 feet", MOST_FOUND)]
-    first, second = (page_of(tides, Wish("It rises 7 feet"), start) for start in (0, ON_A_PAGE))
+def test_search_lists_the_best_matches_in_order(tides):
+    found = [hit.paper.id for hit in tides.search("It rises 7 feet", MAX_RESULTS)]
+    first, second = (
+        load_page(tides, PaperQuery("It rises 7 feet"), start) for start in (0, PAGE_SIZE)
+    )
     assert [paper.id for paper in (*first.papers, *second.papers)] == found
     assert (first.position, second.position) == (
-        "1–25 of the 50 nearest",
-        "26–50 of the 50 nearest",
+        "1–25 of 50 best matches",
+        "26–50 of 50 best matches",
     )
-    assert not second.has_after
+    assert not second.has_next
 
 
-def test_filters_narrow_the_list_and_the_search(assistant):
+def test_filters_apply_to_the_list_and_to_a_search(assistant):
     since_2024 = {paper.id for paper in assistant.papers() if paper.year and paper.year >= 2024}
     assert 0 < len(since_2024) < 12
-    assert {paper.id for paper in page_of(assistant, Wish(year=" >=2024 ")).papers} == since_2024
     assert {
-        paper.id for paper in page_of(assistant, Wish("attention", year=">=2024")).papers
+        paper.id for paper in load_page(assistant, PaperQuery(year=" >=2024 ")).papers
+    } == since_2024
+    assert {
+        paper.id for paper in load_page(assistant, PaperQuery("attention", year=">=2024")).papers
     } <= since_2024
     assert {
-        paper.title for paper in papers_of(assistant, Wish(author="okafor", venue="letters"))
+        paper.title
+        for paper in find_papers(assistant, PaperQuery(author="okafor", venue="letters"))
     } == {"Sparse Attention by Asking the Neighbours"}
 
 
-def test_a_list_without_papers_says_so(assistant):
-    assert page_of(assistant, Wish(author="Nobody")).position == "No papers"
-    assert page_of(assistant, Wish(" \t")).position == "1–12 of 12, newest first"
+def test_position_of_an_empty_list(assistant):
+    assert load_page(assistant, PaperQuery(author="Nobody")).position == "No papers found"
+    assert load_page(assistant, PaperQuery(" \t")).position == "1–12 of 12, newest first"
 
 
-def test_a_filter_that_means_nothing_is_refused(assistant):
+def test_invalid_filter_raises(assistant):
     with pytest.raises(UsageError, match="2019-2022"):
-        page_of(assistant, Wish(year="lately"))
+        load_page(assistant, PaperQuery(year="lately"))
 
 
-@given(st.builds(Wish, *[st.text()] * 5))
-def test_a_wish_survives_the_way_through_the_browser(wish):
-    assert Wish.of(str(wish)) == wish
+@given(st.builds(PaperQuery, *[st.text()] * 5))
+def test_query_survives_the_round_trip_through_the_browser(query):
+    assert PaperQuery.from_json(query.to_json()) == query
 
 
-def test_no_wish_is_that_for_everything():
-    assert Wish.of("") == Wish()
+def test_empty_text_is_the_query_for_all_papers():
+    assert PaperQuery.from_json("") == PaperQuery()
 
 
-def test_a_label_says_who_when_and_where():
+def test_label_shows_title_authors_year_and_venue():
     paper = Paper(
         "On  Tides",
         authors=("Ann Low", "Bo High", "Cy Ebb"),
@@ -162,32 +172,32 @@ def test_a_label_says_who_when_and_where():
         venue="Sea Letters",
         id="on-tides",
     )
-    assert label_of(paper) == "On Tides — Ann Low et al., 2021, Sea Letters"
-    assert label_of(Paper("On Tides", retracted=True)) == "Retracted: On Tides"
-    assert label_of(Paper("\u200b", id="nothing-to-see")) == "nothing-to-see"
+    assert paper_label(paper) == "On Tides — Ann Low et al., 2021, Sea Letters"
+    assert paper_label(Paper("On Tides", retracted=True)) == "Retracted: On Tides"
+    assert paper_label(Paper("\u200b", id="nothing-to-see")) == "nothing-to-see"
 
 
-def test_the_summary_counts_papers_and_bytes(assistant):
-    assert re.fullmatch(r"12 papers, \d+ MB", summary_of(assistant))
+def test_summary_counts_papers_and_megabytes(assistant):
+    assert re.fullmatch(r"12 papers, \d+ MB", library_summary(assistant))
     assistant.remove(*[paper.id for paper in assistant.papers()][1:])
-    assert summary_of(assistant).startswith("1 paper, ")
+    assert library_summary(assistant).startswith("1 paper, ")
 
 
-def test_a_paper_goes_by_its_whole_id_only(assistant):
+def test_paper_is_found_by_its_full_id_only(assistant):
     paper = next(assistant.papers())
-    assert find(assistant, paper.id) == paper
+    assert get_paper(assistant, paper.id) == paper
     with pytest.raises(PaperNotFound):
-        find(assistant, paper.id[:-1])
+        get_paper(assistant, paper.id[:-1])
     assistant.remove(paper.id)
     with pytest.raises(PaperNotFound):
-        find(assistant, paper.id)
+        get_paper(assistant, paper.id)
 
 
-# --- export --------------------------------------------------------------------------------------------------------
+# --- exports --------------------------------------------------------------------------------------
 
 
-def test_the_papers_are_exported_in_all_formats(assistant, tmp_path):
-    papers = papers_of(assistant, Wish(year="2024"))
+def test_papers_are_exported_in_all_formats(assistant, tmp_path):
+    papers = find_papers(assistant, PaperQuery(year="2024"))
     files = {
         file.name: file.read_text(encoding="utf-8")
         for file in write_exports(papers, tmp_path / "served")
@@ -200,111 +210,118 @@ def test_the_papers_are_exported_in_all_formats(assistant, tmp_path):
     ]
     another = Assistant(Library(tmp_path / "another"), HashEmbedder())
     assert (
-        add(another, dropped(tmp_path, "papers.jsonl", files["papers.jsonl"])).added
+        add(another, make_upload(tmp_path, "papers.jsonl", files["papers.jsonl"])).added
         == len(papers)
         > 1
     )
 
 
-def test_two_exports_do_not_overwrite_each_other(assistant, tmp_path):
+def test_exports_do_not_overwrite_each_other(assistant, tmp_path):
     first, second = (list(write_exports(list(assistant.papers()), tmp_path)) for _ in range(2))
     assert len({*first, *second}) == 2 * len(EXPORTS)
 
 
-def test_nothing_is_exported_without_papers(tmp_path):
+def test_no_papers_no_export(tmp_path):
     assert list(write_exports([], tmp_path / "served")) == []
     assert not (tmp_path / "served").exists()
 
 
-def test_an_export_that_cannot_be_written_is_told(assistant, tmp_path):
+def test_export_without_write_access_raises(assistant, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FootnoteError, match="cannot be exported"):
+    with pytest.raises(FootnoteError, match="cannot export"):
         list(write_exports(list(assistant.papers()), tmp_path / "file"))
 
 
-# --- adding --------------------------------------------------------------------------------------------------------
+# --- imports --------------------------------------------------------------------------------------
 
 
-def test_a_dropped_file_becomes_papers_and_leaves_no_copy(empty, tmp_path):
-    upload = dropped(tmp_path, "tides.jsonl", rows(3))
+def test_import_adds_papers_and_leaves_no_copy_of_the_file(empty, tmp_path):
+    upload = make_upload(tmp_path, "tides.jsonl", rows(3))
     report = add(empty, upload)
     assert (report.read, report.added, report.papers) == (3, 3, 3)
     assert not Path(upload).exists()
     assert list((data_folder() / "uploads").iterdir()) == []
 
 
-def test_a_file_dropped_again_replaces_what_it_said_before(empty, tmp_path):
+def test_importing_a_file_again_updates_its_papers(empty, tmp_path):
     add(
         empty,
-        dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]),
+        make_upload(
+            tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]
+        ),
     )
     report = add(
         empty,
-        dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]),
+        make_upload(
+            tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]
+        ),
     )
     assert (report.updated, report.merged) == (1, 0)
     assert [paper.abstract for paper in empty.papers()] == ["They rise 4 feet."]
 
 
-def test_another_file_does_not_replace_it(empty, tmp_path):
+def test_importing_another_file_merges_its_papers(empty, tmp_path):
     add(
         empty,
-        dropped(tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]),
+        make_upload(
+            tmp_path, "tides.jsonl", [{"title": "On Tides", "abstract": "They rise 3 feet."}]
+        ),
     )
     report = add(
         empty,
-        dropped(tmp_path, "other.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]),
+        make_upload(
+            tmp_path, "other.jsonl", [{"title": "On Tides", "abstract": "They rise 4 feet."}]
+        ),
     )
     assert (report.updated, report.merged) == (0, 1)
     assert [paper.abstract for paper in empty.papers()] == ["They rise 3 feet."]
 
 
-def test_what_cannot_be_taken_is_reported_and_the_rest_is_added(empty, tmp_path):
+def test_import_reports_rejected_files_and_adds_the_rest(empty, tmp_path):
     huge = tmp_path / "huge.jsonl"
     huge.touch()
-    os.truncate(huge, LARGEST_FILE_BYTES + 2**20)
-    good, other = (dropped(tmp_path, "tides.jsonl", rows(1, start)) for start in (0, 1))
-    gone = dropped(tmp_path, "gone.jsonl", rows(1, 2))
+    os.truncate(huge, MAX_FILE_BYTES + 2**20)
+    good, other = (make_upload(tmp_path, "tides.jsonl", rows(1, start)) for start in (0, 1))
+    gone = make_upload(tmp_path, "gone.jsonl", rows(1, 2))
     Path(gone).unlink()
-    broken = dropped(tmp_path, "broken.jsonl", "{")
+    broken = make_upload(tmp_path, "broken.jsonl", "{")
     report = add(empty, good, other, str(huge), gone, broken)
     assert report.added == 1
     assert [(Path(rejection.source).name, rejection.record) for rejection in report.rejected] == [
         ("tides.jsonl", 0), ("huge.jsonl", 0), ("gone.jsonl", 0), ("broken.jsonl", 1),
     ]  # fmt: skip
-    whys = [rejection.reason for rejection in report.rejected]
-    assert all(
-        word in why for word, why in zip(("this name", "101 MB", "gone"), whys, strict=False)
-    )
+    reasons = [rejection.reason for rejection in report.rejected]
+    for reason, part in zip(reasons, ("same name", "101 MB", "gone"), strict=False):
+        assert part in reason
 
 
-def test_too_many_files_are_refused_as_a_whole(empty, tmp_path):
-    uploads = [dropped(tmp_path, f"{i}.jsonl", rows(1, i)) for i in range(MOST_FILES + 1)]
-    adding = Adding(empty, "tides", uploads)
-    with pytest.raises(UsageError, match="21 files were dropped; at most 20"):
-        adding.result()
-    assert "21 files were dropped" in adding.html()
+def test_too_many_files_are_rejected_together(empty, tmp_path):
+    uploads = [make_upload(tmp_path, f"{i}.jsonl", rows(1, i)) for i in range(MAX_FILES + 1)]
+    job = ImportJob(empty, "tides", uploads)
+    with pytest.raises(UsageError, match="21 files were dropped; the limit is 20"):
+        job.result()
+    assert "21 files were dropped" in job.html()
     assert all(Path(upload).exists() for upload in uploads)
     assert len(empty.library) == 0
-    assert add(empty, *uploads[1:]).added == MOST_FILES
+    assert add(empty, *uploads[1:]).added == MAX_FILES
 
 
-def test_what_a_kill_left_among_the_uploads_is_gone_with_the_next_adding(tmp_path):
+def test_import_clears_uploads_left_by_a_killed_process(tmp_path):
     folder = tmp_path / "uploads"
     folder.mkdir()
     (folder / "tides.jsonl").write_text("left behind")
-    files, refused = take_over([dropped(tmp_path, "tides.jsonl", "new")], folder)
+    files, refused = move_uploads([make_upload(tmp_path, "tides.jsonl", "new")], folder)
     assert ([file.read_text() for file in files], refused) == (["new"], [])
 
 
-def test_uploads_that_cannot_be_moved_are_told(tmp_path):
+def test_uploads_that_cannot_be_moved_raise(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FootnoteError, match="cannot be moved"):
-        take_over([dropped(tmp_path, "tides.jsonl", "x")], tmp_path / "file")
+    with pytest.raises(FootnoteError, match="cannot move"):
+        move_uploads([make_upload(tmp_path, "tides.jsonl", "x")], tmp_path / "file")
 
 
 @given(st.text())
-def test_any_name_becomes_one_that_stands_in_a_folder(name):
+def test_any_file_name_becomes_safe(name):
     safe = safe_name(name)
     assert safe == safe_name(safe)
     assert safe.isprintable()
@@ -312,63 +329,62 @@ def test_any_name_becomes_one_that_stands_in_a_folder(name):
     assert Path("/folder", safe).parent == Path("/folder")
 
 
-def test_a_usual_name_stays_as_it_is():
+def test_ordinary_file_names_are_kept():
     assert safe_name("My papers (2024), Zoë.bib") == "My papers (2024), Zoë.bib"
     assert safe_name("Zoe\u0308.bib") == "Zoë.bib"
     assert safe_name("../.hidden\x00.bib") == "_.hidden_.bib"
 
 
-def test_a_library_that_cannot_be_written_is_told(empty, tmp_path):
+def test_import_into_a_library_that_cannot_be_written_reports_the_error(empty, tmp_path):
     shutil.rmtree(empty.library.folder)
-    adding = Adding(empty, "tides", [dropped(tmp_path, "tides.jsonl", rows(1))])
+    job = ImportJob(empty, "tides", [make_upload(tmp_path, "tides.jsonl", rows(1))])
     with pytest.raises(FootnoteError):
-        adding.result()
-    assert 'role="alert"' in adding.html()
+        job.result()
+    assert 'role="alert"' in job.html()
 
 
-def test_drops_are_added_one_after_the_other_in_their_order(empty, tmp_path):
-    addings = ImportQueue()
-    started = [
-        addings.start(empty, "tides", [dropped(tmp_path, f"{name}.jsonl", rows(10, 10 * start))])
+def test_imports_run_one_after_another(empty, tmp_path):
+    queue = ImportQueue()
+    jobs = [
+        queue.start(empty, "tides", [make_upload(tmp_path, f"{name}.jsonl", rows(10, 10 * start))])
         for start, name in enumerate("abc")
     ]
-    assert [adding.result().papers for adding in started] == [10, 20, 30]
-    assert not addings.running
-    assert re.findall(r"<details[^>]*>", addings.html()) == [
+    assert [job.result().papers for job in jobs] == [10, 20, 30]
+    assert not queue.running
+    assert re.findall(r"<details[^>]*>", queue.html()) == [
         '<details class="adding" open>', '<details class="adding">', '<details class="adding">',
     ]  # fmt: skip
 
 
-def test_the_last_reports_are_kept(empty, tmp_path):
-    addings = ImportQueue()
-    for i in range(KEPT + 2):
-        addings.start(
-            empty, f"library {i}", [dropped(tmp_path, "tides.jsonl", rows(1, i))]
+def test_latest_reports_are_kept(empty, tmp_path):
+    queue = ImportQueue()
+    for i in range(MAX_REPORTS + 2):
+        queue.start(
+            empty, f"library {i}", [make_upload(tmp_path, "tides.jsonl", rows(1, i))]
         ).result()
-    told = re.findall(r"Added to library (\d): 1 new of 1 record<", addings.html())
-    assert told == [str(i) for i in range(KEPT + 1, 1, -1)]
+    libraries = re.findall(r"Added to library (\d): 1 new of 1 record<", queue.html())
+    assert libraries == [str(i) for i in range(MAX_REPORTS + 1, 1, -1)]
 
 
-def test_an_adding_waits_for_another_process_and_says_so(empty, tmp_path):
+def test_import_waits_for_another_process_and_says_so(empty, tmp_path):
     lock = FileLock(data_folder() / "uploads.lock")
     data_folder().mkdir(parents=True, exist_ok=True)
     with lock:
-        adding = Adding(empty, "tides", [dropped(tmp_path, "tides.jsonl", rows(1))])
-        told = (time.sleep(0.01) or adding.html() for _ in range(1000))
-        assert any("another process is writing; waiting" in html for html in told)
-        assert adding.running
-    assert adding.result().added == 1
+        job = ImportJob(empty, "tides", [make_upload(tmp_path, "tides.jsonl", rows(1))])
+        wait_until(lambda: "another process is writing; waiting" in job.html())
+        assert job.running
+    assert job.result().added == 1
 
 
-def test_an_adding_goes_on_when_nobody_looks(empty, tmp_path):
-    ImportQueue().start(empty, "tides", [dropped(tmp_path, "tides.jsonl", rows(3))])
+def test_import_continues_when_nobody_watches(empty, tmp_path):
+    ImportQueue().start(empty, "tides", [make_upload(tmp_path, "tides.jsonl", rows(3))])
     for thread in threading.enumerate():
-        if thread.name == "footnote: adding":
+        if thread.name == "footnote: import":
             thread.join()
     assert len(empty.library) == 3
 
 
-def test_the_progress_tells_records_and_the_time_left():
+def test_progress_shows_records_and_time_left():
     # 500 of 2,000 bytes took 4 s, so the other 1,500 take 12 s, of which 2 have passed.
     progress = Progress(done=500, total=2000, records=1204, seconds=4.0, since=2.0)
     assert progress_html(progress, "tides") == (
@@ -391,26 +407,14 @@ def test_the_progress_tells_records_and_the_time_left():
         ),
     ],
 )
-def test_the_progress_says_no_more_than_is_known(progress, said):
+def test_progress_shows_only_what_is_known(progress, said):
     assert progress_html(progress, "tides").endswith(f"Adding to tides: {said}</div>")
 
 
-def test_the_name_of_a_library_is_text():
+def test_library_name_is_escaped():
     assert "Adding to &lt;b&gt;tides&lt;/b&gt;: " in progress_html(Progress(), "<b>tides</b>")
 
 
-# --- the tab -------------------------------------------------------------------------------------------------------
-
-
-def test_no_event_of_the_tab_is_part_of_the_api(own_library):
-    shelf = LibraryRegistry([own_library], open_library)
-    with gradio.Blocks() as page:
-        tab = library_tab(shelf, gradio.Dropdown(shelf.libraries))
-        tab.ask_about.click(lambda paper: paper, tab.chosen, None, api_visibility="private")
-    assert len(page.fns) > 10
-    assert {event.api_visibility for event in page.fns.values()} == {"private"}
-
-
-def test_an_empty_page_has_neither_side():
-    page = Page((), 0, 0)
-    assert (page.position, page.has_before, page.has_after) == ("No papers", False, False)
+def test_empty_page_has_no_neighbours():
+    page = PaperPage((), 0, 0)
+    assert (page.position, page.has_previous, page.has_next) == ("No papers found", False, False)

@@ -15,7 +15,7 @@ from rag import Assistant, UsageError
 from ui.services.examples import example_questions
 from ui.services.library_registry import LibraryRegistry, open_library
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parent.parent / "ui" / "README.md"
 KV_QUESTION = "How do Sliding Ledgers shrink the KV cache?"
 
 
