@@ -1,4 +1,4 @@
-"""Nothing that was said to be in is ever lost: SIGKILL at random moments, a full disk, a disk that cannot be written.
+"""Durability: nothing that was reported as done is lost by SIGKILL, a full disk, or a failing one.
 
 A few kills of each kind of work here, hundreds with `--soak`.
 """
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -20,44 +21,44 @@ from fakes import HashEmbedder, OtherEmbedder, ScriptedModel
 
 from rag import Assistant, Library, LibraryError
 from rag.library.doctor import check_library
+from rag.library.vector_index import VectorIndex
 
-resource = pytest.importorskip(
-    "resource", reason="Windows has neither SIGKILL nor limits of this kind"
-)
+resource = pytest.importorskip("resource", reason="Windows has no SIGKILL and no such limits")
 TESTS = Path(__file__).parent
-PAPERS = 1_500
-BEFORE = 500
-WORDS = [
-    "tide",
-    "owl",
-    "reed",
-    "gate",
-    "moor",
-    "lark",
-    "dune",
-    "heron",
-    "salt",
-    "marsh",
-    "crab",
-    "kelp",
-]
-# A process of its own that runs a function of this file.
-RUN = "import sys; sys.path.insert(0, sys.argv[1]); import test_kills; getattr(test_kills, sys.argv[2])(*sys.argv[3:])"
+ALL_PAPERS = 1_500
+FIRST_PAPERS = 500
+BATCH = 256
+WORDS = "tide owl reed gate moor lark dune heron salt marsh crab kelp".split()
+# Calls a function of this file in another process.
+CALL = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import test_kills; "
+    "getattr(test_kills, sys.argv[2])(*sys.argv[3:])"
+)
 
 
-# --- what is killed ----------------------------------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def compare_index_in_this_process(monkeypatch):
+    """Spare every check of a library the start of another process."""
+
+    def compare(library):
+        differences = asdict(VectorIndex(library).compare())
+        return ", ".join(f"{count} {name}" for name, count in differences.items() if count)
+
+    monkeypatch.setattr("rag.library.doctor._compare_vector_index", compare)
+
+
+# --- the work that is killed -----------------------------------------------------------------
 
 
 def work(name, folder, file):
-    """Do a piece of work and say what of it is done."""
+    """Do one kind of work and print the progress."""
     assistant = Assistant(Library(Path(folder), create=False), HashEmbedder())
-    say("ready")
-    finish(name, assistant, file, lambda done, total, records: say(records))
-    say("finished")
+    print_line("ready")
+    do_work(name, assistant, file, lambda done, total, records: print_line(records))
 
 
-def finish(name, assistant, file, on_progress=None):
-    """Do the work, whatever of it was done before."""
+def do_work(name, assistant, file, on_progress=None):
+    """Do one kind of work, or the rest of it."""
     if name == "add":
         assistant.add(file, on_progress=on_progress)
     elif name == "remove":
@@ -71,65 +72,66 @@ def finish(name, assistant, file, on_progress=None):
 
 
 def serve(folder, file):
-    """The page, with a file being added to it and a question asked over and over; says which answers are kept."""
+    """Serve the page, import a file and ask questions in it; print what is stored."""
     from pages import Site
+
+    from ui.services.chat_service import ChatService
 
     folder = Path(folder)
     os.environ["XDG_DATA_HOME"] = str(folder / "data")
     site = Site(folder, [folder / "library"])
-    site.open = lambda library, model: Assistant(
+    site.open_library = lambda library, model: Assistant(
         Library(library, create=False), HashEmbedder(), ScriptedModel("An owl sings. [1]")
     )
     site.start()
-    talk, adding = visit(site.shelf, site.history)
-    say("ready")
+    chat = ChatService(site.registry, site.store)
+    print_line("ready")
+    threading.Thread(target=drop_file, args=(site.registry, file), daemon=True).start()
     conversation = ""
-    threading.Thread(target=lambda: say("added", adding(file).result().read), daemon=True).start()
     for number in range(1_000):
-        conversation = talk(f"Does the owl sing to {WORDS[number % 12]}?", conversation)
-        say("kept", conversation, number + 1)
+        question = f"Does the owl sing to {WORDS[number % 12]}?"
+        conversation = ask_in_page(chat, site.registry.first, question, conversation)
+        print_line("stored", conversation, number + 1)
 
 
-def visit(shelf, history):
-    """What a visitor's click does: ask a question in a conversation, whose id it gives, and drop a copy of a file."""
-    from ui.services.chat_service import AskOptions, ChatService
+def ask_in_page(chat, library, question, conversation):
+    """Ask in a conversation as a visitor would, and return its id."""
+    from ui.services.chat_service import AskOptions
+
+    options = AskOptions(library, style="write")
+    *_, view = chat.ask(question, conversation, "", "session", options)
+    assert not view.failure
+    return view.conversation
+
+
+def drop_file(registry, file):
+    """Import a copy of a file as if a visitor had dropped it into the page."""
     from ui.services.import_queue import ImportQueue
 
-    talks = ChatService(shelf, history)
-
-    def ask(question, conversation):
-        *_, last = talks.ask(
-            question, conversation, "", "session", AskOptions(shelf.first, style="write")
-        )
-        assert not last.failure
-        return last.conversation
-
-    def drop(file):
-        copy = Path(file).with_name("dropped") / Path(file).name
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(file, copy)
-        return ImportQueue().start(shelf.assistant(shelf.first), shelf.first, [str(copy)])
-
-    return ask, drop
+    copy = Path(file).with_name("dropped") / Path(file).name
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(file, copy)
+    job = ImportQueue().start(registry.assistant(registry.first), registry.first, [str(copy)])
+    print_line("added", job.result().read)
 
 
-def say(*words):
+def print_line(*words):
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
-# --- killing -----------------------------------------------------------------------------------------------
+# --- kills -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    """A folder with a library of the first papers (`part`), one of all (`whole`), and the file of all."""
+def libraries(tmp_path_factory):
+    """Create a folder with a library of the first papers (`part`), of all (`whole`), and a file."""
     folder = tmp_path_factory.mktemp("kills")
     file = folder / "papers.jsonl"
-    rows = [json.dumps(record(number)) + "\n" for number in range(PAPERS)]
-    file.write_text("".join(rows[:BEFORE]))
+    lines = [json.dumps(record(number)) + "\n" for number in range(ALL_PAPERS)]
+    file.write_text("".join(lines[:FIRST_PAPERS]))
     add_and_close(folder / "part", file)
-    file.write_text("".join(rows))
+    file.write_text("".join(lines))
     add_and_close(Path(shutil.copytree(folder / "part", folder / "whole")), file)
     return folder
 
@@ -148,201 +150,190 @@ def add_and_close(folder, file):
 
 
 def start(function, *arguments):
-    command = [sys.executable, "-c", RUN, str(TESTS), function, *map(str, arguments)]
+    """Call a function of this file in another process, and wait until it is ready."""
+    command = [sys.executable, "-c", CALL, str(TESTS), function, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     return process
 
 
 def kill_after(seconds, process):
-    """What the process had said until it was killed, in words."""
+    """Kill a process after some seconds; return the lines that it printed, split into words."""
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
     process.wait()
     return [line.split() for line in process.stdout.read().splitlines()]
 
 
-def duration(process):
-    """Seconds from the beginning of the work to its end."""
-    started = time.perf_counter()
-    assert process.stdout.read().endswith("finished\n")
-    return time.perf_counter() - started
-
-
-def reopened(folder):
+def reopen(folder):
     library = Library(folder, create=False)
-    return Assistant(
-        library, OtherEmbedder() if library.meta("embedder") == "other" else HashEmbedder()
-    )
+    embedder = OtherEmbedder() if library.meta("embedder") == "other" else HashEmbedder()
+    return Assistant(library, embedder)
 
 
-def check_is_sound(assistant):
-    """It answers, passes its check, and Chroma holds what the truth holds."""
+def check_is_intact(assistant):
+    """Check that the library answers, passes all checks, and Chroma holds all its passages."""
     assert assistant.search("owl")[0].dense > 0.3
     assert [check for check in check_library(assistant.library) if not check.ok] == []
     assert assistant._index.keys() == set(assistant.library.passage_keys())
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("name", ["add", "remove", "reindex", "embed"])
-def test_a_kill_at_any_moment_is_made_up_by_the_next_run(begun, tmp_path, name, times):
-    beginning, file = begun / ("part" if name == "add" else "whole"), begun / "papers.jsonl"
-    took = duration(
-        start("work", name, shutil.copytree(beginning, tmp_path / "uninterrupted"), file)
-    )
-    expected = Library(tmp_path / "uninterrupted", create=False).digest
-    chance = random.Random(name)
-    for number in range(times(1, 25)):
-        folder = Path(shutil.copytree(beginning, tmp_path / str(number)))
-        for _ in range(2):  # the second hits what the first left behind, and its mending
-            said = kill_after(chance.uniform(0, 1.1 * took), start("work", name, folder, file))
-            assistant = reopened(folder)
-            check_lost_at_most_a_batch(name, assistant, said)
-            check_is_sound(assistant)
-            assistant._index.close()
-        finish(name, assistant, file)
-        assert assistant.library.digest == expected
-        check_is_sound(assistant)
-        assistant._index.close()
-        shutil.rmtree(folder)
+def check_batches_are_whole(papers):
+    assert papers in {FIRST_PAPERS, ALL_PAPERS} or papers % BATCH == 0
 
 
-def check_lost_at_most_a_batch(name, assistant, said):
-    """All that was said to be in is in, batches are whole, and what takes papers out takes all or none."""
+def check_work_is_whole(name, assistant, lines):
+    """Check that reported batches are stored, batches are whole, and removals all or nothing."""
     papers = len(assistant.library)
     if name == "add":
-        assert papers >= max([BEFORE, *(int(words[0]) for words in said if words[0].isdigit())])
-        assert papers in {BEFORE, PAPERS} or papers % 256 == 0
+        check_batches_are_whole(papers)
+        reported = [int(line[0]) for line in lines]
+        assert papers >= max([FIRST_PAPERS, *reported])
     elif name == "remove":
-        assert papers in {PAPERS, PAPERS // 3}
+        assert papers in {ALL_PAPERS, ALL_PAPERS // 3}
     else:
-        assert papers == PAPERS
+        assert papers == ALL_PAPERS
 
 
 @pytest.mark.soak
-def test_a_kill_of_the_page_loses_no_answer_that_was_kept_and_no_paper(begun, tmp_path, times):
-    chance = random.Random("page")
-    for number in range(times(1, 50)):
-        folder = tmp_path / str(number)
-        shutil.copytree(begun / "part", folder / "library")
-        said = kill_after(chance.uniform(0, 4), start("serve", folder, begun / "papers.jsonl"))
-        kept = [words for words in said if words[0] == "kept"]
-        if kept:
-            check_kept(folder / "conversations.sqlite", *kept[-1][1:])
-        assistant = reopened(folder / "library")
-        papers = len(assistant.library)
-        assert papers in {BEFORE, PAPERS} or papers % 256 == 0
-        check_is_sound(assistant)
-        assistant.add(begun / "papers.jsonl")
-        assert len(assistant.library) == PAPERS
-        check_is_sound(assistant)
+@pytest.mark.parametrize("name", ["add", "remove", "reindex", "embed"])
+def test_next_run_completes_work_that_was_killed(libraries, tmp_path, name, times):
+    start_from = libraries / ("part" if name == "add" else "whole")
+    file = libraries / "papers.jsonl"
+    uninterrupted = reopen(Path(shutil.copytree(start_from, tmp_path / "uninterrupted")))
+    started = time.perf_counter()
+    do_work(name, uninterrupted, file)
+    seconds = time.perf_counter() - started
+    generator = random.Random(name)
+    for number in range(times(1, 25)):
+        folder = Path(shutil.copytree(start_from, tmp_path / str(number)))
+        for _ in range(2):  # the second kill hits the recovery from the first
+            process = start("work", name, folder, file)
+            lines = kill_after(generator.uniform(0, 1.1 * seconds), process)
+            assistant = reopen(folder)
+            check_work_is_whole(name, assistant, lines)
+            check_is_intact(assistant)
+            assistant._index.close()
+        do_work(name, assistant, file)
+        assert assistant.library.digest == uninterrupted.library.digest
+        check_is_intact(assistant)
         assistant._index.close()
         shutil.rmtree(folder)
 
 
-def check_kept(path, conversation, count):
-    from ui.services.conversations import History
+@pytest.mark.soak
+def test_kill_of_the_page_loses_no_stored_answer_and_no_paper(libraries, tmp_path, times):
+    generator = random.Random("page")
+    file = libraries / "papers.jsonl"
+    for number in range(times(1, 50)):
+        folder = tmp_path / str(number)
+        shutil.copytree(libraries / "part", folder / "library")
+        lines = kill_after(generator.uniform(0, 4), start("serve", folder, file))
+        stored = [line for line in lines if line[0] == "stored"]
+        if stored:
+            _, conversation, count = stored[-1]
+            check_conversation(folder / "conversations.sqlite", conversation, int(count))
+        assistant = reopen(folder / "library")
+        check_batches_are_whole(len(assistant.library))
+        check_is_intact(assistant)
+        assistant.add(file)
+        assert len(assistant.library) == ALL_PAPERS
+        check_is_intact(assistant)
+        assistant._index.close()
+        shutil.rmtree(folder)
 
-    history = History(path)
-    assert len(history.answers(conversation, "")) in {int(count), int(count) + 1}
+
+def check_conversation(path, conversation, count):
+    from ui.services.conversations import ConversationStore
+
+    # One more answer may have been stored just before the kill.
+    answers = ConversationStore(path).answers(conversation, "")
+    assert len(answers) in {count, count + 1}
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-# --- the disk ----------------------------------------------------------------------------------------------
+# --- disks that are full or fail -------------------------------------------------------------
 
 
-def fill(disk, file):
-    """On a disk of a few megabytes: the message, the check, and the rest once there is room again."""
+def add_to_full_disk(disk, file):
+    """Add to a disk of a few megabytes, and again once it has more space."""
     mount("-t", "tmpfs", "-o", "size=2500k", "none", disk)
-    assistant, before = added_until_refused(disk, file)
+    assistant, reported = add_until_refused(disk, file)
     mount("-o", "remount,size=100m", disk)
-    tell_and_complete(assistant, file, before)
+    check_and_complete(assistant, file, reported)
 
 
-def lock_up(folder, file):
-    """In files that take no more byte after some batches, as when a disk fails and is made read-only."""
+def add_to_failing_disk(folder, file):
+    """Add to files that grow no further after some batches, and again once they can."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    assistant, before = added_until_refused(
-        folder,
-        file,
-        lambda records: records > 300 and resource.setrlimit(resource.RLIMIT_FSIZE, (1, limit[1])),
-    )
+
+    def fail_after_some_batches(records):
+        if records > 300:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, limit[1]))
+
+    assistant, reported = add_until_refused(folder, file, fail_after_some_batches)
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    tell_and_complete(assistant, file, before)
+    check_and_complete(assistant, file, reported)
 
 
 def mount(*arguments):
     subprocess.run(["mount", *arguments], check=True)
 
 
-def added_until_refused(disk, file, on_batch=lambda records: None):
+def add_until_refused(disk, file, on_batch=lambda records: None):
+    """Print the error message; return the assistant and the records reported before it."""
     assistant = Assistant(Library(Path(disk) / "library"), HashEmbedder())
-    said = []
+    reported = []
 
-    def note(done, total, records):
-        said.append(records)
+    def on_progress(done, total, records):
+        reported.append(records)
         on_batch(records)
 
     with pytest.raises(LibraryError) as refused:
-        assistant.add(file, on_progress=note)
-    say(str(refused.value))
-    return assistant, said[-1]
+        assistant.add(file, on_progress=on_progress)
+    print_line(str(refused.value))
+    return assistant, reported[-1]
 
 
-def tell_and_complete(assistant, file, before):
-    say(before, len(assistant.library), *faults(assistant))
+def check_and_complete(assistant, file, reported):
+    """Print the papers and problems after the refusal, and again after adding the rest."""
+    print_line(reported, len(assistant.library), *find_problems(assistant))
     assistant.add(file)
-    say(len(assistant.library), *faults(assistant))
+    print_line(len(assistant.library), *find_problems(assistant))
 
 
-def faults(assistant):
-    """What is wrong with a library, but for the room on the disk."""
-    return [
-        check.seen
-        for check in check_library(assistant.library)
-        if not check.ok and check.name != "disk"
-    ]
+def find_problems(assistant):
+    """Return the details of failed checks, except that of the disk space."""
+    checks = check_library(assistant.library)
+    return [check.detail for check in checks if not check.ok and check.name != "disk"]
 
 
-MAY_MOUNT = (
-    shutil.which("unshare")
-    and not subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "true"],
-        capture_output=True,
-        check=False,
-    ).returncode
-)
+def may_mount():
+    if not shutil.which("unshare"):
+        return False
+    command = ["unshare", "--user", "--map-root-user", "--mount", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.skipif(
-    not MAY_MOUNT, reason="a small disk can only be made where user namespaces are allowed"
-)
-def test_a_full_disk_is_told_and_nothing_is_half_written(begun, tmp_path):
-    alone = ["unshare", "--user", "--map-root-user", "--mount"]
-    assert "full" in refused_and_completed("fill", begun, tmp_path, alone)
+@pytest.mark.skipif(not may_mount(), reason="needs user namespaces to mount a small disk")
+def test_full_disk_is_reported_and_nothing_is_half_written(libraries, tmp_path):
+    own_mounts = ["unshare", "--user", "--map-root-user", "--mount"]
+    assert "full" in run_refused_add("add_to_full_disk", libraries, tmp_path, own_mounts)
 
 
-def test_a_disk_that_fails_is_told_and_nothing_is_half_written(begun, tmp_path):
-    assert "cannot write" in refused_and_completed("lock_up", begun, tmp_path)
+def test_failing_disk_is_reported_and_nothing_is_half_written(libraries, tmp_path):
+    assert "cannot write" in run_refused_add("add_to_failing_disk", libraries, tmp_path)
 
 
-def refused_and_completed(function, begun, folder, wrapper=()):
-    """The message of a refused adding, once what it left was sound and the rest could be added."""
-    command = [
-        *wrapper,
-        sys.executable,
-        "-c",
-        RUN,
-        str(TESTS),
-        function,
-        str(folder),
-        str(begun / "papers.jsonl"),
-    ]
+def run_refused_add(function, libraries, folder, wrapper=()):
+    """Check the library after a refused and after the completed add; return the error message."""
+    arguments = [str(TESTS), function, str(folder), str(libraries / "papers.jsonl")]
+    command = [*wrapper, sys.executable, "-c", CALL, *arguments]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    message, state, after = run.stdout.splitlines()
-    said, papers, *wrong = state.split()
-    assert int(papers) >= int(said) > 0
-    assert wrong == []
-    assert after == str(PAPERS)
+    message, after_refusal, after_completion = run.stdout.splitlines()
+    reported, papers, *problems = after_refusal.split()
+    assert int(papers) >= int(reported) > 0
+    assert problems == []
+    assert after_completion == str(ALL_PAPERS)
     return message

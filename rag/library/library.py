@@ -298,7 +298,7 @@ class Library:
         self, condition: Condition | None = None, start: int = 0, stop: int | None = None
     ) -> Iterator[Paper]:
         """Yield the papers in the order they were added, loading a few hundred at a time."""
-        keys = self.keys(condition)[start:stop]
+        keys = self.paper_keys(condition)[start:stop]
         for first in range(0, len(keys), _BATCH):
             batch = keys[first : first + _BATCH]
             papers = self.papers_by_key(batch)
@@ -337,7 +337,7 @@ class Library:
         sql = "SELECT id, key FROM paper WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT ?"
         return dict(self._query(sql, (len(start), start, _MAX_SUGGESTIONS)))
 
-    def keys(self, condition: Condition | None = None) -> list[int]:
+    def paper_keys(self, condition: Condition | None = None) -> list[int]:
         """Return row numbers of all papers, or of those that match, in order of addition."""
         if condition is None:
             return self._query_column("SELECT key FROM paper ORDER BY key")
