@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rag.errors import UsageError
-from rag.text.quantities import CALENDAR_UNITS, HOURS, NUMBER_WORDS
+from rag.text.quantities import NUMBER_WORDS, TIME_UNITS
 from rag.text.terms import content_terms
 
 # Longer questions are pasted papers, which the models would cut off anyway.
@@ -115,13 +115,17 @@ _PERCENT_MEASURES = tuple(
 _FACTOR_MEASURES = tuple(
     "factor ratio speedup speed-up cost reduction drop gain latency throughput size".split()
 )
+_HOURS = "|".join(TIME_UNITS["hours"])
+_LONGER_TIMES = "|".join(
+    (*TIME_UNITS["days"], *TIME_UNITS["weeks"], *TIME_UNITS["months"], *TIME_UNITS["years"])
+)
 # Pattern of a unit after a number -> the targets that such a number is a value of.
 _UNITS = {
     r"\s?(?:%|percent)|\s?(?:percentage )?points?": _PERCENT_MEASURES,
     r"\s?(?:x\b|×|times|-?fold)": _FACTOR_MEASURES,
-    rf"\s?(?:{'|'.join(HOURS)})\b": ("hours", "time"),
+    rf"\s?(?:{_HOURS})\b": ("hours", "time"),
     r"\s?(?:m?s|sec|seconds?|minutes?|milliseconds?)\b": ("seconds", "minutes", "latency", "time"),
-    rf"\s?(?:{'|'.join(CALENDAR_UNITS)})\b": ("days", "weeks", "months", "years", "time"),
+    rf"\s?(?:{_LONGER_TIMES})\b": ("days", "weeks", "months", "years", "time"),
     r"\s?(?:[MGT]i?B|megabytes?|gigabytes?)\b": ("megabytes", "gigabytes", "size", "memory"),
     r"\s?(?:[MBK]|million|billion)\b": ("size",),
     r"[MBK]\b": ("parameters",),

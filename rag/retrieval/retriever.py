@@ -119,7 +119,7 @@ class Retriever:
         Call it inside `Library.snapshot()`.
         """
         condition = parse_filters(filters)
-        allowed = self._library.keys(condition) if condition else None
+        allowed = self._library.paper_keys(condition) if condition else None
         paper_count = len(self._library) if allowed is None else len(allowed)
         vector = self._load_embedder().embed_question(question)
         k = max(0, min(k, len(self._library)))
