@@ -17,7 +17,8 @@ from rag.config import cache_folder, expand_path, load_settings
 from rag.errors import EmbedderMismatch, SourceError
 from rag.ingest.importer import BATCH_SIZE, Importer, SourceRecord, embed_papers
 from rag.ingest.sample import sample_file
-from rag.ingest.sources import expand, open_source
+from rag.ingest.sources.paths import expand_paths
+from rag.ingest.sources.source import open_source
 from rag.library.filters import Condition, Filters, merge_filters, parse_filters
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
@@ -150,7 +151,7 @@ class Assistant:
 
         Raises `LibraryError` if the library cannot be written.
         """
-        files = expand([os.fspath(path) for path in paths])
+        files = expand_paths([os.fspath(path) for path in paths])
         total = sum(map(_file_size, files))
 
         def report_progress(done: int, records: int) -> None:
@@ -171,7 +172,7 @@ class Assistant:
 
     def count(self, **filters: str) -> int:
         """Count the papers that match the filters, which are those of `search`."""
-        return len(self.library.keys(_condition(filters)))
+        return len(self.library.paper_keys(_condition(filters)))
 
     def paper(self, name: str) -> Paper:
         """Return a paper by its id, an unambiguous start of its id, DOI, arXiv id or PubMed id.
@@ -284,7 +285,7 @@ class Assistant:
     def _reembed(self, embedder: Embedder, on_progress: Progress | None) -> None:
         with self.library.transaction() as transaction:
             transaction.set_embedder(embedder.name, embedder.fingerprint)
-            keys = self.library.keys()
+            keys = self.library.paper_keys()
             for start in range(0, len(keys), BATCH_SIZE):
                 papers = self.library.papers_by_key(keys[start : start + BATCH_SIZE])
                 embed_papers(transaction, embedder, papers)

@@ -1,31 +1,79 @@
-"""One direction, no way back: who may know whom, and what an import costs."""
+"""Imports go one way, third parties have one door each, and starting up stays cheap."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-import rag
-from eval import __all__ as eval_names
+from code_metrics import PACKAGES, dotted_name, load_modules
 
 ROOT = Path(__file__).parent.parent
-# Each room may know the rooms before it, never those after.
+# A module may import from its own room and from the rooms before it. A room inside another one is
+# listed where its imports put it.
 ORDER = (
-    "rag.records", "rag.errors", "rag.models.vectors", "rag.text", "rag.text.prompt_injection", "rag.config", "rag.ingest.sample",
-    "rag.ingest.sources", "rag.models", "rag.library", "rag.library.vector_index", "rag.ingest.chunking", "rag.ingest.importer", "rag.answering.prompts",
-    "rag.retrieval.query_analysis", "rag.retrieval.typos", "rag.retrieval.retriever", "rag.answering.evidence", "rag.verification.verifier", "rag.answering.generation", "rag.answering.generation_check", "rag.integrations.llama_index",
-    "rag.answering.answer_models", "rag.answering.pipeline", "rag.answering.conversation", "rag.output.export", "rag.output.replay", "rag.library.doctor", "rag.output.terminal",
-    "rag.assistant", "rag.cli.main", "rag.__main__",
-)  # fmt: skip
-# Third parties with a single door: everything else goes through that module.
+    "rag.errors",
+    "rag.records",
+    "rag.config",
+    "rag.text",
+    "rag.ingest.sample",
+    "rag.ingest.sources",
+    "rag.models",
+    "rag.integrations",
+    "rag.library",
+    "rag.ingest",
+    "rag.library.doctor",
+    "rag.retrieval",
+    "rag.verification",
+    "rag.answering",
+    "rag.output",
+    "rag.assistant",
+    "rag.cli",
+    "eval.data",
+    "eval.harness",
+    "eval.benchmarks",
+    "eval.training",
+    "eval.command",
+    "ui.render",
+    "ui.services",
+    "ui.server",
+    "ui.tabs",
+    "ui.app",
+    "ui.command",
+)
+# `answer.to_markdown()` is a method, but rendering belongs to the output room.
+UPWARD = {
+    ("rag.records", "rag.output.markdown"),
+    ("rag.answering.conversation", "rag.output.markdown"),
+}
+# The rest of `rag` is internal: `eval` and `ui` use the names of `rag` itself and these modules.
+PUBLIC_MODULES = {
+    "rag",
+    "rag.answering.evidence",
+    "rag.answering.pipeline",
+    "rag.assistant",
+    "rag.config",
+    "rag.errors",
+    "rag.ingest.sample",
+    "rag.library.doctor",
+    "rag.library.filters",
+    "rag.output.export",
+    "rag.output.markdown",
+    "rag.records",
+    "rag.retrieval.query_analysis",
+    "rag.text.cleaning",
+    "rag.text.prompt_injection",
+    "rag.text.sentences",
+    "rag.verification.verifier",
+}
+# Everything else reaches these libraries through the modules named here.
 ONLY_IN = {
     "chromadb": {"rag.library.vector_index", "eval.benchmarks.peers"},
     "sqlite3": {"rag.library.library", "rag.library.transaction", "ui.services.conversations"},
-    "openvino": {"rag.models.runtimes.openvino_import"},
-    "openvino_genai": {"rag.models.runtimes.openvino_import"},
-    "nncf": {"rag.models.runtimes.openvino_import"},
+    "openvino": {"rag.models.runtimes.openvino_offline"},
+    "openvino_genai": {"rag.models.runtimes.openvino_offline"},
+    "nncf": {"rag.models.runtimes.openvino_offline"},
     "openai": {"rag.models.runtimes.server_lm"},
     "httpx2": {"rag.models.runtimes.server_lm", "eval.benchmarks.load"},
     "gguf": {"rag.models.runtimes.openvino_gguf"},
@@ -40,91 +88,117 @@ ONLY_IN = {
         "rag.models.nli",
     },
     "llama_index": {"rag.integrations.llama_index", "eval.benchmarks.peers"},
-    "typer": {"rag.cli.main", "ui.command", "eval.command"},
+    "typer": {"rag.cli", "ui.command", "eval.command"},
     "rapidfuzz": {"rag.retrieval.typos"},
-    "gradio": {
-        "ui.app",
-        "ui.tabs.chat",
-        "ui.tabs.library",
-        "ui.tabs.evals",
-        "ui.server.application",
-    },
+    "gradio": {"ui.app", "ui.tabs", "ui.server"},
     "fastapi": {"ui.server.application"},
     "latex2mathml": {"ui.render.mathematics"},
     "pydantic": {"ui.services.conversations", "ui.services.evaluations"},
 }
+# Too slow to import before they are needed.
+HEAVY = (
+    "torch transformers sentence_transformers openvino openvino_genai openai gguf numpy chromadb "
+    "llama_index gradio lxml sklearn scipy"
+).split()
 
 
-def modules(folder):
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        yield (
-            ".".join(part for part in parts if part != "__init__"),
-            ast.parse(path.read_text(encoding="utf-8")),
-        )
-
-
-def imports(tree):
+def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield every imported module with the imported name, also inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from ((node.module, alias.name) for alias in node.names)
 
 
-def room(module):
-    return next(
-        (
-            r
-            for r in sorted(ORDER, key=len, reverse=True)
-            if module == r or module.startswith(r + ".")
-        ),
-        "rag",
-    )
+def is_in(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
 
 
-ALL = [pair for folder in ("rag", "eval", "ui") for pair in modules(folder)]
+def room_of(module: str) -> str:
+    """Return the innermost room that a module belongs to; empty for the packages themselves."""
+    return max((room for room in ORDER if is_in(module, room)), key=len, default="")
 
 
-@pytest.mark.parametrize(("module", "tree"), ALL, ids=[module for module, _ in ALL])
-def test_a_module_knows_only_those_before_it(module, tree):
-    for imported, name in imports(tree):
-        if module.startswith("ui") and imported.startswith("eval"):
-            assert imported == "eval", f"{module} may know only the public names, not {imported}"
-            assert name in eval_names
-        if module.startswith("eval"):
-            assert not imported.startswith("ui"), (
-                "the page knows the measuring, not the other way round"
-            )
-        if not imported.startswith("rag"):
-            continue
-        if not module.startswith("rag"):
-            assert imported == "rag", f"{module} may know only the public names, not {imported}"
-            assert name in rag.__all__
-        elif module != "rag" and room(module) != room(imported):
-            assert ORDER.index(room(imported)) < ORDER.index(room(module)), (
-                f"{module} imports {imported}"
-            )
+MODULES = {
+    dotted_name(module): module.tree
+    for package in PACKAGES
+    for module in load_modules(ROOT / package)
+}
 
 
-def test_rag_knows_neither_the_page_nor_the_measuring():
-    for module, tree in modules("rag"):
-        assert not [
-            name for name, _ in imports(tree) if name.split(".")[0] in ("ui", "eval", "tests")
-        ], module
+def resolve(module: str, name: str) -> str:
+    """Return the module that `from module import name` depends on."""
+    return f"{module}.{name}" if f"{module}.{name}" in MODULES else module
+
+
+def internal_imports(module: str) -> set[str]:
+    found = {resolve(*imported) for imported in imports(MODULES[module])}
+    return {name for name in found if name in MODULES}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_modules_import_only_from_earlier_rooms(package):
+    wrong = []
+    for module in filter(lambda name: is_in(name, package) and room_of(name), MODULES):
+        for imported in internal_imports(module):
+            if not room_of(imported) or (module, imported) in UPWARD:
+                continue
+            if ORDER.index(room_of(imported)) > ORDER.index(room_of(module)):
+                wrong.append(f"{module} imports {imported}")
+    assert wrong == []
+
+
+def test_packages_import_each_other_one_way():
+    allowed = {"rag": {"rag"}, "eval": {"rag", "eval"}, "ui": {"rag", "eval", "ui"}}
+    wrong = []
+    for module in MODULES:
+        for imported in internal_imports(module):
+            if imported.split(".")[0] not in allowed[module.split(".")[0]]:
+                wrong.append(f"{module} imports {imported}")
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {}
+    for module in MODULES:
+        imported = internal_imports(module) - {module}
+        graph[module] = {name for name in imported if (module, name) not in UPWARD}
+    waiting = dict(graph)
+    while waiting:
+        free = [module for module in waiting if not waiting[module] & waiting.keys()]
+        assert free, f"circle among {sorted(waiting)}"
+        for module in free:
+            del waiting[module]
+
+
+@pytest.mark.parametrize("package", ["eval", "ui"])
+def test_other_packages_use_only_public_names_of_rag(package):
+    wrong = []
+    for module, tree in MODULES.items():
+        for imported, name in imports(tree) if is_in(module, package) else ():
+            if is_in(imported, "rag"):
+                target = resolve(imported, name)
+                if target not in PUBLIC_MODULES or name.startswith("_"):
+                    wrong.append(f"{module} imports {name} from {imported}")
+    assert wrong == []
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_third_parties_have_one_door(package):
-    users = {
-        module for module, tree in ALL for name, _ in imports(tree) if name.split(".")[0] == package
-    }
-    assert users == ONLY_IN[package]
+    users = set()
+    for module, tree in MODULES.items():
+        if any(name.split(".")[0] == package for name, _ in imports(tree)):
+            users.add(module)
+    doors = ONLY_IN[package]
+    assert {user for user in users if not any(is_in(user, door) for door in doors)} == set()
+    assert {door for door in doors if not any(is_in(user, door) for user in users)} == set()
 
 
 def test_every_room_is_in_the_order():
-    rooms = {module for module, _ in modules("rag") if module.count(".") == 1}
-    assert rooms == set(ORDER)
+    rooms = {module for module in MODULES if module.count(".") == 1}
+    assert rooms - set(ORDER) == set()
+    assert [room for room in ORDER if room not in MODULES] == []
 
 
 @pytest.mark.parametrize(
@@ -132,28 +206,34 @@ def test_every_room_is_in_the_order():
     [
         "import rag",
         "import rag.cli.main",
-        "import rag.ingest.sources",
+        "import rag.ingest.sources.source",
         "import ui.command",
         "import eval.command",
     ],
 )
 def test_importing_loads_nothing_heavy(statement):
-    models = "torch transformers sentence_transformers openvino openvino_genai openai gguf".split()
-    heavy = [*models, *"numpy chromadb llama_index gradio lxml sklearn".split()]
-    code = f"{statement}; import sys; print(*[name for name in {heavy} if name in sys.modules])"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert run.stdout.split() == []
+    code = f"{statement}; import sys; print(*[name for name in {HEAVY} if name in sys.modules])"
+    assert run_python("-c", code).split() == []
 
 
-def test_asking_with_the_packaged_model_loads_no_pytorch(tmp_path):
-    code = (
-        "import sys; from rag import Assistant; from rag.ingest.sample import sample_file; a = Assistant.open(sys.argv[1]);"
-        "a.add(sample_file()); a.ask('FP8?'); print('torch' in sys.modules, 'sentence_transformers' in sys.modules)"
-    )
-    # The model may have to be converted once, and that takes PyTorch: the second process must do without.
-    command = [sys.executable, "-c", code, str(tmp_path / "library")]
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+def test_asking_with_the_bundled_models_loads_no_pytorch(tmp_path):
+    code = """
+import sys
+from rag import Assistant
+from rag.ingest.sample import sample_file
+
+assistant = Assistant.open(sys.argv[1])
+assistant.add(sample_file())
+assistant.ask("FP8?")
+print("torch" in sys.modules, "sentence_transformers" in sys.modules)
+"""
+    # The first process may have to convert the models, which takes PyTorch; the second must not.
+    library = str(tmp_path / "library")
+    run_python("-c", code, library)
+    assert run_python("-c", code, library).split() == ["False", "False"]
+
+
+def run_python(*arguments):
+    command = [sys.executable, *arguments]
     run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert run.stdout.split() == ["False", "False"]
+    return run.stdout

@@ -31,7 +31,7 @@ from rag import (
     UsageError,
 )
 from rag.config import load_settings
-from rag.ingest.sources import open_source
+from rag.ingest.sources.source import open_source
 from rag.output.export import ANSWER_FORMATS, PAPER_FORMATS, export_answer, export_papers
 from rag.output.replay import load_answer, replay
 from rag.output.terminal import render_answer, render_paper

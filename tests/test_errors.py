@@ -22,7 +22,7 @@ from rag.errors import (
     UsageError,
     unknown_choice,
 )
-from rag.ingest.sources import open_source
+from rag.ingest.sources.source import open_source
 from rag.models.language_model import GenerationLimits
 from rag.models.registry import load_embedder
 from rag.models.runtimes.streaming import stream_from_thread

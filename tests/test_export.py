@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from rag import Answer, Citation, Claim, Hit, Paper, Passage, Trace, UsageError
-from rag.ingest.sources import open_source
+from rag.ingest.sources.source import open_source
 from rag.output.export import (
     ANSWER_FORMATS,
     PAPER_FORMATS,

@@ -48,7 +48,7 @@ def add(
     footnote add arxiv.jsonl --library ~/physics
     """
     from rag.ingest.sample import sample_file
-    from rag.ingest.sources import FORMATS
+    from rag.ingest.sources.registry import FORMATS
 
     if format and format not in FORMATS:
         raise unknown_choice("format", format, FORMATS)

@@ -1,6 +1,6 @@
-"""BibTeX and BibLaTeX, by bibtexparser.
+"""BibTeX and BibLaTeX, parsed with bibtexparser.
 
-The one format that is read whole: a string defined anywhere may be used anywhere after it.
+These files are read as a whole, because a string may be used anywhere after its definition.
 """
 
 import logging
@@ -8,168 +8,202 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rag.ingest.sources.latex import decode
-from rag.ingest.sources.paper import MAX_ABSTRACT, MAX_AUTHORS, BrokenOff, Draft, Flaw
-from rag.ingest.sources.stream import Stream
+from rag.ingest.sources.common.format import FileHead, Format
+from rag.ingest.sources.common.latex import decode_latex
+from rag.ingest.sources.common.raw_record import (
+    MAX_AUTHORS,
+    MAX_RAW_ABSTRACT,
+    ParseFailure,
+    RawRecord,
+    TruncatedFile,
+)
+from rag.ingest.sources.common.stream import Stream
 from rag.text.identifiers import parse_arxiv_id
 
-MAX_SIZE = 64 * 1024 * 1024
-
-_LONGEST = 4 * MAX_ABSTRACT  # characters; a longer text is refused later anyway, and is not decoded
-_USED = frozenset(
-    "title subtitle abstract summary author year date journal journaltitle booktitle school institution howpublished "
-    "url link doi archiveprefix eprinttype eprint arxivid pmid note".split()
+MAX_SIZE = 64 * 1024 * 1024  # bytes
+# Characters. Longer values are rejected later anyway, so they are neither joined nor decoded.
+_MAX_VALUE = MAX_RAW_ABSTRACT
+_MAX_ERROR = 200  # characters of the parser's message
+_MAX_EXCERPT = 60  # characters of a broken entry
+_ENTRY = re.compile(
+    r"^[^\S\n]*@(?:(?:string|preamble|comment)\s*[{(]|[a-z]+\s*[{(]\s*+[^\s{}()=,\"']*+\s*,)",
+    re.IGNORECASE | re.MULTILINE,
 )
+_USED_FIELDS = frozenset(
+    "title subtitle abstract summary author year date journal journaltitle booktitle school "
+    "institution howpublished url link doi archiveprefix eprinttype eprint arxivid pmid "
+    "note".split()
+)
+# A piece of a concatenation: a braced text, a quoted text, or the name of a string.
 _PIECE = re.compile(r"\{((?:[^{}]++|\{[^{}]*+\})*+)\}|\"([^\"]*)\"|([^\s#{}\"]+)")
 
-# The parser reports by logging on what it could not read; here that becomes Flaws.
+# The parser logs what it could not read. Here that becomes a ParseFailure.
 logging.getLogger("bibtexparser").addHandler(logging.NullHandler())
 
 Fields = dict[str, str]
 
 
-def read(stream: Stream) -> Iterator[Draft | Flaw]:
-    for entry in _entries("".join(stream.text())):
-        yield entry if isinstance(entry, Flaw) else _draft(entry)
+def _matches(head: FileHead) -> bool:
+    return _ENTRY.search(head.text) is not None
 
 
-def _entries(text: str) -> Iterator[Fields | Flaw]:
-    """The fields of each entry, in the order of the file. Entries of one key are papers of their own."""
+def _parse(stream: Stream) -> Iterator[RawRecord | ParseFailure]:
+    for entry in _parse_entries("".join(stream.text())):
+        yield entry if isinstance(entry, ParseFailure) else _map_entry(entry)
+
+
+def _parse_entries(text: str) -> Iterator[Fields | ParseFailure]:
+    """Yield the fields of each entry in order. Entries with the same key are different papers."""
     from bibtexparser import middlewares, model
+    from bibtexparser.library import Library
+
+    blocks = _parse_blocks(text)
+    strings: list[Any] = [block for block in blocks if isinstance(block, model.String)]
+    entries: list[Any] = [block for block in blocks if isinstance(block, model.Entry)]
+    for number, entry in enumerate(entries):
+        entry.key = str(number)  # the library would set aside entries with the same key
+    library = Library(entries + strings, fail_on_duplicate_key=False)
+    library = middlewares.RemoveEnclosingMiddleware().transform(library)
+    definitions = _StringDefinitions(library.strings)
+    unenclosed_entries = iter(library.entries)
+    for block in blocks:
+        if isinstance(block, model.Entry):
+            yield _read_fields(next(unenclosed_entries), definitions)
+        elif isinstance(block, model.ParsingFailedBlock):
+            yield ParseFailure(f"broken BibTeX: {_describe(block)}")
+
+
+def _parse_blocks(text: str) -> list[Any]:
+    """Return the blocks of a file: entries, strings, failures and others."""
     from bibtexparser.entrypoint import parse_string
     from bibtexparser.exceptions import ParserStateException
-    from bibtexparser.library import Library
 
     try:
         blocks = parse_string(text, parse_stack=[]).blocks
-    except (
-        ParserStateException
-    ) as error:  # the parser lost its way, and gives nothing of what it read
-        raise BrokenOff(f"broken BibTeX, it cannot be read: {error.message}") from error
-    records = [_unwrapped(block) for block in blocks]
-    strings: list[Any] = [record for record in records if isinstance(record, model.String)]
-    entries: list[Any] = [record for record in records if isinstance(record, model.Entry)]
-    for number, entry in enumerate(entries):
-        entry.key = str(number)  # the parser would set aside entries of the same key, as they are
-    library = Library(entries + strings, fail_on_duplicate_key=False)
-    library = middlewares.RemoveEnclosingMiddleware().transform(library)
-    named = _Strings(library.strings)
-    parsed = iter(library.entries)
-    for record in records:
-        if isinstance(record, model.Entry):
-            yield _fields(next(parsed), named)
-        elif isinstance(record, model.ParsingFailedBlock):
-            yield Flaw(f"broken BibTeX: {_told(record)}")
+    except ParserStateException as error:  # after which the parser returns nothing at all
+        raise TruncatedFile(f"broken BibTeX: {error.message}") from error
+    return list(map(_unwrap, blocks))
 
 
-def _unwrapped(block: Any) -> Any:  # noqa: ANN401 - a block of the parser
-    """The entry behind a complaint about a duplicate key or field; anything else as it is."""
+def _unwrap(block: Any) -> Any:  # noqa: ANN401 - a block of the parser
+    """Return the entry behind a complaint about a duplicate key or field, or the block itself."""
     inner = getattr(block, "ignore_error_block", None)
-    return _unwrapped(inner) if inner is not None else block
+    return _unwrap(inner) if inner is not None else block
 
 
-def _told(block: Any) -> str:  # noqa: ANN401
-    reason = " ".join(str(getattr(block.error, "abort_reason", block.error)).split())
-    return f"{reason[:200].rstrip('. ')}, in the entry that begins with '{' '.join((block.raw or '').split())[:60]}'"
+def _describe(block: Any) -> str:  # noqa: ANN401
+    reason = str(getattr(block.error, "abort_reason", block.error))
+    reason = " ".join(reason.split())[:_MAX_ERROR].rstrip(". ")
+    excerpt = " ".join((block.raw or "").split())[:_MAX_EXCERPT]
+    return f"{reason}, in the entry that begins with '{excerpt}'"
 
 
-class _Strings:
-    """The strings of a file by their names.
+class _StringDefinitions:
+    """Values of the @string definitions of a file.
 
-    They are put in for one entry at a time, and only where a field is used: copies of a long one would fill the memory.
+    They are inserted for one entry at a time, and only into fields that are used: many copies of a
+    long one would fill the memory.
     """
 
     def __init__(self, strings: list[Any]) -> None:
-        self._values = {string.key.lower(): str(string.value) for string in strings}
-        self._joined = {
-            string.key.lower() for string in strings if string.enclosing == "no-enclosing"
-        }
+        self._values: dict[str, str] = {}
+        self._concatenations: set[str] = set()
+        for string in strings:
+            name = string.key.lower()
+            self._values[name] = str(string.value)
+            if string.enclosing == "no-enclosing":
+                self._concatenations.add(name)
 
-    def claim_text(self, value: str) -> str:
-        """The text of a value that no braces and no quotation marks enclose: a string's name, or `jan # { 2021}`."""
+    def resolve(self, value: str) -> str:
+        """Return the text of a value without braces or quotes: a name, or `jan # { 2021}`."""
         name = value.lower()
         text = self._values.get(name, value)
-        return (
-            self._concatenated(text)
-            if "#" in text and (text is value or name in self._joined)
-            else text
-        )
+        is_concatenation = name not in self._values or name in self._concatenations
+        return self._concatenate(text) if is_concatenation and "#" in text else text
 
-    def _concatenated(self, value: str) -> str:
-        """What is too long for a text ends there."""
+    def _concatenate(self, value: str) -> str:
+        """Join the pieces of a value up to `_MAX_VALUE`."""
         pieces: list[str] = []
-        size = 0
-        for braced, quoted, name in (match.groups() for match in _PIECE.finditer(value)):
-            pieces.append(
-                braced or quoted or (self._values.get(name.lower(), name) if name else "")
-            )
-            size += len(pieces[-1])
-            if size > _LONGEST:
+        length = 0
+        for match in _PIECE.finditer(value):
+            piece = match[1] or match[2] or self._look_up(match[3])
+            pieces.append(piece)
+            length += len(piece)
+            if length > _MAX_VALUE:
                 break
         return "".join(pieces)
 
+    def _look_up(self, name: str | None) -> str:
+        return self._values.get(name.lower(), name) if name else ""
 
-def _fields(entry: Any, named: _Strings) -> Fields:  # noqa: ANN401
-    """Of each field that is used the first value that is not empty, names in lower case."""
+
+def _read_fields(entry: Any, definitions: _StringDefinitions) -> Fields:  # noqa: ANN401
+    """Return the first value that is not empty of each used field, by lower-case name."""
     fields: Fields = {}
     for field in entry.fields:
         name, value = field.key.lower(), str(field.value)
-        if name not in _USED or name in fields:
+        if name not in _USED_FIELDS or name in fields:
             continue
         if field.enclosing == "no-enclosing":
-            value = named.claim_text(value)
+            value = definitions.resolve(value)
         if value.strip():
             fields[name] = value
     return fields
 
 
-def _draft(fields: Fields) -> Draft:
-    def text(*names: str) -> str:
-        return _decoded(next((fields[name] for name in names if name in fields), ""))
+def _map_entry(fields: Fields) -> RawRecord:
+    def decode_first(*names: str) -> str:
+        return _decode(next(filter(None, map(fields.get, names)), ""))
 
-    title = text("title")
+    title = decode_first("title")
     if title and "subtitle" in fields:
-        title = f"{title}: {text('subtitle')}"
+        title = f"{title}: {decode_first('subtitle')}"
     archive = fields.get("archiveprefix", fields.get("eprinttype", "")).lower()
     eprint = fields.get("eprint", "")
-    return Draft(
+    is_arxiv_eprint = archive == "arxiv" or (not archive and bool(parse_arxiv_id(eprint)))
+    pubmed_eprint = eprint if archive in ("pubmed", "pmid") else None
+    return RawRecord(
         title=title,
-        abstract=text("abstract", "summary"),
-        authors=_authors(fields.get("author", "")),
+        abstract=decode_first("abstract", "summary"),
+        authors=_split_authors(fields.get("author", "")),
         year=[fields.get("year"), fields.get("date")],
-        venue=text("journal", "journaltitle", "booktitle", "school", "institution", "howpublished"),
-        url=_address(fields.get("url") or fields.get("link", "")),
-        doi=text("doi"),
-        arxiv_id=eprint
-        if archive == "arxiv" or (not archive and parse_arxiv_id(eprint))
-        else fields.get("arxivid"),
-        pmid=fields.get("pmid") or (eprint if archive in ("pubmed", "pmid") else None),
-        notes=text("note"),
+        venue=decode_first(
+            "journal", "journaltitle", "booktitle", "school", "institution", "howpublished"
+        ),
+        url=_decode_url(fields.get("url") or fields.get("link", "")),
+        doi=decode_first("doi"),
+        arxiv_id=eprint if is_arxiv_eprint else fields.get("arxivid"),
+        pmid=fields.get("pmid") or pubmed_eprint,
+        notes=decode_first("note"),
     )
 
 
-def _decoded(text: str) -> str:
-    return decode(text) if len(text) <= _LONGEST else text
+def _decode(text: str) -> str:
+    return decode_latex(text) if len(text) <= _MAX_VALUE else text
 
 
-def _address(text: str) -> str:
-    """An address as it is: to LaTeX its `~` would be a space."""
-    return _decoded(text) if "\\" in text else text
+def _decode_url(text: str) -> str:
+    """Decode an address only if it has a command, because LaTeX takes its `~` for a space."""
+    return _decode(text) if "\\" in text else text
 
 
-def _authors(text: str) -> object:
-    """Names one by one; braces around a whole name say that it is not to be taken apart."""
+def _split_authors(text: str) -> object:
+    """Split the names of authors; a name in braces is that of an organization."""
     from bibtexparser.middlewares import names
 
     if len(text) > MAX_AUTHORS:
         return text
     people = names.split_multiple_persons_names(text)
     if len(people) == 1 and not people[0].startswith("{"):
-        return _decoded(people[0])  # some exports part names by semicolons or commas instead
-    return [_person(person) for person in people]
+        return _decode(people[0])  # some exports separate names by semicolons or commas
+    return list(map(_parse_person, people))
 
 
-def _person(name: str) -> object:
-    if name.startswith("{") and name.endswith("}") and name.count("{") == name.count("}"):
-        return {"literal": _decoded(name)}
-    return _decoded(name)
+def _parse_person(name: str) -> object:
+    is_braced = name.startswith("{") and name.endswith("}")
+    if is_braced and name.count("{") == name.count("}"):
+        return {"literal": _decode(name)}
+    return _decode(name)
+
+
+FORMAT = Format("bibtex", "BibTeX", (".bib", ".bibtex"), _matches, _parse, max_size=MAX_SIZE)

@@ -1,0 +1,1 @@
+"""Helpers that the parsers of several formats share. A rule of one format belongs in its module."""
