@@ -195,7 +195,7 @@ def test_retrieved_papers_are_compared_as_far_as_both_list_them():
         ("reranker", "reranker: none before, other now"),
         ("language_model", "language model: none before, other now"),
         ("prompt_digest", "prompts: abc before, other now"),
-        ("library_digest", "another library, or a changed one: 0123 before, other now"),
+        ("library_digest", "the library has changed: 0123 before, other now"),
     ],
 )
 def test_trace_fields_are_compared(field, line):
@@ -243,11 +243,11 @@ claims = st.lists(
 @given(claims, claims)
 def test_answers_have_changes_exactly_when_they_differ(before, after):
     saved, current = make_answer(*before), make_answer(*after)
-    found = compare_answers(save(saved), current)
-    assert bool(found) == (saved.to_dict() != current.to_dict())
-    kinds = [change.kind for change in found]
+    changes = compare_answers(save(saved), current)
+    assert bool(changes) == (saved.to_dict() != current.to_dict())
+    kinds = [change.kind for change in changes]
     assert len(before) - kinds.count("claim removed") == len(after) - kinds.count("claim added")
-    assert all(map(str, found))
+    assert all(map(str, changes))
 
 
 # --- asking again -----------------------------------------------------------------------------

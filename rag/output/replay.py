@@ -74,7 +74,7 @@ _MESSAGES = {
     "reranker": "reranker: {before} before, {after} now",
     "language_model": "language model: {before} before, {after} now",
     "prompt_digest": "prompts: {before} before, {after} now",
-    "library_digest": "another library, or a changed one: {before} before, {after} now",
+    "library_digest": "the library has changed: {before} before, {after} now",
 }
 
 
