@@ -107,7 +107,7 @@ def measure_adding(bench: Bench) -> None:
         rates[system].append(result["papers"] / result["seconds"])
         peaks[system].append(result["megabytes"])
     write_section(
-        "ImportJob",
+        "Adding",
         f"{len(papers):,} abstracts of the ACL Anthology into a new index, {bench.runs} times.",
         ["system", "papers a second", "Footnote is faster by", "peak memory, MB"],
         [_adding_row(system, rates, peaks) for system in SYSTEMS],

@@ -1,7 +1,7 @@
 """Confidence intervals and significance tests for scores of questions.
 
 Questions that belong together, such as a question and its variants, form a cluster and are
-resampled together (Miller, "ImportJob Error Bars to Evals", 2024). Results are seeded, and depend
+resampled together (Miller, "Adding Error Bars to Evals", 2024). Results are seeded, and depend
 neither on the order of the questions nor on the labels of the clusters. Invalid input (no scores,
 scores that are not finite, lists of different lengths) raises `ValueError`.
 """
