@@ -1,6 +1,6 @@
 """Any text as question, filter, field or file gives an answer or a one-line error.
 
-`test_sources_hostile.py` covers files of papers; `test_fuzz.py` goes further with a fuzzer.
+`test_sources_untrusted.py` covers files of papers; `test_fuzz.py` goes further with a fuzzer.
 """
 
 import json
@@ -12,7 +12,7 @@ import unicodedata
 import pytest
 from conftest import PAPERS
 from fakes import HashEmbedder
-from fuzz import PIECES, check_line
+from fuzz import PIECES, assert_printable_line
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_render import check_safe, cite, quoted
@@ -152,7 +152,7 @@ def try_call(call, *arguments, **options):
     try:
         return call(*arguments, **options)
     except UsageError as error:
-        check_line(str(error))
+        assert_printable_line(str(error))
         return None
 
 
@@ -161,7 +161,7 @@ def check_literal(answer):
         assert citation.quote == citation.paper.abstract[citation.start : citation.end]
     quotes = [citation.quote for citation in answer.citations]
     assert all(claim.text in quotes for claim in answer.claims if claim.kind == "quoted")
-    check_line(answer.text)
+    assert_printable_line(answer.text)
     for form in ANSWER_FORMATS:
         export_answer(answer, form).encode("utf-8")
     check_safe(answer_html(answer))
@@ -264,7 +264,7 @@ def test_an_invalid_filter_is_explained_in_one_line(library, filters, message):
     with pytest.raises(UsageError) as error:
         library.count(**filters)
     assert str(error.value).startswith(message)
-    check_line(str(error.value))
+    assert_printable_line(str(error.value))
 
 
 @pytest.mark.parametrize("name", ["year", "added_since"])
@@ -317,7 +317,7 @@ def parse_record(path, record):
 def check_lines(text):
     """Assert that no line contains a control character."""
     for line in text.split("\n"):
-        check_line(line)
+        assert_printable_line(line)
 
 
 def check_markdown(text):
@@ -385,7 +385,7 @@ def test_any_paper_can_be_exported(paper):
 @example("\udcff\udcfe")
 @example("\x1b]0;owned\x07.bib")
 def test_any_file_name_can_be_shown_and_stored(name):
-    check_line(printable_path(name))
+    assert_printable_line(printable_path(name))
     assert len(printable_path("a" + name)) > 0
     assert printable_path("Zoë, 2021 (日本).bib") == "Zoë, 2021 (日本).bib"
 
@@ -445,7 +445,7 @@ def check_questions(path):
     try:
         questions = load_questions(path)
     except UsageError as error:
-        check_line(str(error))
+        assert_printable_line(str(error))
         return
     for question in questions:
         texts = [question.id, question.question, *question.history, *question.must_not]
@@ -485,13 +485,13 @@ def test_any_bytes_are_refused_as_questions_and_as_a_saved_answer(tmp_path, data
     check_questions(file)
     with pytest.raises(FootnoteError) as error:
         load_answer(data, "answer.json")
-    check_line(str(error.value))
+    assert_printable_line(str(error.value))
 
 
 def question_refusal(path):
     with pytest.raises(UsageError) as error:
         load_questions(path)
-    check_line(str(error.value))
+    assert_printable_line(str(error.value))
     return str(error.value)
 
 
@@ -545,12 +545,12 @@ def test_settings_of_a_saved_answer_are_escaped_in_messages(library):
     answer["trace"]["settings"] = {"\x1b]0;owned\x07\n" + "x" * 500: 1}
     with pytest.raises(FootnoteError) as error:
         load_answer(json.dumps(answer))
-    check_line(str(error.value))
+    assert_printable_line(str(error.value))
     assert len(str(error.value)) < 200
     answer["trace"]["settings"] = {"style": "\x1b]0;owned\x07\npoem"}
     with pytest.raises(FootnoteError, match="cannot ask") as error:
         replay(library, load_answer(json.dumps(answer)))
-    check_line(str(error.value))
+    assert_printable_line(str(error.value))
 
 
 @MANY_EXAMPLES

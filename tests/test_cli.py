@@ -213,7 +213,8 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
     assert (run.code, run.err) == (0, "")
     answer = run.json
     assert list(answer) == [
-        "question", "text", "abstained", "reason", "confidence", "claims", "citations", "hits", "trace",
+        "question", "text", "abstained", "reason", "confidence",
+        "claims", "citations", "hits", "trace",
     ]  # fmt: skip
     assert (answer["question"], answer["abstained"], answer["reason"]) == (CACHE, False, "")
     assert 0.5 <= answer["confidence"] <= 1
@@ -232,7 +233,8 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
         assert (citation["title"], citation["authors"]) == (paper["title"], paper["authors"])
     assert [list(hit) for hit in answer["hits"]] == [["paper_id", "title", "score", "rank"]] * 10
     assert set(answer["trace"]) == {
-        "embedder", "reranker", "language_model", "style", "prompt_digest", "library_digest", "rewritten_query", "fallback",
+        "embedder", "reranker", "language_model", "style", "prompt_digest", "library_digest",
+        "rewritten_query", "fallback",
         "spelling", "left_out", "settings", "signals", "seconds", "tokens",
     }  # fmt: skip
     assert (answer["trace"]["embedder"], answer["trace"]["language_model"]) == (
@@ -389,7 +391,8 @@ def test_search_ranks_papers(footnote, small_library):
     scores = [hit["score"] for hit in hits]
     assert sorted(scores, reverse=True) == scores
     assert set(hits[0]) == {
-        "rank", "score", "title", "abstract", "authors", "year", "venue", "arxiv_id", "source", "id",
+        "rank", "score", "title", "abstract", "authors", "year", "venue", "arxiv_id",
+        "source", "id",
     }  # fmt: skip
     assert hits[0]["title"] == SPARSE
 

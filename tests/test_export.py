@@ -372,7 +372,8 @@ def test_markdown_export_escapes_untrusted_text(text):
     assert shown == f"{text} — {text}, 2021. {text}. https://shores.example/gates"
     assert addresses == ["https://shores.example/gates"]
     assert kinds == {
-        "bullet_list_open", "list_item_open", "paragraph_open", "em_open", "text", "em_close", "link_open",
+        "bullet_list_open", "list_item_open", "paragraph_open", "em_open", "text", "em_close",
+        "link_open",
         "link_close", "paragraph_close", "list_item_close", "bullet_list_close",
     }  # fmt: skip
 
@@ -438,13 +439,16 @@ ABSTENTION = replace(
 def test_pandoc_output_contains_its_references():
     assert export_answer(ANSWERED, "pandoc") == (
         "**When do gates open?**\n\n"
-        "“Gates open twice a day.” [@brandt2021tidal] Both rest at noon [@brandt2021tidal; @night].\n\n"
+        "“Gates open twice a day.” [@brandt2021tidal] "
+        "Both rest at noon [@brandt2021tidal; @night].\n\n"
         "**Retracted:** [@night].\n\n"
         "---\nreferences:\n"
-        '- {"id": "brandt2021tidal", "type": "article-journal", "title": "Tidal Gates of the North", "author": '
+        '- {"id": "brandt2021tidal", "type": "article-journal", '
+        '"title": "Tidal Gates of the North", "author": '
         '[{"given": "Ada", "family": "Brandt"}, {"given": "Zoë", "family": "Müller"}, '
         '{"given": "Jean-Luc", "family": "O\\\\\'Neill"}], "issued": {"date-parts": [[2021]]}, '
-        '"container-title": "Journal of Shores", "DOI": "10\\\\.5555/shores.2021.7", "PMID": "99000777", '
+        '"container-title": "Journal of Shores", "DOI": "10\\\\.5555/shores.2021.7", '
+        '"PMID": "99000777", '
         '"URL": "https://shores.example/gates"}\n'
         '- {"id": "night", "type": "article", "title": "Night Owls"}\n'
         "---\n"

@@ -1,4 +1,4 @@
-"""Chat in a terminal: questions and commands in, answers out; an interrupt stops the answer only."""
+"""Chat in a terminal: questions, commands, errors and interrupts."""
 
 import io
 import json
