@@ -704,7 +704,7 @@ def test_no_gguf_file_but_the_bundled_one_is_read(tmp_path):
 
 
 @no_foreign_code
-def test_embedding_function_named_by_a_collection_is_not_created(own_library):
+def test_embedding_function_named_by_a_collection_is_not_created(library_copy):
     import chromadb
     from chromadb.config import Settings
     from chromadb.utils.embedding_functions import register_embedding_function
@@ -732,11 +732,11 @@ def test_embedding_function_named_by_a_collection_is_not_created(own_library):
 
     legacy = '"embedding_function":{"type":"legacy"}'
     named = '"embedding_function":{"type":"known","name":"canary","config":{}}'
-    database = sqlite3.connect(own_library / "chroma" / "chroma.sqlite3")
+    database = sqlite3.connect(library_copy / "chroma" / "chroma.sqlite3")
     with contextlib.closing(database), database:
         update = "UPDATE collections SET schema_str = replace(schema_str, ?, ?)"
         assert database.execute(update, (legacy, named)).rowcount == 1
-    assistant = Assistant.open(own_library, language_model="none", create=False)
+    assistant = Assistant.open(library_copy, language_model="none", create=False)
     paper = assistant.search(LEDGERS)[0].paper
     assert "Sliding Ledgers" in paper.title
     assert "71%" in assistant.ask(LEDGERS).text
@@ -746,7 +746,7 @@ def test_embedding_function_named_by_a_collection_is_not_created(own_library):
     assert created == []
     # A client that asks for it would have created it.
     settings = Settings(anonymized_telemetry=False)
-    client = chromadb.PersistentClient(str(own_library / "chroma"), settings)
+    client = chromadb.PersistentClient(str(library_copy / "chroma"), settings)
     assert client.list_collections()[0].configuration["embedding_function"] in created
 
 
