@@ -1,8 +1,9 @@
-"""What a fuzzer feeds, and what must hold whatever it feeds.
+"""Targets of a fuzzer, and the properties that must hold for any input.
 
-`python tests/fuzz.py TARGET FOLDER [options of libFuzzer]` runs a target with what it makes of the files in a folder;
-`python tests/fuzz.py TARGET FILE` repeats one input. The tests of `test_fuzz.py` do the first, and tell of a finding
-how to do the second. Only `main` needs atheris.
+`python tests/fuzz.py TARGET FOLDER [libFuzzer options]` runs a target on inputs derived from the
+files in a folder, and `python tests/fuzz.py TARGET FILE` repeats a single input. The tests in
+`test_fuzz.py` do the first, and report a failure with the command for the second. Only `main` needs
+atheris.
 """
 
 import sys
@@ -23,109 +24,26 @@ _INSTRUMENTED = [
     "rag.retrieval.typos",
     "rag.library.filters",
     "rag.output.replay",
+    "eval.harness.questions",
 ]
-_INSTRUMENTED += ["eval.harness.questions"]
-_STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
-# Pieces of all formats, so that what is put together from them is broken in interesting places.
+# Pieces of all formats. Their combinations are broken in interesting places.
 PIECES = [
-    *(
-        "Title",
-        "Warm rings",
-        "\n",
-        "\r\n",
-        "\n\n",
-        ",",
-        ";",
-        "\t",
-        '"',
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        "\\",
-        "$",
-        "%",
-        "@",
-    ),
-    *(
-        '{"title": "A1"}',
-        '{"title": "A1", "abstract_inverted_index": {"a": [0, 2], "b": "x"}}',
-        '{"paper": {"id": 1}}',
-    ),
-    *('"authors": ', '{"results": [', '"issued": {"date-parts": [[', "null", "1e999", '"\\ud800"'),
-    *(
-        "@article{a, title = {A1}, ",
-        "author = {Okafor, Ada and ",
-        "@string{j = ",
-        "@comment{",
-        "@misc{b,",
-        "title = ",
-    ),
-    *(
-        "\\emph{",
-        "\\'{",
-        "\\begin{x}",
-        "\\(",
-        "TY  - JOUR\n",
-        "TI  - A1\n",
-        "UK  - x\n",
-        "ER  - \n",
-        "AB  - ",
-    ),
-    *(
-        "PMID- 1\n",
-        "      more",
-        "<PubmedArticleSet>",
-        "<PubmedArticle>",
-        "<ArticleTitle>A1",
-        "</ArticleTitle>",
-    ),
-    *(
-        "</PubmedArticle>",
-        '<feed xmlns="http://www.w3.org/2005/Atom">',
-        "<entry>",
-        "<title>A1</title>",
-        "</entry>",
-    ),
-    *(
-        "<h3>",
-        "</h3>",
-        '<a href="/papers/2401.01234">',
-        "<p>",
-        "<!--",
-        "-->",
-        "<![CDATA[",
-        "<!DOCTYPE html>",
-        "&lol;",
-    ),
-    *(
-        "<",
-        ">",
-        "&",
-        "&#xd800;",
-        "\ufeff",
-        "\u2028",
-        "\x00",
-        "Subscribe",
-        "Mar 11",
-        "We look at rings. " * 20,
-        "sep=;",
-    ),
-    *(
-        "Title,Abstract,Year\n",
-        "é",
-        "2021",
-        "10.1234/a",
-        "https://[",
-        "😀",
-        "\x1b[31m",
-        "\u202e",
-        "\u0301",
-        " # ",
-    ),
-]
+    "Title", "Warm rings", "\n", "\r\n", "\n\n", ",", ";", "\t", '"', "{", "}", "[", "]", ":",
+    "\\", "$", "%", "@", '{"title": "A1"}',
+    '{"title": "A1", "abstract_inverted_index": {"a": [0, 2], "b": "x"}}', '{"paper": {"id": 1}}',
+    '"authors": ', '{"results": [', '"issued": {"date-parts": [[', "null", "1e999", '"\\ud800"',
+    "@article{a, title = {A1}, ", "author = {Okafor, Ada and ", "@string{j = ", "@comment{",
+    "@misc{b,", "title = ", "\\emph{", "\\'{", "\\begin{x}", "\\(", "TY  - JOUR\n", "TI  - A1\n",
+    "UK  - x\n", "ER  - \n", "AB  - ", "PMID- 1\n", "      more", "<PubmedArticleSet>",
+    "<PubmedArticle>", "<ArticleTitle>A1", "</ArticleTitle>", "</PubmedArticle>",
+    '<feed xmlns="http://www.w3.org/2005/Atom">', "<entry>", "<title>A1</title>", "</entry>",
+    "<h3>", "</h3>", '<a href="/papers/2401.01234">', "<p>", "<!--", "-->", "<![CDATA[",
+    "<!DOCTYPE html>", "&lol;", "<", ">", "&", "&#xd800;", "\ufeff", "\u2028", "\x00", "Subscribe",
+    "Mar 11", "We look at rings. " * 20, "sep=;", "Title,Abstract,Year\n", "é", "2021",
+    "10.1234/a", "https://[", "😀", "\x1b[31m", "\u202e", "\u0301", " # ",
+]  # fmt: skip
 
 _BODY = (
     "We look at rings, and then we look at moons. Both were seen before by others, it is true; 30% were not. "
@@ -145,7 +63,7 @@ _SAVED = (
     '"reranker": "none", "language_model": "none", "prompt_digest": "", "library_digest": "", "rewritten_query": "", '
     '"settings": {}}}'
 )
-# A sound input of each kind, from which the fuzzer goes on.
+# Valid inputs of each target, from which the fuzzer starts.
 SEEDS: dict[str, list[str]] = {
     "listing": [
         f"Warm rings and cold moons\n{_BODY}\n\nMar 11\nMoons of the outer planets\n{_BODY}\n"
@@ -201,41 +119,43 @@ SEEDS: dict[str, list[str]] = {
     ],
 }
 SEEDS["any"] = [seed for seeds in SEEDS.values() for seed in seeds]
-# Where a format is told from how a file begins, and one target that has to fail.
+# "any" detects the format; "canary" must fail.
 TARGETS = (*SEEDS, "canary")
 
 
-def check_line(text):
-    """One line that anything can show and store."""
+def assert_printable_line(text):
+    """Assert that a text is a single line that can be shown and stored anywhere."""
     text.encode("utf-8")
-    assert not [char for char in text if unicodedata.category(char) in _STEERING], ascii(text)
+    assert not [char for char in text if unicodedata.category(char) in _CONTROL_CATEGORIES], ascii(
+        text
+    )
 
 
-def outcomes_of(path, form):
-    """Every outcome of a file is a Paper or a Rejection, in its place; none where the file is refused."""
-    from rag.ingest.sources import open_source
+def read_outcomes(path, format_name):
+    """Return the outcomes of a file: papers and rejections in order, or none if it is refused."""
+    from rag.ingest.sources.source import open_source
 
     try:
-        source = open_source(path, form)
+        source = open_source(path, format_name)
     except SourceError as error:
-        check_line(str(error))
+        assert_printable_line(str(error))
         return []
     with source:
         numbered = list(source)
-    assert numbered, "a file that was opened tells what became of it"
+    assert numbered, "a file that was opened has at least one outcome"
     for place, (number, outcome) in enumerate(numbered, start=1):
         assert number in (place, 0)
         if isinstance(outcome, Rejection):
             assert outcome.record == number
             assert outcome.reason
-            check_line(outcome.reason)
+            assert_printable_line(outcome.reason)
         else:
-            check_paper(outcome, path.name)
+            assert_valid_paper(outcome, path.name)
     return [outcome for _, outcome in numbered]
 
 
-def check_paper(paper, source):
-    """A paper as readers make it: a title, and lines that can be shown as they are."""
+def assert_valid_paper(paper, source):
+    """Assert that a paper has a title, and fields that can be shown as they are."""
     assert isinstance(paper, Paper)
     assert (paper.id, paper.source) == ("", source)
     assert any(map(str.isalnum, paper.title))
@@ -248,33 +168,38 @@ def check_paper(paper, source):
         paper.arxiv_id,
         paper.pmid,
     ):
-        check_line(text)
+        assert_printable_line(text)
     for author in paper.authors:
         assert author
-        check_line(author)
+        assert_printable_line(author)
     assert paper.url == "" or paper.url.lower().startswith(("http://", "https://"))
     assert paper.year is None or 1500 <= paper.year <= 2100
 
 
-def feed_source(form, data):
-    path = _folder() / "any"
+def fuzz_source(format_name, data):
+    path = _temporary_folder() / "any"
     path.write_bytes(data)
-    outcomes_of(path, form)
+    read_outcomes(path, format_name)
 
 
-def feed_text(data):
-    """Whatever a field holds: cleaning, sentences, terms, identifiers, names."""
-    from rag.ingest.sources.latex import decode
-    from rag.ingest.sources.names import author_names
-    from rag.text import identify
+def fuzz_text(data):
+    """Clean a field, split it into sentences and terms, and parse identifiers and names."""
+    from rag.ingest.sources.common.author_names import parse_author_names
+    from rag.ingest.sources.common.latex import decode_latex
+    from rag.text import identifiers
     from rag.text.cleaning import clean, printable_path, title_key
     from rag.text.sentences import split_sentences
     from rag.text.terms import content_terms, index_text, query_terms
 
     text = data.decode("utf-8", "surrogateescape")
     cleaned = clean(text)
-    for line in (cleaned, printable_path(text), clean(decode(cleaned)), *author_names(text)):
-        check_line(line)
+    for line in (
+        cleaned,
+        printable_path(text),
+        clean(decode_latex(cleaned)),
+        *parse_author_names(text),
+    ):
+        assert_printable_line(line)
     assert unicodedata.is_normalized("NFC", cleaned)
     end = 0
     for start, stop in split_sentences(cleaned):
@@ -284,42 +209,42 @@ def feed_text(data):
     for term in [*query_terms(cleaned), *content_terms(cleaned), *index_text(cleaned).split()]:
         assert not set(term) & set(" \"'*:^()\x00")
     title_key(text)
-    for known in (
-        identify.parse_doi,
-        identify.parse_arxiv_id,
-        identify.parse_pmid,
-        identify.web_address,
-        identify.doi_in_url,
+    for parse in (
+        identifiers.parse_doi,
+        identifiers.parse_arxiv_id,
+        identifiers.parse_pmid,
+        identifiers.parse_url,
+        identifiers.find_doi_in_url,
     ):
-        check_line(known(text))
-    identify.parse_year(text)
+        assert_printable_line(parse(text))
+    identifiers.parse_year(text)
 
 
-def feed_question(data):
-    """A question, five filters and a paper, line by line."""
+def fuzz_question(data):
+    """Analyze a question, with the lines after it as text and as five filters."""
     from rag.library.filters import parse_filters
     from rag.retrieval.query_analysis import analyze_query, title_names
     from rag.retrieval.typos import correct_typos, find_typos
     from rag.text.terms import index_text, query_terms
 
     question, *lines = data.decode("utf-8", "surrogateescape").split("\n")
-    asked = analyze_query(question)
+    query = analyze_query(question)
     text = " ".join(lines)
     terms = set(index_text(text).split())
-    assert set(asked.missing_names(terms, text)) <= set(asked.names)
-    assert asked.lacks_quantity([text]) in (True, False)
-    assert asked.lacks_target(terms, [text]) in (True, False)
+    assert set(query.missing_names(terms, text)) <= set(query.names)
+    assert query.lacks_quantity([text]) in (True, False)
+    assert query.lacks_target(terms, [text]) in (True, False)
     title_names(text)
     query_terms(question)
     correct_typos(question, find_typos(question, [text], lambda word: word in terms))
     try:
         parse_filters(Filters(*[*lines, "", "", "", "", ""][:5]))
     except UsageError as error:
-        check_line(str(error))
+        assert_printable_line(str(error))
 
 
-def feed_answer(data):
-    """A saved answer, compared with another one."""
+def fuzz_answer(data):
+    """Load a saved answer and compare it with another one."""
     from rag.errors import PaperNotFound
     from rag.output.replay import compare_answers, find_lost_quotations, load_answer
 
@@ -329,7 +254,7 @@ def feed_answer(data):
     try:
         saved = load_answer(data)
     except FootnoteError as error:
-        check_line(str(error))
+        assert_printable_line(str(error))
         return
     now = Answer("?", "It is.", (), (), (), True, "", 0.5, Trace("e", "none", "quote", "", ""))
     for change in (
@@ -337,19 +262,19 @@ def feed_answer(data):
         *compare_answers(saved, now),
         *compare_answers(saved, replace(now, confidence=0.25)),
     ):
-        check_line(str(change))
+        assert_printable_line(str(change))
 
 
-def feed_questions(data):
-    """A file of questions."""
+def fuzz_questions(data):
+    """Load a file of evaluation questions."""
     from eval.harness.questions import load_questions
 
-    path = _folder() / "questions.jsonl"
+    path = _temporary_folder() / "questions.jsonl"
     path.write_bytes(data)
     try:
         questions = load_questions(path)
     except UsageError as error:
-        check_line(str(error))
+        assert_printable_line(str(error))
         return
     for question in questions:
         question.question.encode("utf-8")
@@ -357,31 +282,31 @@ def feed_questions(data):
         assert question.cluster
 
 
-def feed_canary(data):
-    """Fails, so that it can be seen that a failure is told."""
+def fuzz_canary(data):
+    """Fail for some inputs, to test that failures are reported."""
     assert b"}" not in data
 
 
 @cache
-def _folder():
+def _temporary_folder():
     return Path(tempfile.mkdtemp(prefix="footnote-fuzz-"))
 
 
-_FEEDS = {
-    "text": feed_text,
-    "question": feed_question,
-    "answer": feed_answer,
-    "questions": feed_questions,
-    "canary": feed_canary,
+_TARGET_FUNCTIONS = {
+    "text": fuzz_text,
+    "question": fuzz_question,
+    "answer": fuzz_answer,
+    "questions": fuzz_questions,
+    "canary": fuzz_canary,
 }
 
 
-def feed(target, data):
-    """Give a target its bytes."""
-    if target in _FEEDS:
-        _FEEDS[target](data)
+def run_target(target, data):
+    """Run a target on an input."""
+    if target in _TARGET_FUNCTIONS:
+        _TARGET_FUNCTIONS[target](data)
     else:
-        feed_source(None if target == "any" else target, data)
+        fuzz_source(None if target == "any" else target, data)
 
 
 def main():
@@ -389,8 +314,8 @@ def main():
 
     target, *arguments = sys.argv[1:]
     with atheris.instrument_imports(include=_INSTRUMENTED):
-        feed(target, SEEDS.get(target, [""])[0].encode())
-    atheris.Setup([sys.argv[0], *arguments], lambda data: feed(target, data))
+        run_target(target, SEEDS.get(target, [""])[0].encode())
+    atheris.Setup([sys.argv[0], *arguments], lambda data: run_target(target, data))
     atheris.Fuzz()
 
 

@@ -1,4 +1,4 @@
-"""Real listing pages, where they are on this machine."""
+"""Real listing pages, if they are on this machine."""
 
 import os
 from pathlib import Path
@@ -18,14 +18,14 @@ def added(tmp_path_factory):
     return assistant, assistant.add(*PAGES)
 
 
-def test_all_records_of_all_pages_are_read_and_repeats_merged(added):
+def test_all_pages_are_read_and_repeated_papers_merged(added):
     assistant, report = added
     assert (report.read, report.added, report.merged, report.rejected) == (712, 676, 36, ())
     again = assistant.add(*PAGES)
     assert (again.read, again.unchanged, again.merged, again.added) == (712, 676, 36, 0)
 
 
-def test_a_known_question_is_answered_from_the_right_paper_and_a_foreign_one_is_not(added):
+def test_question_is_answered_from_the_right_paper_and_off_topic_is_refused(added):
     assistant, _ = added
     answer = assistant.ask("Does FP8 beat INT8 for inference?")
     assert (

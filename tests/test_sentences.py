@@ -1,4 +1,4 @@
-"""Splitting into sentences: a sentence is what a footnote quotes, so its span must be exact."""
+"""Splitting of texts into sentences. Footnotes quote sentences, so their spans must be exact."""
 
 import os
 from itertools import pairwise
@@ -36,7 +36,7 @@ def test_spans_are_ordered_within_bounds_and_trimmed(text):
 
 
 @given(texts)
-def test_the_sentences_hold_every_visible_character(text):
+def test_sentences_contain_every_visible_character(text):
     assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 
 
@@ -46,7 +46,7 @@ def test_the_sentences_hold_every_visible_character(text):
         max_size=8,
     )
 )
-def test_plain_sentences_come_back_as_they_were_put_together(parts):
+def test_joined_sentences_are_split_again(parts):
     assert sentences(" ".join(parts)) == parts
 
 
@@ -87,7 +87,7 @@ def test_plain_sentences_come_back_as_they_were_put_together(parts):
         "!",
     ],
 )
-def test_one_sentence_stays_whole(text):
+def test_single_sentence_is_not_split(text):
     assert sentences(text) == [text]
 
 
@@ -138,7 +138,7 @@ def test_one_sentence_stays_whole(text):
         ["We follow Dr. Rossi.", "She agrees."],
     ],
 )
-def test_sentences_part_where_they_end(parts):
+def test_sentences_are_split_at_their_ends(parts):
     assert sentences(" ".join(parts)) == parts
 
 
@@ -159,16 +159,16 @@ def test_sentences_part_where_they_end(parts):
         ("We break.\nLines too.", ["We break.", "Lines too."]),
     ],
 )
-def test_sentences_part_without_a_space_or_a_second_sentence(text, expected):
+def test_splitting_handles_missing_and_extra_space(text, expected):
     assert sentences(text) == expected
 
 
-def test_a_bracket_that_closes_too_late_does_not_swallow_the_abstract():
+def test_long_bracket_does_not_swallow_the_abstract():
     late = "We begin (here. " + "It goes on. " * 60 + "It ends.)"
     assert len(sentences(late)) == 62
 
 
-# The split of such texts once took minutes: they have to come back at all.
+# Splitting these texts once took minutes.
 @pytest.mark.parametrize(
     ("unit", "count"),
     [
@@ -181,7 +181,7 @@ def test_a_bracket_that_closes_too_late_does_not_swallow_the_abstract():
         ("。", 50_000),
     ],
 )
-def test_hostile_repetition_is_split_in_passing(unit, count):
+def test_pathological_repetition_is_split_quickly(unit, count):
     text = unit * count
     assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 
@@ -194,7 +194,7 @@ def abstracts():
     return sorted({clean(line) for line in lines if len(line) > 300})
 
 
-def test_real_abstracts_split_into_sentences_of_sensible_length(abstracts):
+def test_sentences_of_real_abstracts_have_sensible_lengths(abstracts):
     found = [sentence for abstract in abstracts for sentence in sentences(abstract)]
     assert len(abstracts) > 600
     assert 6 < len(found) / len(abstracts) < 11
@@ -202,7 +202,7 @@ def test_real_abstracts_split_into_sentences_of_sensible_length(abstracts):
     assert sum(len(sentence) > 500 for sentence in found) < 0.005 * len(found)
 
 
-def test_real_sentences_seldom_start_small_or_end_without_a_stop(abstracts):
+def test_sentences_of_real_abstracts_start_and_end_properly(abstracts):
     found = [split for split in map(sentences, abstracts) if len(split) > 1]
     starts = [sentence for split in found for sentence in split[1:] if sentence[0].islower()]
     assert len(starts) < 0.002 * sum(map(len, found))

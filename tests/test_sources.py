@@ -1,4 +1,4 @@
-"""Opening files, what is refused at the door, and what a record must be to become a paper."""
+"""Opening of source files, detection of formats, and rules for valid records."""
 
 import json
 import os
@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 from rag.errors import SourceError
-from rag.ingest.sources import FORMATS, expand, open_source
+from rag.ingest.sources.paths import expand_paths
+from rag.ingest.sources.registry import FORMATS
+from rag.ingest.sources.source import open_source
 from rag.records import Paper, Rejection
 
 
-def outcomes(path, form=None):
-    with open_source(path, form) as source:
+def outcomes(path, format_name=None):
+    with open_source(path, format_name) as source:
         return list(source)
 
 
-def only(path):
-    """The one paper that a file holds."""
+def read_one(path):
+    """Read a file that contains one paper."""
     ((number, paper),) = outcomes(path)
     assert number == 1
     assert isinstance(paper, Paper), paper
@@ -27,24 +29,24 @@ def only(path):
 
 
 @pytest.fixture
-def paper_of(tmp_path):
-    """A record of Footnote's own schema, read back as a paper."""
+def read_record(tmp_path):
+    """Read a record of Footnote's own schema as a paper."""
 
     def read(**fields):
         path = tmp_path / "one.jsonl"
         path.write_text(
             json.dumps({"title": "Tidal Locks of Small Moons"} | fields), encoding="utf-8"
         )
-        return only(path)
+        return read_one(path)
 
     return read
 
 
-# --- the door ---------------------------------------------------------------------------------------------------
+# --- opening files -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("content", "reason"),
     [
         (b"", "the file is empty"),
         (b" \n\t\n", "the file is empty"),
@@ -55,28 +57,28 @@ def paper_of(tmp_path):
         (b"PK\x03\x04\x14\x00", "an archive; unpack it first"),
         (b"\x1f\x8b\x08\x00abc", "an archive; unpack it first"),
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a binary file, not text"),
-        (b"<?xml version='1.0'?><inventory><shelf/></inventory>", "its format is not recognised"),
+        (b"<?xml version='1.0'?><inventory><shelf/></inventory>", "unknown format"),
     ],
 )
-def test_what_is_no_text_is_refused_when_opened(tmp_path, content, why):
+def test_binary_and_unknown_files_are_refused_when_opened(tmp_path, content, reason):
     path = tmp_path / "input"
     path.write_bytes(content)
     with pytest.raises(SourceError) as error:
         open_source(path)
     assert error.value.source == str(path)
-    assert why in error.value.reason
+    assert reason in error.value.reason
 
 
-def test_the_message_on_an_unknown_format_lists_the_known_ones(tmp_path):
+def test_error_for_unknown_format_lists_the_choices(tmp_path):
     path = tmp_path / "stock.xml"
     path.write_text("<inventory/>")
     with pytest.raises(SourceError) as error:
         open_source(path)
     assert all(name in error.value.reason for name in FORMATS)
-    assert "--format overrides" in error.value.reason
+    assert "--format" in error.value.reason
 
 
-def test_missing_files_folders_and_unknown_formats(tmp_path):
+def test_missing_files_folders_and_unknown_format_names_are_refused(tmp_path):
     with pytest.raises(SourceError, match="no such file"):
         open_source(tmp_path / "nowhere.bib")
     with pytest.raises(SourceError, match="a directory"):
@@ -84,19 +86,19 @@ def test_missing_files_folders_and_unknown_formats(tmp_path):
     with pytest.raises(SourceError, match="cannot be read"):
         open_source("a\x00b")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(SourceError, match="no format is called 'bibtext'; there are listing"):
+    with pytest.raises(SourceError, match="unknown format 'bibtext'; choose from: jsonl"):
         open_source(tmp_path / "a.txt", "bibtext")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
-def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+def test_pipe_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SourceError, match="not a regular file"):
         open_source(tmp_path / "pipe")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file(tmp_path):
+def test_unreadable_file_is_refused(tmp_path):
     path = tmp_path / "locked.bib"
     path.write_text("@article{a, title={A}}")
     path.chmod(0)
@@ -104,14 +106,14 @@ def test_an_unreadable_file(tmp_path):
         open_source(path)
 
 
-def test_importing_the_readers_imports_none_of_their_libraries():
+def test_importing_sources_imports_no_parser_library():
     heavy = {"lxml", "bibtexparser", "rispy", "ijson", "pylatexenc"}
-    code = f"import sys, rag.ingest.sources; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, rag.ingest.sources.source; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-# --- what a file is told to be --------------------------------------------------------------------------------
+# --- detection of formats ------------------------------------------------------------------------
 
 BIBTEX = "@article{moon, title={Tidal Locks of Small Moons}}"
 RIS = "TY  - JOUR\nTI  - Tidal Locks of Small Moons\nER  - \n"
@@ -127,7 +129,7 @@ ABSTRACT = (
 
 
 @pytest.mark.parametrize(
-    ("content", "form"),
+    ("content", "format_name"),
     [
         (
             '{"title": "Tidal Locks of Small Moons"}\n{"title": "Tidal Locks of Small Moons"}\n',
@@ -148,19 +150,19 @@ ABSTRACT = (
 )
 @pytest.mark.parametrize("name", ["download", "download.txt", "download.bib"])
 @pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
-def test_the_format_is_told_from_the_content_whatever_the_name(
-    tmp_path, content, form, name, prefix
+def test_format_is_detected_from_the_content_whatever_the_name(
+    tmp_path, content, format_name, name, prefix
 ):
     path = tmp_path / name
     path.write_bytes(prefix + content.encode())
-    if form == "listing" and name.endswith(".bib"):
+    if format_name == "listing" and name.endswith(".bib"):
         pytest.skip("plain text is what its name says")
     with open_source(path) as source:
-        assert source.format == form
+        assert source.format == format_name
         assert {outcome.title for _, outcome in source} == {"Tidal Locks of Small Moons"}
 
 
-def test_the_name_breaks_ties(tmp_path):
+def test_suffix_breaks_ties(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"title": "Tidal Locks of Small Moons"}')
     (tmp_path / "a.json").write_text('{"title": "Tidal Locks of Small Moons"}')
     (tmp_path / "a.csv").write_text("Title\nTidal Locks of Small Moons\n")
@@ -168,7 +170,7 @@ def test_the_name_breaks_ties(tmp_path):
     assert forms == ["jsonl", "json", "csv"]
 
 
-def test_json_lines_are_recognised_when_the_first_line_is_broken(tmp_path):
+def test_json_lines_are_detected_when_the_first_line_is_broken(tmp_path):
     path = tmp_path / "export"
     path.write_text('{"title": "Cut off\n{"title": "Tidal Locks"}\n{"title": "Ring Gaps"}\n')
     first, *others = [outcome for _, outcome in outcomes(path)]
@@ -176,7 +178,7 @@ def test_json_lines_are_recognised_when_the_first_line_is_broken(tmp_path):
     assert [paper.title for paper in others] == ["Tidal Locks", "Ring Gaps"]
 
 
-def test_a_named_format_overrides(tmp_path):
+def test_given_format_overrides_detection(tmp_path):
     path = tmp_path / "odd.txt"
     path.write_text("@article{moon, title={Tidal Locks of Small Moons}}")
     ((number, rejection),) = outcomes(path, "ris")
@@ -184,7 +186,7 @@ def test_a_named_format_overrides(tmp_path):
     assert "no papers found" in rejection.reason
 
 
-def test_a_source_knows_its_name_size_and_position(tmp_path):
+def test_source_has_name_size_and_position_and_can_be_read_again(tmp_path):
     path = tmp_path / "papers.jsonl"
     path.write_text(
         "".join(f'{{"title": "Paper {n}", "abstract": "{"x" * 500}"}}\n' for n in range(2000))
@@ -198,13 +200,13 @@ def test_a_source_knows_its_name_size_and_position(tmp_path):
         assert len(list(source)) == 2000, "a source can be read again"
 
 
-# --- text and its encoding ----------------------------------------------------------------------------------------
+# --- encodings -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("form", ["jsonl", "csv", "ris", "bibtex", "listing"])
-def test_encodings_and_line_ends(tmp_path, encoding, end, form):
+@pytest.mark.parametrize("format_name", ["jsonl", "csv", "ris", "bibtex", "listing"])
+def test_all_encodings_and_line_ends_are_read(tmp_path, encoding, end, format_name):
     title = "Über die “Ringe” – Café"
     text = {
         "jsonl": f'{{"title": "{title}"}}\n{{"title": "{title}"}}\n',
@@ -212,15 +214,15 @@ def test_encodings_and_line_ends(tmp_path, encoding, end, form):
         "ris": f"TY  - JOUR\nTI  - {title}\nER  - \n\nTY  - JOUR\nTI  - {title}\nER  - \n",
         "bibtex": f"@misc{{a,\n title = {{{title}}}\n}}\n@misc{{a,\n title = {{{title}}}\n}}\n",
         "listing": f"{title}\n\n{ABSTRACT}\n\n{title}\n\n{ABSTRACT}\n",
-    }[form]
+    }[format_name]
     path = tmp_path / "text"
     path.write_bytes(text.replace("\n", end).encode(encoding))
     with open_source(path) as source:
-        assert source.format == form
+        assert source.format == format_name
         assert [outcome.title for _, outcome in source] == [title] * 2
 
 
-def test_a_byte_that_is_no_utf8_far_into_the_file(tmp_path):
+def test_single_byte_that_is_not_utf8_is_read_as_windows_1252(tmp_path):
     path = tmp_path / "mixed.csv"
     path.write_bytes(
         b"Title,Year\n" + "Zoë,2001\n".encode() * 20_000 + "Zoë,2002\n".encode("cp1252")
@@ -228,7 +230,7 @@ def test_a_byte_that_is_no_utf8_far_into_the_file(tmp_path):
     assert {(paper.title) for _, paper in outcomes(path)} == {"Zoë"}
 
 
-def test_json_surrogates_and_separators_do_no_harm(tmp_path):
+def test_json_surrogates_and_line_separators_are_removed(tmp_path):
     path = tmp_path / "odd.jsonl"
     path.write_text(
         '{"title": "Moons \\ud800 and\u2028 rings"}\n{"title": "Gaps"}\n', encoding="utf-8"
@@ -236,11 +238,11 @@ def test_json_surrogates_and_separators_do_no_harm(tmp_path):
     assert [paper.title for _, paper in outcomes(path)] == ["Moons and rings", "Gaps"]
 
 
-# --- from fields to papers ----------------------------------------------------------------------------------------
+# --- fields --------------------------------------------------------------------------------------
 
 
-def test_all_fields_of_the_own_schema(paper_of):
-    assert paper_of(
+def test_all_fields_of_footnotes_schema_are_read(read_record):
+    assert read_record(
         abstract="They lock.",
         authors=["Ada Okafor", "Lin, Mei"],
         year=2021,
@@ -265,16 +267,18 @@ def test_all_fields_of_the_own_schema(paper_of):
     )
 
 
-def test_a_paper_without_abstract_is_a_paper(paper_of):
-    assert paper_of().abstract == ""
-    assert paper_of(abstract=None).abstract == ""
-    assert paper_of(abstract="[No abstract available]").abstract == ""
-    assert paper_of(abstract="N/A").abstract == ""
-    assert paper_of(abstract="None of the moons tumbles.").abstract == "None of the moons tumbles."
+def test_placeholder_for_a_missing_abstract_is_removed(read_record):
+    assert read_record().abstract == ""
+    assert read_record(abstract=None).abstract == ""
+    assert read_record(abstract="[No abstract available]").abstract == ""
+    assert read_record(abstract="N/A").abstract == ""
+    assert (
+        read_record(abstract="None of the moons tumbles.").abstract == "None of the moons tumbles."
+    )
 
 
 @pytest.mark.parametrize(
-    ("written", "kept"),
+    ("value", "expected"),
     [
         ("Abstract: The moons lock.", "The moons lock."),
         ("Abstract. The moons lock.", "The moons lock."),
@@ -283,12 +287,12 @@ def test_a_paper_without_abstract_is_a_paper(paper_of):
         ("At 10<sup>-3</sup> <b>bar</b>", "At 10^-3 bar"),
     ],
 )
-def test_the_label_of_an_abstract_is_no_part_of_it(paper_of, written, kept):
-    assert paper_of(abstract=written).abstract == kept
+def test_label_of_an_abstract_is_removed(read_record, value, expected):
+    assert read_record(abstract=value).abstract == expected
 
 
 @pytest.mark.parametrize(
-    ("fields", "why"),
+    ("fields", "reason"),
     [
         ({"abstract": "Only an abstract."}, "no title"),
         ({"title": None}, "no title"),
@@ -298,20 +302,20 @@ def test_the_label_of_an_abstract_is_no_part_of_it(paper_of, written, kept):
         ({"title": "T", "abstract": "<!--" * 200_000}, "abstract longer than 100,000 characters"),
     ],
 )
-def test_records_that_are_rejected(tmp_path, fields, why):
+def test_invalid_record_is_rejected_and_costs_no_other(tmp_path, fields, reason):
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(fields) + '\n{"title": "Ring Gaps"}\n')
     (one, bad), (two, good) = outcomes(path)
-    assert (one, bad) == (1, Rejection(str(path), 1, why))
+    assert (one, bad) == (1, Rejection(str(path), 1, reason))
     assert (two, good.title) == (2, "Ring Gaps")
 
 
-def test_limits_are_inclusive(paper_of):
-    assert len(paper_of(title="x" * 2000, abstract="y" * 100_000).abstract) == 100_000
+def test_limits_are_inclusive(read_record):
+    assert len(read_record(title="x" * 2000, abstract="y" * 100_000).abstract) == 100_000
 
 
 @pytest.mark.parametrize(
-    ("written", "names"),
+    ("value", "names"),
     [
         ("Ada Okafor and Mei Lin and Bo Berg", ("Ada Okafor", "Mei Lin", "Bo Berg")),
         ("Okafor, Ada and Lin, Mei", ("Ada Okafor", "Mei Lin")),
@@ -345,12 +349,12 @@ def test_limits_are_inclusive(paper_of):
         ([None, 7, {}], ("7",)),
     ],
 )
-def test_authors(paper_of, written, names):
-    assert paper_of(authors=written).authors == names
+def test_author_names_are_split_and_reordered(read_record, value, names):
+    assert read_record(authors=value).authors == names
 
 
 @pytest.mark.parametrize(
-    ("written", "year"),
+    ("value", "year"),
     [
         (2021, 2021),
         ("2021", 2021),
@@ -374,12 +378,12 @@ def test_authors(paper_of, written, names):
         (None, None),
     ],
 )
-def test_years(paper_of, written, year):
-    assert paper_of(year=written).year == year
+def test_years_are_parsed(read_record, value, year):
+    assert read_record(year=value).year == year
 
 
 @pytest.mark.parametrize(
-    ("written", "doi"),
+    ("value", "doi"),
     [
         ("10.1234/Moon.5", "10.1234/moon.5"),
         ("https://doi.org/10.1234/moon.5", "10.1234/moon.5"),
@@ -395,12 +399,12 @@ def test_years(paper_of, written, year):
         (12, ""),
     ],
 )
-def test_dois(paper_of, written, doi):
-    assert paper_of(doi=written).doi == doi
+def test_dois_are_normalized(read_record, value, doi):
+    assert read_record(doi=value).doi == doi
 
 
 @pytest.mark.parametrize(
-    ("written", "arxiv_id"),
+    ("value", "arxiv_id"),
     [
         ("2301.12345", "2301.12345"),
         ("2301.12345v3", "2301.12345"),
@@ -415,25 +419,27 @@ def test_dois(paper_of, written, doi):
         ("", ""),
     ],
 )
-def test_arxiv_ids(paper_of, written, arxiv_id):
-    assert paper_of(arxiv_id=written).arxiv_id == arxiv_id
+def test_arxiv_ids_are_normalized(read_record, value, arxiv_id):
+    assert read_record(arxiv_id=value).arxiv_id == arxiv_id
 
 
-def test_identifiers_are_read_off_other_fields(paper_of):
-    paper = paper_of(doi="10.48550/arXiv.2301.12345")
+def test_identifiers_are_found_in_other_fields(read_record):
+    paper = read_record(doi="10.48550/arXiv.2301.12345")
     assert (paper.doi, paper.arxiv_id) == ("", "2301.12345")
-    assert paper_of(url="https://arxiv.org/abs/2301.12345v2").arxiv_id == "2301.12345"
-    assert paper_of(url="https://doi.org/10.1234/Moon").doi == "10.1234/moon"
-    assert paper_of(url="https://journals.example/doi/full/10.1234/moon?x=1").doi == "10.1234/moon"
-    assert paper_of(url="https://pubmed.ncbi.nlm.nih.gov/4711/").pmid == "4711"
-    assert paper_of(venue="arXiv preprint arXiv:2301.12345").arxiv_id == "2301.12345"
-    assert paper_of(note="arXiv:2301.12345 [cs]").arxiv_id == "2301.12345"
-    nothing = paper_of(url="https://aclanthology.org/J74-1001")
+    assert read_record(url="https://arxiv.org/abs/2301.12345v2").arxiv_id == "2301.12345"
+    assert read_record(url="https://doi.org/10.1234/Moon").doi == "10.1234/moon"
+    assert (
+        read_record(url="https://journals.example/doi/full/10.1234/moon?x=1").doi == "10.1234/moon"
+    )
+    assert read_record(url="https://pubmed.ncbi.nlm.nih.gov/4711/").pmid == "4711"
+    assert read_record(venue="arXiv preprint arXiv:2301.12345").arxiv_id == "2301.12345"
+    assert read_record(note="arXiv:2301.12345 [cs]").arxiv_id == "2301.12345"
+    nothing = read_record(url="https://aclanthology.org/J74-1001")
     assert (nothing.doi, nothing.arxiv_id, nothing.pmid) == ("", "", "")
 
 
 @pytest.mark.parametrize(
-    ("written", "url"),
+    ("value", "url"),
     [
         ("https://example.org/a?b=c&copy=2", "https://example.org/a?b=c&copy=2"),
         ("HTTP://example.org", "HTTP://example.org"),
@@ -447,16 +453,16 @@ def test_identifiers_are_read_off_other_fields(paper_of):
         ({"x": 1}, ""),
     ],
 )
-def test_urls(paper_of, written, url):
-    assert paper_of(url=written).url == url
+def test_only_web_addresses_are_kept(read_record, value, url):
+    assert read_record(url=value).url == url
 
 
 @pytest.mark.parametrize(
-    ("written", "pmid"),
+    ("value", "pmid"),
     [("123", "123"), (123, "123"), ("PMID: 0123", "123"), ("12a", ""), ("", "")],
 )
-def test_pmids(paper_of, written, pmid):
-    assert paper_of(pmid=written).pmid == pmid
+def test_pubmed_ids_are_parsed(read_record, value, pmid):
+    assert read_record(pmid=value).pmid == pmid
 
 
 @pytest.mark.parametrize(
@@ -473,47 +479,52 @@ def test_pmids(paper_of, written, pmid):
         ({"title": "Withdrawn from the ring"}, False),
         (
             {
-                "abstract": "We ask why readers cite on after a notice that this article has been retracted."
+                "abstract": "We ask reason readers cite on after a notice that this article has been retracted."
             },
             False,
         ),
         ({"retracted": "no"}, False),
     ],
 )
-def test_retractions(paper_of, fields, retracted):
-    assert paper_of(**fields).retracted is retracted
+def test_retractions_are_detected(read_record, fields, retracted):
+    assert read_record(**fields).retracted is retracted
 
 
-# --- several files ------------------------------------------------------------------------------------------------
+# --- paths ---------------------------------------------------------------------------------------
 
 
-def test_expand(tmp_path, monkeypatch):
+def test_paths_folders_and_patterns_are_expanded(tmp_path, monkeypatch):
     for name in ("b.bib", "a.bib", ".hidden.bib", "sub/c.ris", ".git/d.bib", "odd[1].txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    assert expand(["b.bib", "a.bib"]) == [Path("b.bib"), Path("a.bib")]
-    assert expand(["."]) == [Path("a.bib"), Path("b.bib"), Path("odd[1].txt"), Path("sub/c.ris")]
-    assert expand(["*.bib"]) == [Path("a.bib"), Path("b.bib")]
-    assert expand(["**/*.ris", "su?"]) == [Path("sub/c.ris")], "each file once"
-    assert expand(["odd[1].txt"]) == [Path("odd[1].txt")], "a file of that name is no pattern"
-    missing, found, none = expand(["gone.bib", "a.bib", "*.xyz"])
+    assert expand_paths(["b.bib", "a.bib"]) == [Path("b.bib"), Path("a.bib")]
+    assert expand_paths(["."]) == [
+        Path("a.bib"),
+        Path("b.bib"),
+        Path("odd[1].txt"),
+        Path("sub/c.ris"),
+    ]
+    assert expand_paths(["*.bib"]) == [Path("a.bib"), Path("b.bib")]
+    assert expand_paths(["**/*.ris", "su?"]) == [Path("sub/c.ris")], "each file once"
+    assert expand_paths(["odd[1].txt"]) == [Path("odd[1].txt")], "a file of that name is no pattern"
+    missing, found, none = expand_paths(["gone.bib", "a.bib", "*.xyz"])
     assert (str(missing), found, str(none)) == (
         "gone.bib: no such file",
         Path("a.bib"),
         "*.xyz: no such file",
     )
-    assert [str(error) for error in expand(["empty"])] == ["empty: no files in it"]
-    assert isinstance(expand(["a\x00b"])[0], SourceError)
-    assert expand([]) == []
+    assert [str(error) for error in expand_paths(["empty"])] == ["empty: no files in it"]
+    assert isinstance(expand_paths(["a\x00b"])[0], SourceError)
+    assert expand_paths([]) == []
 
 
-def test_a_loop_of_links_ends(tmp_path):
+def test_circular_link_ends(tmp_path):
     (tmp_path / "a.bib").write_text("x")
     try:
         (tmp_path / "loop").symlink_to(tmp_path)
     except OSError:
         pytest.skip("no links on this system")
-    assert expand([str(tmp_path)]) == [tmp_path / "a.bib"]
+    assert expand_paths([str(tmp_path)]) == [tmp_path / "a.bib"]

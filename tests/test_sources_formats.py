@@ -1,22 +1,22 @@
-"""Each format as its service or program writes it. All papers here are invented."""
+"""Every format as services and programs write it. All papers here are invented."""
 
 import json
 
 import pytest
 
-from rag.ingest.sources import open_source
+from rag.ingest.sources.source import open_source
 from rag.records import Paper, Rejection
 
 
 @pytest.fixture
 def read(tmp_path):
-    """The outcomes in a file of the given content, its format told from the content."""
+    """Read a file, check its detected format and return its outcomes."""
 
-    def outcomes(content, form, name="export"):
+    def outcomes(content, format_name, name="export"):
         path = tmp_path / name
         path.write_text(content, encoding="utf-8")
         with open_source(path) as source:
-            assert source.format == form
+            assert source.format == format_name
             numbered = list(source)
         assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1)) or numbered[
             0
@@ -34,7 +34,7 @@ def reasons(outcomes):
     return [outcome.reason for outcome in outcomes if isinstance(outcome, Rejection)]
 
 
-# --- JSON and JSON Lines -------------------------------------------------------------------------------------------
+# --- JSON and JSON Lines -------------------------------------------------------------------------
 
 ARXIV_DUMP = {
     "id": "0704.9999",
@@ -163,7 +163,7 @@ EXPECTED = {
         source="export",
     ),
 }
-SHAPES = {
+SERVICES = {
     "dump": ARXIV_DUMP,
     "daily": HUGGING_FACE,
     "scholar": SEMANTIC_SCHOLAR,
@@ -172,9 +172,9 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_shapes_of_services(read, shape):
-    record, paper = SHAPES[shape], EXPECTED[shape]
+@pytest.mark.parametrize("service", SERVICES)
+def test_json_of_known_services_is_mapped(read, service):
+    record, paper = SERVICES[service], EXPECTED[service]
     assert read(json.dumps([record]), "json") == [paper]
     assert read(json.dumps(record, indent=1), "json") == [paper]
     assert read(f"{json.dumps(record)}\n\n{json.dumps(record)}\n", "jsonl") == [paper, paper]
@@ -192,7 +192,7 @@ def test_the_shapes_of_services(read, shape):
         '{"status": "ok", "message": {"total-results": 2, "items": %s}}',
     ],
 )
-def test_lists_within_an_object(read, wrapped):
+def test_lists_within_a_json_object_are_found(read, wrapped):
     content = wrapped % '[{"title": "Cold rings"}, {"title": "Warm rings"}]'
     assert titles(read(content, "json")) == ["Cold rings", "Warm rings"]
     assert titles(read(json.dumps(json.loads(content), indent=2), "json")) == [
@@ -201,12 +201,12 @@ def test_lists_within_an_object(read, wrapped):
     ]
 
 
-def test_corpora_of_title_and_text(read):
+def test_corpus_of_title_and_text_is_read(read):
     (paper, _) = read('{"_id": "7", "title": "Cold rings", "text": "They are."}\n' * 2, "jsonl")
     assert (paper.title, paper.abstract, paper.id) == ("Cold rings", "They are.", "")
 
 
-def test_a_broken_line_of_json_costs_itself(read):
+def test_broken_json_line_costs_only_itself(read):
     outcomes = read(
         '{"title": "A1"}\n{"title": "A2\n[1]\n"text"\n\n{"title": "A3"}\n{"title": "A4", "abs',
         "jsonl",
@@ -214,39 +214,40 @@ def test_a_broken_line_of_json_costs_itself(read):
     assert titles(outcomes) == ["A1", None, None, None, "A3", None]
     assert reasons(outcomes)[1:3] == ["not a JSON object", "not a JSON object"]
     assert all(
-        why.startswith("broken JSON: ") for why in (reasons(outcomes)[0], reasons(outcomes)[3])
+        rejections.startswith("broken JSON: ")
+        for rejections in (reasons(outcomes)[0], reasons(outcomes)[3])
     )
     assert [o.record for o in outcomes if isinstance(o, Rejection)] == [2, 3, 4, 6]
 
 
-def test_a_truncated_array_keeps_what_came_before(read):
+def test_truncated_json_array_keeps_earlier_records(read):
     outcomes = read('[{"title": "A1"}, 7, {"title": "A2"}, {"title": "A', "json")
     assert titles(outcomes) == ["A1", None, "A2", None]
     assert reasons(outcomes) == [
         "not a JSON object",
-        "broken JSON: the file breaks off within a record or before its end",
+        "broken JSON: the file ends within a record or before its closing bracket",
     ]
     assert outcomes[3].record == 4
 
 
-def test_a_mistake_in_an_array_ends_it(read):
+def test_syntax_error_ends_a_json_array(read):
     outcomes = read('[{"title": "A1"}, {"title": nul}, {"title": "A3"}]', "json")
     assert titles(outcomes) == ["A1", None]
     assert "the rest of the file cannot be read" in reasons(outcomes)[0]
 
 
-def test_json_too_deep_or_of_no_use(read):
+def test_json_that_is_too_deep_or_has_no_papers_is_rejected(read):
     deep = "[" * 100 + "]" * 100
     outcomes = read(f'[{{"title": "A1", "x": {deep}}}, {{"title": "A2"}}]', "json")
     assert titles(outcomes) == [None, "A2"]
     assert reasons(outcomes) == ["JSON nested too deeply"]
     assert reasons(read('{"colour": "red"}', "json")) == [
-        "no papers found in it; it was read as json"
+        "no papers found; the file was read as json"
     ]
-    assert reasons(read("[]", "json")) == ["no papers found in it; it was read as json"]
+    assert reasons(read("[]", "json")) == ["no papers found; the file was read as json"]
 
 
-# --- tables --------------------------------------------------------------------------------------------------------
+# --- tables --------------------------------------------------------------------------------------
 
 ZOTERO = (
     '"Key","Item Type","Publication Year","Author","Title","Publication Title","DOI","Url","Abstract Note","Extra"\n'
@@ -268,7 +269,7 @@ WEB_OF_SCIENCE = (
 EXCEL = "sep=;\nArticle Title;Authors;Publication Date;Journal\nWarm rings;Okafor, Ada;01/04/2018;Invented Letters\n;;;\n"
 
 
-def test_zotero(read):
+def test_zotero_csv_is_read(read):
     warm, colder = read(ZOTERO, "csv")
     assert warm == Paper(
         title="Warm rings",
@@ -284,7 +285,7 @@ def test_zotero(read):
     assert (colder.arxiv_id, colder.authors, colder.abstract) == ("2301.12345", ("Mei Lin",), "")
 
 
-def test_scopus_web_of_science_and_excel(read):
+def test_csv_of_scopus_web_of_science_and_excel_is_read(read):
     (scopus,) = read(SCOPUS, "csv")
     assert (scopus.authors, scopus.abstract, scopus.retracted, scopus.pmid) == (
         ("Ada Okafor", "Mei Lin"),
@@ -308,31 +309,31 @@ def test_scopus_web_of_science_and_excel(read):
     )
 
 
-def test_rows_too_long_too_short_and_empty(read):
+def test_rows_of_wrong_length_are_padded_skipped_or_rejected(read):
     outcomes = read(
         "TITLE,year,abstract\nA1,2001,Yes\nA2\nA3,2003,No,more\nA4,2004,,,\n,,\n,2005,Orphan\nA5,1,2\n",
         "csv",
     )
     assert titles(outcomes) == ["A1", "A2", None, "A4", None, "A5"]
-    assert reasons(outcomes) == ["4 cells where the header has 3", "no title"]
+    assert reasons(outcomes) == ["4 cells, but the header has 3", "no title"]
 
 
-def test_a_quotation_mark_that_is_never_closed_costs_its_line(read):
+def test_unclosed_quotation_mark_costs_only_its_line(read):
     outcomes = read('Title,Year\nA1,2001\n"A2,2002\nA3,2003\nA4,2004\n', "csv")
     assert titles(outcomes) == ["A1", None, "A3", "A4"]
     assert reasons(outcomes) == ["a quotation mark is opened and never closed"]
 
 
-def test_a_table_without_titles(read):
+def test_table_without_title_column_is_rejected(read):
     (rejection,) = read("name;colour\nMoon;grey\n", "csv", "moons.csv")
     assert rejection.record == 0
     assert (
         rejection.reason
-        == "no papers found in it: no column is called Title; its first line is 'name;colour'"
+        == "no papers found: no column is called Title; the first line is 'name;colour'"
     )
 
 
-def test_a_long_cell_is_read(read):
+def test_cell_beyond_the_default_limit_is_read(read):
     names = "; ".join(
         f"Member{n}, Anna" for n in range(12_000)
     )  # beyond the 131,072 characters of the csv module
@@ -340,10 +341,10 @@ def test_a_long_cell_is_read(read):
     assert len(paper.authors) == 12_000
 
 
-# --- BibTeX --------------------------------------------------------------------------------------------------------
+# --- BibTeX --------------------------------------------------------------------------------------
 
 
-def test_bibtex(read):
+def test_bibtex_is_read(read):
     (paper,) = read(
         r"""% from a reference manager
 @string{lett = "Invented Letters"}
@@ -396,12 +397,12 @@ def test_bibtex(read):
         (r"$unclosed \emph{math}", r"$unclosed math"),
     ],
 )
-def test_latex(read, latex, text):
+def test_latex_in_bibtex_is_decoded(read, latex, text):
     (paper,) = read(f"@misc{{a, title = {{Rings}}, abstract = {{{latex}}}}}", "bibtex")
     assert paper.abstract == text
 
 
-def test_one_broken_entry_among_good_ones(read):
+def test_broken_bibtex_entry_costs_only_itself(read):
     outcomes = read(
         """@article{a, title = {A1}, year = {2001}}
 @article{b, title = {A2}, abstract = {never closed, year = {2002}
@@ -414,15 +415,18 @@ def test_one_broken_entry_among_good_ones(read):
         "bibtex",
     )
     assert titles(outcomes) == ["A1", None, "A3", None, None, "A6", None]
-    why = reasons(outcomes)
-    assert why[2] == "no title"
-    assert why[0].endswith(
+    rejections = reasons(outcomes)
+    assert rejections[2] == "no title"
+    assert rejections[0].endswith(
         "in the entry that begins with '@article{b, title = {A2}, abstract = {never closed, year = {'"
     )
-    assert all(reason.startswith("broken BibTeX: ") for reason in (why[0], why[1], why[3]))
+    assert all(
+        reason.startswith("broken BibTeX: ")
+        for reason in (rejections[0], rejections[1], rejections[3])
+    )
 
 
-def test_duplicate_keys_and_fields_lose_nothing(read):
+def test_duplicate_bibtex_keys_and_fields_lose_nothing(read):
     outcomes = read(
         """@string{jnl = {Invented Letters}}
 @article{same, title = {A1}, journal = jnl}
@@ -449,13 +453,13 @@ def test_duplicate_keys_and_fields_lose_nothing(read):
         ("note = {arXiv:2301.12345 [cs]}", "2301.12345"),
     ],
 )
-def test_arxiv_ids_in_bibtex(read, fields, arxiv_id):
+def test_arxiv_ids_in_bibtex_are_found(read, fields, arxiv_id):
     (paper,) = read(f"@misc{{a, title = {{Rings}}, {fields}}}", "bibtex")
     assert paper.arxiv_id == arxiv_id
     assert paper.pmid == ("4713" if "pubmed" in fields else "")
 
 
-def test_biblatex_and_conference_papers(read):
+def test_biblatex_and_conference_papers_are_read(read):
     one, two = read(
         "@inproceedings{a, title = {Rings}, subtitle = {A Survey}, booktitle = {Proc. Moons}, date = {2019-05-02}}\n"
         "@article(b, title = {Moons}, journaltitle = {Invented Letters}, author = {Okafor, Ada; Lin, Mei})",
@@ -465,13 +469,13 @@ def test_biblatex_and_conference_papers(read):
     assert (two.venue, two.authors) == ("Invented Letters", ("Ada Okafor", "Mei Lin"))
 
 
-def test_bibtex_without_entries(read):
+def test_bibtex_without_entries_is_rejected(read):
     assert reasons(read("@comment{nothing here}\n", "bibtex")) == [
-        "no papers found in it; it was read as bibtex"
+        "no papers found; the file was read as bibtex"
     ]
 
 
-# --- RIS and MEDLINE -----------------------------------------------------------------------------------------------
+# --- RIS and MEDLINE -----------------------------------------------------------------------------
 
 RIS = """Provider: An Invented Database
 
@@ -503,7 +507,7 @@ AN  - arXiv:2301.12345
 """
 
 
-def test_ris(read):
+def test_ris_is_read(read):
     warm, cold = read(RIS, "ris")
     assert warm == Paper(
         title="Warm rings",
@@ -527,7 +531,7 @@ def test_ris(read):
     )
 
 
-def test_broken_ris_records_cost_themselves(read):
+def test_ris_records_without_start_or_end_are_read(read):
     outcomes = read(
         "TY  - JOUR\nTI  - A1\n"  # no end
         "TY  - JOUR\nAB  - No title.\nER  - \n"
@@ -568,7 +572,7 @@ TA  - Invent Lett
 """
 
 
-def test_medline(read):
+def test_medline_is_read(read):
     warm, cold = read(MEDLINE, "medline")
     assert warm == Paper(
         title="Warm rings: a study of forty moons and of the dust between them.",
@@ -589,7 +593,7 @@ def test_medline(read):
     )
 
 
-# --- XML -----------------------------------------------------------------------------------------------------------
+# --- XML -----------------------------------------------------------------------------------------
 
 PUBMED = """<?xml version="1.0" ?>
 <!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st January 2019//EN" "https://dtd.nlm.nih.gov/x.dtd">
@@ -623,7 +627,7 @@ PUBMED = """<?xml version="1.0" ?>
 """
 
 
-def test_pubmed(read):
+def test_pubmed_xml_is_read(read):
     warm, cold = read(PUBMED, "pubmed-xml")
     assert warm == Paper(
         title="Warm rings of Luna & co at 10^-3 K",
@@ -661,7 +665,7 @@ warm. </summary>
 """
 
 
-def test_atom(read):
+def test_atom_feed_is_read(read):
     paper, error = read(ATOM, "atom")
     assert paper == Paper(
         title="Warm rings",
@@ -678,7 +682,7 @@ def test_atom(read):
     assert error.reason == "arXiv reported an error: incorrect id"
 
 
-def test_xml_that_breaks_off_keeps_what_came_before(read):
+def test_truncated_xml_keeps_earlier_records(read):
     for content in (
         PUBMED[: PUBMED.index("Cold rings")],
         PUBMED.replace("Cold rings.</ArticleTitle>", "<b>Cold</ArticleTitle>"),
@@ -689,14 +693,14 @@ def test_xml_that_breaks_off_keeps_what_came_before(read):
         assert outcomes[1].record == 2
 
 
-def test_xml_in_windows_letters_without_saying_so(tmp_path):
+def test_xml_in_undeclared_windows_1252_is_read(tmp_path):
     path = tmp_path / "old.xml"
     path.write_bytes(PUBMED.split("?>", 1)[1].replace("Cold rings", "Zoë’s rings").encode("cp1252"))
     with open_source(path) as source:
         assert [paper.title for _, paper in source][1] == "Zoë’s rings."
 
 
-def test_a_tilde_in_a_bibtex_address_is_no_space(tmp_path):
+def test_tilde_in_a_bibtex_url_is_kept(tmp_path):
     path = tmp_path / "a.bib"
     path.write_text("@misc{a, title={Dunes}, url={https://example.org/~brandt/dunes}}\n")
     with open_source(path) as source:

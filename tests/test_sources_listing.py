@@ -1,4 +1,4 @@
-"""Saved pages of trending papers, as text and as HTML: what is a paper in them, and what is furniture."""
+"""Saved pages of trending papers, as text and HTML: telling papers from page furniture."""
 
 import os
 import textwrap
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rag.ingest.sources import open_source
+from rag.ingest.sources.source import open_source
 from rag.records import Paper, Rejection
 
 SHARED = Path(os.environ.get("FOOTNOTE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -30,10 +30,10 @@ def papers(*numbers):
 
 @pytest.fixture
 def read(tmp_path):
-    def outcomes(text, name="page.txt", form=None):
+    def outcomes(text, name="page.txt", format_name=None):
         path = tmp_path / name
         path.write_text(text, encoding="utf-8")
-        with open_source(path, form) as source:
+        with open_source(path, format_name) as source:
             return [outcome for _, outcome in source]
 
     return outcomes
@@ -61,13 +61,13 @@ HEAD_A = [
 HEAD_B = "Get trending papers in your email inbox once a day!\nGet trending papers in your email inbox!\nSubscribe"
 
 
-# --- the real pages ------------------------------------------------------------------------------------------------
+# --- the real pages ------------------------------------------------------------------------------
 
 COUNTS = {"000": 72, "001": 197, "002": 60, "003": 326, "004": 57}
 
 
 @pytest.mark.parametrize("start", COUNTS)
-def test_saved_pages_read_exactly(start):
+def test_every_paper_of_real_pages_is_read(start):
     pages = sorted((SHARED / "seeds").glob(f"{start}_*.txt"))
     if not pages:
         pytest.skip(f"no saved pages under {SHARED / 'seeds'} (FOOTNOTE_SHARED)")
@@ -79,7 +79,7 @@ def test_saved_pages_read_exactly(start):
     assert not any(paper.title.startswith(("Subscribe", "Get trending")) for paper in found)
 
 
-def test_a_large_collection_reads_without_a_rejection():
+def test_large_collection_is_read_without_rejections():
     path = SHARED / "data" / "acl" / "acl.jsonl"
     if not path.exists():
         pytest.skip(f"no {path} (FOOTNOTE_SHARED)")
@@ -89,41 +89,41 @@ def test_a_large_collection_reads_without_a_rejection():
     assert all(isinstance(outcome, Paper) for outcome in outcomes)
 
 
-# --- the two layouts -----------------------------------------------------------------------------------------------
+# --- the two layouts -----------------------------------------------------------------------------
 
 
-def test_layout_with_blank_lines(read):
+def test_page_with_blank_lines_is_read(read):
     assert pairs(read(spaced(*HEAD_A, *papers(1, 2, 3)))) == papers(1, 2, 3)
 
 
-def test_layout_without_blank_lines(read):
+def test_page_without_blank_lines_is_read(read):
     text = HEAD_B + "\n".join(line for pair in papers(1, 2, 3) for line in pair)
     assert pairs(read(text)) == papers(1, 2, 3)
 
 
-def test_one_paper_alone(read):
+def test_single_paper_is_read(read):
     assert pairs(read(spaced(*papers(1)))) == papers(1)
     assert pairs(read("\n".join(papers(1)[0]))) == papers(1)
 
 
 @pytest.mark.parametrize(
-    "line_form",
+    "line_template",
     ["{}\n\n{}\n\n", "{}\n{}\n\n", "## {}\n\n{}\n\n", "{}\n\n{}\n\n\n\n", "1. {}\n\n{}\n\n"],
 )
-def test_wrapped_abstracts(read, line_form):
+def test_wrapped_abstracts_are_joined(read, line_template):
     text = "".join(
-        line_form.format(title, textwrap.fill(body, 72)) for title, body in papers(1, 2, 3)
+        line_template.format(title, textwrap.fill(body, 72)) for title, body in papers(1, 2, 3)
     )
     assert pairs(read(text)) == papers(1, 2, 3)
 
 
-def test_words_hyphenated_at_a_line_end_are_joined(read):
+def test_hyphenated_words_at_line_ends_are_joined(read):
     wrapped = textwrap.fill(abstract(1), 72).replace("simulated", "simu-\nlated")
     text = f"Moons of the Outer Rings\n\n{wrapped}\n"
     assert "on simulated images of forty moons" in read(text)[0].abstract
 
 
-def test_furniture_may_stand_anywhere(read):
+def test_page_furniture_is_removed_anywhere(read):
     one, two, three = papers(1, 2, 3)
     text = spaced(
         *(
@@ -150,14 +150,14 @@ def test_furniture_may_stand_anywhere(read):
     assert pairs(read(text)) == [one, two, three]
 
 
-def test_furniture_between_a_title_and_its_abstract(read):
+def test_page_furniture_between_title_and_abstract_is_removed(read):
     (title, body), two = papers(1, 2)
     assert pairs(
         read(spaced(title, "Submitted by moonwatcher", "45", "· 3 authors", body, two))
     ) == papers(1, 2)
 
 
-def test_the_button_is_only_cut_off_where_the_page_glues_it(read):
+def test_glued_button_is_only_removed_after_page_furniture(read):
     title = "Subscribers of Lunar News: A Survey"
     assert pairs(read(HEAD_B + f"\n{title}\n{abstract(1)}\n"))[0][0] == title
     glued = "SubscribeMe: Newsletters of the Moon"
@@ -165,7 +165,7 @@ def test_the_button_is_only_cut_off_where_the_page_glues_it(read):
     assert pairs(outcomes)[1][0] == glued
 
 
-def test_titles_that_look_like_little(read):
+def test_unusual_titles_are_recognized(read):
     odd = [
         ("HyperMoons", abstract(1)),
         ("Search Engines", abstract(8)),
@@ -178,10 +178,10 @@ def test_titles_that_look_like_little(read):
     )
 
 
-# --- what is amiss -------------------------------------------------------------------------------------------------
+# --- incomplete papers -------------------------------------------------------------------------------
 
 
-def test_a_title_without_abstract_is_rejected_and_shifts_nothing(read):
+def test_title_without_abstract_is_rejected_and_shifts_nothing(read):
     one, two, three = papers(1, 2, 3)
     outcomes = read(spaced(one, "A Moon Without an Abstract", two, three, "Another at the End"))
     assert pairs([o for o in outcomes if isinstance(o, Paper)]) == [one, two, three]
@@ -191,7 +191,7 @@ def test_a_title_without_abstract_is_rejected_and_shifts_nothing(read):
     ]
 
 
-def test_an_abstract_without_title_is_never_given_to_another_paper(read):
+def test_abstract_without_title_is_never_given_to_another_paper(read):
     one, two, three = papers(1, 2, 3)
     long = " ".join([abstract(9)] * 5)
     outcomes = read(spaced(one, long, two, three))
@@ -203,7 +203,7 @@ def test_an_abstract_without_title_is_never_given_to_another_paper(read):
     assert [type(o) for o in first] == [Rejection, Paper, Paper, Paper]
 
 
-def test_two_paragraphs_of_one_abstract_are_joined(read):
+def test_paragraphs_of_one_abstract_are_joined(read):
     (title, body), two, three = papers(1, 2, 3)
     second = "Our code is on a server of the observatory. It needs no more than a laptop and an evening of patience."
     outcomes = read(spaced(title, body, second, two, three))
@@ -216,7 +216,7 @@ def test_two_paragraphs_of_one_abstract_are_joined(read):
     ]
 
 
-def test_a_short_abstract_is_believed_after_a_title(read):
+def test_short_abstract_is_accepted_after_a_title(read):
     short = "We list all known moons of small planets with their rings and gaps, and say who found them."
     rest = papers(1, 2, 3, 4)
     assert pairs(read(spaced(("A List of Moons", short), *rest))) == [
@@ -225,14 +225,14 @@ def test_a_short_abstract_is_believed_after_a_title(read):
     ]
 
 
-def test_a_line_of_authors_is_no_title(read):
+def test_author_line_is_not_a_title(read):
     (title, body), two = papers(1, 2)
     first, second = read(spaced(title, "Ada Okafor, Mei Lin, Jan van der Berg", body, two))
     assert (first.title, first.authors) == (title, ("Ada Okafor", "Mei Lin", "Jan van der Berg"))
     assert second.authors == ()
 
 
-# --- texts that are no listings -----------------------------------------------------------------------------------
+# --- other texts ------------------------------------------------------------------
 
 PROSE = "\n\n".join(
     [
@@ -276,20 +276,20 @@ LETTERS = "\n\n".join(f"dear all,\n\n{abstract(n)}\n\nyours,\n\nAda" for n in ra
 @pytest.mark.parametrize(
     "text", [PROSE, DIALOGUE, LOG, CODE, PAPER, READ_ME, LETTERS, "hello\n", "one\ntwo\nthree\n"]
 )
-def test_a_text_that_is_no_listing_is_refused_as_a_whole(read, text):
+def test_text_that_is_not_a_listing_is_rejected_as_a_whole(read, text):
     (rejection,) = read(text)
     assert isinstance(rejection, Rejection)
     assert rejection.record == 0
-    assert rejection.reason.startswith("no papers found in it: it reads as plain text")
+    assert rejection.reason.startswith("no papers found: this is plain text")
     assert "--format listing" in rejection.reason
 
 
-def test_who_names_the_format_is_believed(read):
-    outcomes = read(PAPER, form="listing")
+def test_given_format_is_not_questioned(read):
+    outcomes = read(PAPER, format_name="listing")
     assert any(isinstance(outcome, Paper) for outcome in outcomes)
 
 
-# --- HTML ----------------------------------------------------------------------------------------------------------
+# --- HTML ----------------------------------------------------------------------------------------
 
 
 def card(number, title, body):
@@ -306,7 +306,7 @@ def page(body):
 <!doctype html><html><head><title>Daily Papers</title><style>p {{ color: red }}</style>
 <script>if (a < b) {{ document.write("<h3>Not a title at all here</h3>") }}</script></head>
 <body><nav><a href="/models">Models</a></nav><h1>Daily Papers</h1><p>by AK and the research community</p>
-<form><p>Get trending papers in your email inbox!</p><button>Subscribe</button></form>
+<format_name><p>Get trending papers in your email inbox!</p><button>Subscribe</button></format_name>
 {body}
 <footer><h2>Company</h2><p>About us and our terms, which are long and which nobody has ever read to the end of them.</p>
 </footer></body></html>"""
@@ -316,7 +316,7 @@ def escaped(text):
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def test_a_page_of_linked_headings(read):
+def test_headings_that_link_to_papers_are_titles(read):
     body = "".join(
         card(n, f"<span>{title}</span>", escaped(text))
         for n, (title, text) in enumerate(papers(1, 2, 3), 1)
@@ -326,7 +326,7 @@ def test_a_page_of_linked_headings(read):
     assert [paper.arxiv_id for paper in outcomes] == ["2401.00001", "2401.00002", "2401.00003"]
 
 
-def test_a_linked_heading_needs_no_abstract_and_takes_no_other(read):
+def test_linked_heading_without_abstract_takes_no_other_abstract(read):
     text = (
         card(1, "A Moon Without an Abstract", "")
         + f"<p>{escaped(abstract(7))}</p>"
@@ -339,7 +339,7 @@ def test_a_linked_heading_needs_no_abstract_and_takes_no_other(read):
     ]
 
 
-def test_two_paragraphs_and_marked_up_words(read):
+def test_paragraphs_and_inline_markup_are_joined(read):
     link = "https://arxiv.org/abs/2301.12345v2"
     second = "We also find that the rings <i>H<sub>2</sub>O</i> melt. They do so slowly, over a hundred years at least."
     body = f"""<h2><a href='{link}'>Moons at 10<sup>-3</sup> K</a></h2><div>5 authors</div>
@@ -353,25 +353,25 @@ def test_two_paragraphs_and_marked_up_words(read):
 
 
 @pytest.mark.parametrize(
-    "form",
+    "format_name",
     ["<div>{}</div><div>{}</div>", "<h3>{}</h3><p>{}</p>", "{}<br>{}<br><br>", "<dt>{}<dd>{}"],
 )
-def test_a_flat_page_is_read_as_a_listing(read, form):
-    body = "".join(form.format(title, escaped(text)) for title, text in papers(1, 2, 3))
+def test_page_without_links_is_read_as_a_listing(read, format_name):
+    body = "".join(format_name.format(title, escaped(text)) for title, text in papers(1, 2, 3))
     assert pairs(read(page(body), "page.html")) == papers(1, 2, 3)
 
 
-def test_an_ordinary_page_is_refused(read):
+def test_ordinary_page_is_rejected(read):
     body = "".join(
         f"<h2>{name}</h2><p>{' '.join(SENTENCES)}</p><p>{' '.join(SENTENCES)}</p>"
         for name in ("Usage", "Features")
     )
     (rejection,) = read(page(body), "page.html")
     assert rejection.record == 0
-    assert rejection.reason.startswith("no papers found in it")
+    assert rejection.reason.startswith("no papers found")
 
 
-def test_a_small_page_may_have_a_title_that_starts_in_lower_case(tmp_path):
+def test_title_may_start_in_lower_case(tmp_path):
     abstract = (
         "Herons were counted on forty canals over two wet years. Numbers rose by a tenth in each of them, and fell "
         "after the sluices had been shut for repairs in spring. The counts agree with the wardens' to three birds."

@@ -1,4 +1,4 @@
-"""Terms: what is typed in a question finds what stands in a text, however either is written."""
+"""Terms of the full-text index: questions match texts in whatever spelling."""
 
 import sqlite3
 from contextlib import closing
@@ -18,7 +18,7 @@ texts = st.lists(st.sampled_from(PIECES), max_size=25).map("".join) | st.text(ma
 words = st.text(alphabet="abcdefghijklmnopqrstuvwxyzABCÉéü0123456789-", min_size=1, max_size=12)
 
 
-def found(text, question):
+def common_terms(text, question):
     return set(query_terms(question)) & set(index_text(text).split())
 
 
@@ -39,7 +39,7 @@ def index():
 
 
 @pytest.mark.parametrize(
-    ("written", "typed"),
+    ("text", "question"),
     [
         ("GPT-4", "GPT-4 gpt4|GPT 4|gpt-4|GPT4|GPT‑4|GPT–4"),
         ("GPT4", "gpt-4|gpt 4|GPT-4"),
@@ -78,18 +78,18 @@ def index():
         (r"\textbf{Sparse} 20\% less", "sparse|less"),
     ],
 )
-def test_a_name_is_found_however_it_is_typed(written, typed):
-    for spelling in typed.split("|"):
+def test_name_is_found_in_any_spelling(text, question):
+    for spelling in question.split("|"):
         specific = {
             term
-            for term in found(f"We use {written} here.", spelling)
+            for term in common_terms(f"We use {text} here.", spelling)
             if len(term) > 1 and not term.isdigit()
         }
-        assert specific, f"{spelling!r} does not find {written!r}"
+        assert specific, f"{spelling!r} does not find {text!r}"
 
 
 @pytest.mark.parametrize(
-    ("written", "typed"),
+    ("text", "question"),
     [
         ("24,094 cells", "24094"),
         ("24094", "24,094"),
@@ -99,12 +99,12 @@ def test_a_name_is_found_however_it_is_typed(written, typed):
         ("10,", "10"),
     ],
 )
-def test_a_number_is_found_however_it_is_typed(written, typed):
-    assert found(written, typed)
+def test_number_is_found_in_any_spelling(text, question):
+    assert common_terms(text, question)
 
 
 @pytest.mark.parametrize(
-    ("written", "typed"),
+    ("text", "question"),
     [
         ("3.4", "34"),
         ("34", "3.4"),
@@ -118,33 +118,33 @@ def test_a_number_is_found_however_it_is_typed(written, typed):
         ("a network", "What is working?"),
     ],
 )
-def test_what_is_something_else_is_not_found(written, typed):
-    assert not found(written, typed)
+def test_different_terms_do_not_match(text, question):
+    assert not common_terms(text, question)
 
 
-def test_the_index_holds_a_compound_joined_and_in_parts():
+def test_compound_is_indexed_joined_and_in_parts():
     assert index_text("ResNet-50").split() == ["resnet50", "resnet", "50", "res", "net"]
     assert index_text("the LLMs").split() == ["the", "llm"]
     assert index_text("3.4") == "3ꞏ4"
 
 
-def test_stop_words_are_left_out_unless_nothing_else_is_asked():
+def test_stop_words_are_dropped_unless_nothing_else_is_left():
     assert query_terms("What's the paper about sparsity, and what does it show?") == ["sparsiti"]
     assert query_terms("What did they use?") == ["what", "did", "they", "use"]
     assert query_terms("?!") == []
 
 
-def test_neighbours_are_joined_only_where_they_may_be_one_name():
+def test_only_short_neighbors_are_joined():
     assert "gpt4" in query_terms("gpt 4")
     assert "deepnetwork" not in query_terms("deep network")
     assert "isgpt" not in query_terms("is gpt good")
 
 
-def test_terms_are_distinct_and_in_the_order_of_the_question():
+def test_query_terms_are_distinct_and_ordered():
     assert query_terms("sparse models, sparse networks, models") == ["spars", "model", "network"]
 
 
-def test_content_terms_count_each_word_once_and_joined():
+def test_content_terms_join_compounds_and_keep_repetitions():
     assert content_terms("We train a U-Net with ResNet-50 and a U-Net.") == [
         "train",
         "unet",
@@ -154,12 +154,12 @@ def test_content_terms_count_each_word_once_and_joined():
 
 
 @pytest.mark.parametrize("half", [r"\href", r"\footnote", r"\sqrt", r"\textcolor", r"\frac{a}"])
-def test_half_a_latex_command_is_no_reason_to_fail(half):
+def test_incomplete_latex_command_does_not_fail(half):
     assert "word" in index_text(f"word {half}").split()
     assert query_terms(f"word {half}")[0] == "word"
 
 
-def test_braces_thousands_deep_are_no_reason_to_fail():
+def test_deeply_nested_braces_do_not_fail():
     assert "spars" in index_text(r"\alpha sparse " + "{" * 20_000).split()
 
 
@@ -172,13 +172,13 @@ def test_every_term_can_be_quoted_in_a_full_text_query(text):
 
 
 @given(st.lists(words, min_size=1, max_size=6), st.data())
-def test_a_word_of_the_text_looks_up_only_what_the_index_holds(chosen, data):
+def test_query_for_a_word_of_the_text_only_uses_indexed_terms(chosen, data):
     word = data.draw(st.sampled_from(chosen))
     assert set(query_terms(word)) <= set(index_text(" ".join(chosen)).split())
 
 
 @given(texts)
-def test_each_part_of_a_text_is_found_by_itself_in_sqlite(index, text):
+def test_sqlite_finds_a_text_by_its_own_terms(index, text):
     stored = index_text(text)
     assert len(tokens(index, stored)) == len(stored.split())
     for term in set(stored.split()) & set(query_terms(text)):
@@ -190,11 +190,11 @@ def test_each_part_of_a_text_is_found_by_itself_in_sqlite(index, text):
 @pytest.mark.parametrize(
     "token", ["3ꞏ4", "v2ꞏ0", "漢字", "50", "٣", "resnet50", "ə", "한국어", "が"]
 )
-def test_sqlite_keeps_such_a_term_as_one_token(index, token):
+def test_sqlite_keeps_a_term_as_one_token(index, token):
     assert tokens(index, token) == [token]
 
 
-def test_sqlite_and_python_agree_which_text_a_question_finds(index):
+def test_sqlite_and_python_agree_on_matches(index):
     tokens(index, index_text("We train a β-VAE on 24,094 images with 3.5% loss."))
     questions = {
         "beta vae": 1,

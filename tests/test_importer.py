@@ -1,4 +1,4 @@
-"""Adding: what is read, recognised, merged, updated, and what survives."""
+"""Importing: counts, merges, updates, removals, failures and interruptions."""
 
 import json
 import random
@@ -55,20 +55,20 @@ def counts(report):
     )
 
 
-def test_every_record_is_accounted_for(assistant, write):
+def test_report_counts_every_record(assistant, write):
     report = assistant.add(
         write("a.jsonl", GATES, OWLS, {"title": "tidal gates!"}, {"abstract": "No title."})
     )
     assert counts(report) == (4, 2, 0, 1, 0, 1)
     assert report.papers == 2
-    assert (report.rejected[0].record, report.merges[0].record, report.merges[0].by) == (
+    assert (report.rejected[0].record, report.merges[0].record, report.merges[0].matched_by) == (
         4,
         3,
         "title",
     )
 
 
-def test_the_same_file_again_changes_nothing_and_embeds_nothing(assistant, write):
+def test_adding_a_file_again_changes_and_embeds_nothing(assistant, write):
     path = write("a.jsonl", GATES, OWLS, GATES)
     assistant.add(path)
     digest, embedded = assistant.library.digest, assistant._embedder.embedded
@@ -77,7 +77,7 @@ def test_the_same_file_again_changes_nothing_and_embeds_nothing(assistant, write
     assert (assistant.library.digest, assistant._embedder.embedded) == (digest, embedded)
 
 
-def test_an_edited_record_updates_its_paper(assistant, write):
+def test_edited_record_updates_its_paper(assistant, write):
     assistant.add(write("a.jsonl", GATES, REEDS))
     report = assistant.add(
         write("a.jsonl", GATES | {"abstract": "Gates now save 30% of power."}, REEDS)
@@ -91,7 +91,7 @@ def test_an_edited_record_updates_its_paper(assistant, write):
     )
 
 
-def test_an_edit_taken_back_is_an_update_too(assistant, write):
+def test_reverted_edit_is_an_update(assistant, write):
     assistant.add(write("a.jsonl", GATES))
     assistant.add(write("a.jsonl", GATES | {"abstract": "Edited."}))
     report = assistant.add(write("a.jsonl", GATES))
@@ -119,7 +119,7 @@ def test_preprint_and_publication_merge_and_keep_both_ids(assistant, write):
     assert assistant.paper("10.1000/gates") == assistant.paper("2003.01234") == paper
 
 
-def test_a_record_with_the_ids_of_two_papers_makes_them_one(assistant, write):
+def test_record_with_ids_of_two_papers_merges_them(assistant, write):
     assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}))
     assistant.add(
         write(
@@ -139,7 +139,7 @@ def test_a_record_with_the_ids_of_two_papers_makes_them_one(assistant, write):
     assert assistant._index.keys() == set(assistant.library.passage_keys())
 
 
-def test_a_mistaken_identifier_costs_no_paper(assistant, write):
+def test_wrong_identifier_does_not_merge_different_papers(assistant, write):
     tidal, reed = GATES | {"doi": "10.1000/a"}, REEDS | {"doi": "10.1000/b", "pmid": "555"}
     assistant.add(write("a.jsonl", tidal, reed))
     assistant.add(write("b.jsonl", tidal | {"pmid": "555"}))
@@ -149,7 +149,7 @@ def test_a_mistaken_identifier_costs_no_paper(assistant, write):
     assert (report.added, report.papers) == (1, 3)
 
 
-def test_swapped_identifiers_are_put_right(assistant, write):
+def test_swapped_identifiers_are_corrected(assistant, write):
     one, two = GATES | {"arxiv_id": "2003.00001"}, REEDS | {"arxiv_id": "2003.00002"}
     assistant.add(write("a.jsonl", one | {"doi": "10.1000/b"}, two | {"doi": "10.1000/a"}))
     report = assistant.add(write("a.jsonl", one | {"doi": "10.1000/a"}, two | {"doi": "10.1000/b"}))
@@ -158,7 +158,7 @@ def test_swapped_identifiers_are_put_right(assistant, write):
     assert assistant.paper("10.1000/b") == assistant.paper("2003.00002")
 
 
-def test_a_corrected_identifier_lets_go_of_the_old_one(assistant, write):
+def test_corrected_identifier_releases_the_old_one(assistant, write):
     assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.00001", "doi": "10.1000/wrong"}))
     assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.00001", "doi": "10.1000/right"}))
     report = assistant.add(write("b.jsonl", OWLS | {"doi": "10.1000/wrong"}))
@@ -167,7 +167,7 @@ def test_a_corrected_identifier_lets_go_of_the_old_one(assistant, write):
     assert assistant.paper("10.1000/right").title == "Tidal Gates"
 
 
-def test_another_source_fills_gaps_and_replaces_nothing_in_whichever_order(tmp_path, write):
+def test_another_source_only_fills_gaps_in_any_order(tmp_path, write):
     published = GATES | {
         "arxiv_id": "2003.00001",
         "venue": "Gate Letters",
@@ -186,18 +186,18 @@ def test_another_source_fills_gaps_and_replaces_nothing_in_whichever_order(tmp_p
     assert next(together.papers()).authors == ("Ada Brandt",)
 
 
-def test_an_edit_counts_also_when_another_record_of_the_paper_comes_first(assistant, write):
+def test_edit_applies_when_another_source_of_the_paper_comes_first(assistant, write):
     first, second = REEDS, REEDS | {"abstract": "Reeds filter much water."}
     assistant.add(write("x.jsonl", first), write("y.jsonl", second))
     edited = second | {"abstract": "Reeds filter nearly all water."}
     report = assistant.add(write("x.jsonl", first), write("y.jsonl", edited))
     assert counts(report) == (2, 0, 1, 0, 1, 0)
     assert next(assistant.papers()).abstract == edited["abstract"]
-    settled = assistant.add(write("x.jsonl", first), write("y.jsonl", edited))
-    assert (settled.updated, next(assistant.papers()).abstract) == (0, edited["abstract"])
+    again = assistant.add(write("x.jsonl", first), write("y.jsonl", edited))
+    assert (again.updated, next(assistant.papers()).abstract) == (0, edited["abstract"])
 
 
-def test_an_untouched_file_changes_nothing_however_its_records_hang_together(assistant, write):
+def test_unchanged_file_with_linked_records_changes_nothing(assistant, write):
     assistant.add(write("a.jsonl", GATES | {"arxiv_id": "2003.00001"}))
     both = [GATES | {"doi": "10.1000/a", "abstract": "Published says."}]
     both.append(both[0] | {"arxiv_id": "2003.00001", "abstract": "Published says it."})
@@ -209,14 +209,14 @@ def test_an_untouched_file_changes_nothing_however_its_records_hang_together(ass
         assert assistant.library.digest == digest
 
 
-def test_an_edit_taken_back_counts_also_when_a_copy_says_the_same(assistant, write):
+def test_reverted_edit_is_an_update_even_if_a_copy_has_the_same_record(assistant, write):
     assistant.add(write("a.jsonl", GATES), write("copy.jsonl", GATES))
     assistant.add(write("a.jsonl", GATES | {"abstract": "Gates open thrice a day."}))
     assert assistant.add(write("a.jsonl", GATES)).updated == 1
     assert next(assistant.papers()).abstract == GATES["abstract"]
 
 
-def test_a_short_title_alone_does_not_make_two_texts_one_paper(assistant, write):
+def test_short_title_alone_does_not_merge_papers(assistant, write):
     owls, tides = (
         "Owls hunt voles at dusk in barns.",
         "Tides lift ferries twice daily near harbours.",
@@ -226,21 +226,21 @@ def test_a_short_title_alone_does_not_make_two_texts_one_paper(assistant, write)
     assert assistant.add(path).unchanged == 2
 
 
-def test_two_papers_with_one_title_and_other_ids_stay_two(assistant, write):
+def test_papers_with_one_title_and_different_ids_stay_separate(assistant, write):
     report = assistant.add(
         write("a.jsonl", GATES | {"arxiv_id": "2003.01234"}, GATES | {"arxiv_id": "2107.05555"})
     )
     assert (report.added, report.papers) == (2, 2)
 
 
-def test_a_paper_without_abstract_is_found_and_never_quoted(assistant, write):
+def test_paper_without_abstract_is_found_but_never_quoted(assistant, write):
     report = assistant.add(write("a.jsonl", {"title": "Walrus Counting by Sonar"}, OWLS))
     assert report.without_abstract == 1
     assert assistant.search("walrus sonar")[0].paper.title == "Walrus Counting by Sonar"
     assert all(citation.paper.abstract for citation in assistant.ask("walrus sonar").citations)
 
 
-def test_removing_takes_everything_along(assistant, write):
+def test_removing_a_paper_removes_its_passages_and_provenance(assistant, write):
     path = write("a.jsonl", GATES, OWLS)
     assistant.add(path)
     (removed,) = assistant.remove(next(assistant.papers()).id)
@@ -252,7 +252,7 @@ def test_removing_takes_everything_along(assistant, write):
     assert assistant.add(path).added == 1
 
 
-def test_the_digest_is_of_what_is_known_whatever_the_order(tmp_path, write):
+def test_library_digest_does_not_depend_on_the_order(tmp_path, write):
     first = Assistant(Library(tmp_path / "one"), HashEmbedder())
     second = Assistant(Library(tmp_path / "two"), HashEmbedder())
     first.add(write("a.jsonl", GATES, OWLS))
@@ -272,7 +272,7 @@ def test_another_embedding_model_is_refused(tmp_path, assistant, write):
         Assistant.open(tmp_path / "library", embedder="other")
 
 
-def test_a_failure_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, write, monkeypatch):
+def test_failure_within_a_batch_rolls_it_back(tmp_path, write, monkeypatch):
     def fail(*_):
         raise sqlite3.OperationalError("database or disk is full")
 
@@ -287,21 +287,21 @@ def test_a_failure_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, write
     assert healthy.add(tmp_path / "a.jsonl").added == 2
 
 
-def test_long_abstracts_are_cut_into_passages_that_cover_every_sentence(assistant, write):
+def test_passages_of_a_long_abstract_cover_every_sentence(assistant, write):
     sentences = [
         f"Sentence number {n} speaks of tides and of owls near the coast." for n in range(30)
     ]
     assistant.add(write("a.jsonl", {"title": "Long", "abstract": " ".join(sentences)}))
-    (key,) = assistant.library.keys()
+    (key,) = assistant.library.paper_keys()
     passages = [passage for _, passage in assistant.library.passages([key])[0]]
     assert len(passages) > 1
-    found, vectors = assistant.library.sentences_of([key])[key]
+    found, vectors = assistant.library.sentences([key])[key]
     assert [sentence.text for sentence in found] == sentences
     assert vectors.shape == (30, HashEmbedder.dimension)
     assert all(sum(p.start <= s.start and s.end <= p.end for p in passages) == 1 for s in found)
 
 
-def test_progress_ends_with_everything_read(assistant, write):
+def test_progress_ends_with_all_bytes_and_records(assistant, write):
     seen = []
     path = write("a.jsonl", GATES, OWLS, REEDS)
     assistant.add(
@@ -311,7 +311,7 @@ def test_progress_ends_with_everything_read(assistant, write):
     assert seen == sorted(seen)
 
 
-def test_two_adders_at_once_lose_nothing(tmp_path, write):
+def test_concurrent_imports_lose_nothing(tmp_path, write):
     files = [
         write(f"{n}.jsonl", *({"title": f"Paper {n} {m}", "abstract": "Text."} for m in range(300)))
         for n in "ab"
@@ -331,7 +331,7 @@ def test_two_adders_at_once_lose_nothing(tmp_path, write):
     assert Assistant(library, HashEmbedder())._index.keys() == set(library.passage_keys())
 
 
-ADD_IN_A_PROCESS = """
+ADD_FILE = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
@@ -341,34 +341,34 @@ Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 """
 
 
-def test_a_kill_loses_at_most_the_batch_in_hand(tmp_path, write):
+def test_killed_import_can_be_resumed(tmp_path, write):
     path = write(
         "a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(3000))
     )
     command = [
         sys.executable,
         "-c",
-        ADD_IN_A_PROCESS,
+        ADD_FILE,
         str(tmp_path / "library"),
         str(path),
         str(Path(__file__).parent),
     ]
-    generator = random.Random(1)
-    kept = 0
+    rng = random.Random(1)
+    previous = 0
     for _ in range(4):
         process = subprocess.Popen(command)
-        wanted = kept + generator.randrange(1, 400)
-        while process.poll() is None and papers_in(tmp_path / "library") < wanted:
+        target = previous + rng.randrange(1, 400)
+        while process.poll() is None and count_papers(tmp_path / "library") < target:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assistant = Assistant(Library(tmp_path / "library", create=False), HashEmbedder())
-        assert len(assistant.library) >= kept
+        assert len(assistant.library) >= previous
         assert assistant.search("paper")
-        assert assistant.library.integrity() == ""
+        assert assistant.library.check_database() == ""
         assert assistant._index.keys() == set(assistant.library.passage_keys())
-        kept = len(assistant.library)
-    assert 0 < kept < 3000
+        previous = len(assistant.library)
+    assert 0 < previous < 3000
     subprocess.run(command, check=True)
     uninterrupted = Assistant(Library(tmp_path / "other"), HashEmbedder())
     uninterrupted.add(path)
@@ -376,7 +376,7 @@ def test_a_kill_loses_at_most_the_batch_in_hand(tmp_path, write):
     assert len(Library(tmp_path / "library")) == 3000
 
 
-def papers_in(folder):
+def count_papers(folder):
     try:
         with sqlite3.connect(f"file:{folder / 'library.sqlite'}?mode=ro", uri=True) as connection:
             return connection.execute("SELECT count(*) FROM paper").fetchone()[0]
@@ -386,7 +386,7 @@ def papers_in(folder):
 
 def test_vectors_survive_the_truth_in_half_precision(assistant, write):
     assistant.add(write("a.jsonl", GATES))
-    (key,) = assistant.library.keys()
+    (key,) = assistant.library.paper_keys()
     stored = assistant.library.passages([key])[1][0]
     exact = assistant._embedder._vector(f"{GATES['title']}. {GATES['abstract']}")
     assert np.abs(stored - exact).max() < 1e-3

@@ -1,4 +1,4 @@
-"""Whatever a file holds: a refusal at the door, or papers and rejections, in little time and memory."""
+"""Untrusted files: whatever they contain, they are read or refused in little time and memory."""
 
 import json
 import os
@@ -10,46 +10,47 @@ from pathlib import Path
 import pytest
 from bombs import BOMBS
 from fakes import HashEmbedder
-from fuzz import PIECES, check_line, outcomes_of
+from fuzz import PIECES, assert_printable_line, read_outcomes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rag import Assistant, Library
 from rag.errors import SourceError
-from rag.ingest.sources import FORMATS, MAX_REFUSED, open_source
-from rag.ingest.sources.stream import MAX_LINE
+from rag.ingest.sources.common.stream import MAX_LINE
+from rag.ingest.sources.registry import FORMATS
+from rag.ingest.sources.source import MAX_REJECTIONS, open_source
 from rag.records import Paper, Rejection
 
 MB = 1024 * 1024
-# What reading any file may take, Python and the readers themselves included.
-MOST_MEGABYTES = 512
+# Peak memory of reading any file, Python and the parsers included.
+MAX_MEGABYTES = 512
 
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=30).map("".join)
-MANY = settings(
+FUZZ_SETTINGS = settings(
     max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@MANY
+@pytest.mark.parametrize("format_name", FORMATS)
+@FUZZ_SETTINGS
 @given(data=st.binary(max_size=300))
-def test_any_bytes(tmp_path, form, data):
+def test_any_bytes_are_read_or_refused(tmp_path, format_name, data):
     path = tmp_path / "any"
     path.write_bytes(data)
-    outcomes_of(path, form)
-    outcomes_of(path, None)
+    read_outcomes(path, format_name)
+    read_outcomes(path, None)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@MANY
+@pytest.mark.parametrize("format_name", FORMATS)
+@FUZZ_SETTINGS
 @given(text=TEXTS)
-def test_any_text(tmp_path, form, text):
+def test_any_text_is_read_or_refused(tmp_path, format_name, text):
     path = tmp_path / "any"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    outcomes_of(path, form)
-    outcomes_of(path, None)
+    read_outcomes(path, format_name)
+    read_outcomes(path, None)
 
 
 JSON_VALUES = st.recursive(
@@ -71,16 +72,16 @@ KEYS = st.sampled_from(
 )
 
 
-@MANY
+@FUZZ_SETTINGS
 @given(record=st.dictionaries(KEYS, JSON_VALUES, max_size=8))
-def test_any_json_record(tmp_path, record):
+def test_any_json_record_is_read_or_rejected(tmp_path, record):
     path = tmp_path / "any.json"
     path.write_text(json.dumps({"title": "A1"} | record))
-    outcomes_of(path, "jsonl")
-    outcomes_of(path, "json")
+    read_outcomes(path, "jsonl")
+    read_outcomes(path, "json")
 
 
-# --- size ---------------------------------------------------------------------------------------------------------
+# --- size ----------------------------------------------------------------------------------------
 
 
 def write_large(path, before, after, size=20 * MB, filler=b"x" * MB):
@@ -94,11 +95,11 @@ def write_large(path, before, after, size=20 * MB, filler=b"x" * MB):
 BODY = (
     b"We look at rings, and then we look at moons. Both were seen before by others, it is true.\n"
 )
-FIRST = b"<PubmedArticleSet><PubmedArticle><ArticleTitle>A1</ArticleTitle></PubmedArticle>"
+FIRST_ARTICLE = b"<PubmedArticleSet><PubmedArticle><ArticleTitle>A1</ArticleTitle></PubmedArticle>"
 
 
 @pytest.mark.parametrize(
-    ("form", "before", "after", "good"),
+    ("format_name", "before", "after", "good"),
     [
         ("jsonl", b'{"title": "A1"}\n{"title": "', b'"}\n{"title": "A3"}\n', ["A1", "A3"]),
         ("csv", b"Title,Year\nA1,2001\n", b",2002\nA3,2003\n", ["A1", "A3"]),
@@ -122,11 +123,11 @@ FIRST = b"<PubmedArticleSet><PubmedArticle><ArticleTitle>A1</ArticleTitle></Pubm
         ),
     ],
 )
-def test_a_huge_line_costs_itself_and_no_memory(tmp_path, form, before, after, good):
+def test_huge_line_costs_only_itself_and_no_memory(tmp_path, format_name, before, after, good):
     path = tmp_path / "huge"
     write_large(path, before, after)
     tracemalloc.start()
-    outcomes = outcomes_of(path, form)
+    outcomes = read_outcomes(path, format_name)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [o.title for o in outcomes if isinstance(o, Paper)] == good
@@ -135,15 +136,15 @@ def test_a_huge_line_costs_itself_and_no_memory(tmp_path, form, before, after, g
 
 
 @pytest.mark.parametrize(
-    ("form", "before", "after"),
+    ("format_name", "before", "after"),
     [
         ("json", b'[{"title": "A1"}, {"title": "', b'"}]'),
         (
             "pubmed-xml",
-            FIRST + b"<PubmedArticle><ArticleTitle>",
+            FIRST_ARTICLE + b"<PubmedArticle><ArticleTitle>",
             b"</ArticleTitle></PubmedArticle></PubmedArticleSet>",
         ),
-        ("pubmed-xml", FIRST + b"<!--", b"--></PubmedArticleSet>"),
+        ("pubmed-xml", FIRST_ARTICLE + b"<!--", b"--></PubmedArticleSet>"),
         (
             "html",
             b"<h3><a href='/papers/2401.01234'>A1</a></h3><h3><a href='/papers/2401.01235'>",
@@ -151,15 +152,15 @@ def test_a_huge_line_costs_itself_and_no_memory(tmp_path, form, before, after, g
         ),
     ],
 )
-def test_a_huge_value_keeps_what_came_before(tmp_path, form, before, after):
+def test_huge_value_keeps_earlier_records(tmp_path, format_name, before, after):
     path = tmp_path / "huge"
     write_large(path, before, after)
-    outcomes = outcomes_of(path, form)
+    outcomes = read_outcomes(path, format_name)
     assert outcomes[0].title == "A1"
     assert all(isinstance(outcome, Rejection) for outcome in outcomes[1:])
 
 
-def test_a_huge_record_of_small_values_costs_itself(tmp_path):
+def test_huge_record_of_small_values_costs_only_itself(tmp_path):
     path = tmp_path / "huge.json"
     write_large(
         path,
@@ -168,12 +169,12 @@ def test_a_huge_record_of_small_values_costs_itself(tmp_path):
         size=6 * MB,
         filler=b', "y"' * (MB // 5),
     )
-    outcomes = outcomes_of(path, None)
+    outcomes = read_outcomes(path, None)
     assert [getattr(outcome, "title", None) for outcome in outcomes] == ["A1", None, "A3"]
     assert outcomes[1].reason == "record longer than 8 MB"
 
 
-def test_an_array_of_many_records_is_read_in_little_memory(tmp_path):
+def test_large_json_array_is_read_in_little_memory(tmp_path):
     path = tmp_path / "many.json"
     path.write_text(
         "["
@@ -189,7 +190,7 @@ def test_an_array_of_many_records_is_read_in_little_memory(tmp_path):
     assert peak < 3 * MB < path.stat().st_size
 
 
-def test_bibtex_has_a_limit_of_size(tmp_path):
+def test_large_bibtex_file_is_refused(tmp_path):
     path = tmp_path / "huge.bib"
     with path.open("wb") as file:
         file.write(b"@article{a, title={A1}}\n")
@@ -204,9 +205,9 @@ def test_bibtex_has_a_limit_of_size(tmp_path):
         open_source(path)
 
 
-# --- attacks ------------------------------------------------------------------------------------------------------
+# --- attacks -------------------------------------------------------------------------------------
 
-LAUGHS = (
+BILLION_LAUGHS = (
     "<!DOCTYPE a [<!ENTITY l0 'ha'>"
     + "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 12))
     + "]>"
@@ -214,28 +215,28 @@ LAUGHS = (
 ARTICLE = "<PubmedArticleSet><PubmedArticle><ArticleTitle x='{0}'>A1 {0}</ArticleTitle></PubmedArticle></PubmedArticleSet>"
 
 
-def test_entities_of_its_own_get_an_xml_file_refused(tmp_path):
+def test_xml_that_declares_entities_is_refused(tmp_path):
     path = tmp_path / "laughs.xml"
-    path.write_text(LAUGHS + ARTICLE.format("&l11;"))
+    path.write_text(BILLION_LAUGHS + ARTICLE.format("&l11;"))
     ((number, rejection),) = open_source(path)
     assert (number, rejection.reason) == (
         0,
-        "it declares entities of its own, which no export of papers does; it was not read",
+        "not read: it declares XML entities, which exports of papers never do",
     )
 
 
-def test_entities_far_into_an_xml_file_are_not_expanded(tmp_path):
+def test_entities_declared_late_are_not_expanded(tmp_path):
     path = tmp_path / "laughs.xml"
     path.write_text(
         f"<?xml version='1.0'?><!--PubmedArticle {'x' * 70_000}-->"
-        + LAUGHS
+        + BILLION_LAUGHS
         + ARTICLE.format("&l3;")
     )
-    outcomes = outcomes_of(path, "pubmed-xml")
+    outcomes = read_outcomes(path, "pubmed-xml")
     assert all("haha" not in getattr(outcome, "title", "") for outcome in outcomes)
 
 
-def test_files_of_the_machine_are_not_read(tmp_path):
+def test_xml_cannot_include_local_files(tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("SECRET")
     path = tmp_path / "outside.xml"
@@ -245,57 +246,57 @@ def test_files_of_the_machine_are_not_read(tmp_path):
             f"{head}<!DOCTYPE a [<!ENTITY s SYSTEM '{secret.as_uri()}'>]>"
             + ARTICLE.format("&amp;").replace("A1", "A1 &s;")
         )
-        assert "SECRET" not in str(outcomes_of(path, "pubmed-xml"))
+        assert "SECRET" not in str(read_outcomes(path, "pubmed-xml"))
 
 
 @pytest.fixture(scope="module")
-def blown(tmp_path_factory):
-    """What reading each of the bombs came to, by its name."""
+def bomb_results(tmp_path_factory):
+    """Results of reading each bomb, by name."""
     if not hasattr(os, "fork"):
         pytest.skip("each bomb is read in a forked process, and this system has none")
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, Path(__file__).parent / "bombs.py", tmp_path_factory.mktemp("bombs")],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return {result["bomb"]: result for result in map(json.loads, ended.stdout.splitlines())}
+    return {result["bomb"]: result for result in map(json.loads, process.stdout.splitlines())}
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_read_or_refused_in_little_memory(blown, name):
+def test_bomb_is_read_or_refused_in_little_memory(bomb_results, name):
     _, _, titles, reason = BOMBS[name]
-    result = blown[name]
-    assert "status" not in result, "it broke, or did not end"
-    assert result["peak"] < MOST_MEGABYTES
-    assert result["papers"] + result["refused"] > 0
+    result = bomb_results[name]
+    assert "status" not in result, "it crashed or did not end"
+    assert result["peak"] < MAX_MEGABYTES
+    assert result["papers"] + result["rejected"] > 0
     if titles is not None:
         assert result["titles"] == titles
     if reason is not None:
         assert result["reasons"][0].startswith(reason)
 
 
-def test_a_file_that_holds_hardly_a_record_is_not_read_to_its_end(blown):
-    for name in ("records that are none", "numbers that are no records"):
-        assert blown[name]["refused"] == MAX_REFUSED + 1
-        assert blown[name]["last"] == [
-            "100,000 of 100,000 records cannot be read; the rest was left out"
+def test_file_of_invalid_records_is_not_read_to_its_end(bomb_results):
+    for name in ("many invalid lines", "many numbers instead of records"):
+        assert bomb_results[name]["rejected"] == MAX_REJECTIONS + 1
+        assert bomb_results[name]["last"] == [
+            "100,000 of 100,000 records are invalid; the rest of the file was not read"
         ]
 
 
-def test_of_a_file_of_papers_all_are_read_however_many_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rag.ingest.sources.MAX_REFUSED", 100)
+def test_file_with_more_papers_than_rejections_is_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("rag.ingest.sources.source.MAX_REJECTIONS", 100)
     path = tmp_path / "many.jsonl"
     path.write_text('{"title": "A1"}\nx\n' * 150 + "x\n" * 10, encoding="utf-8")
-    outcomes = outcomes_of(path, "jsonl")
+    outcomes = read_outcomes(path, "jsonl")
     assert sum(isinstance(outcome, Paper) for outcome in outcomes) == 150
     assert outcomes[-1] == Rejection(
-        str(path), 303, "152 of 302 records cannot be read; the rest was left out"
+        str(path), 303, "152 of 302 records are invalid; the rest of the file was not read"
     )
 
 
 @pytest.mark.parametrize(
-    ("field", "limit", "told"),
+    ("field", "limit", "reason"),
     [
         ("title", 2_000, "title longer than 2,000 characters"),
         ("abstract", 100_000, "abstract longer than 100,000 characters"),
@@ -303,16 +304,16 @@ def test_of_a_file_of_papers_all_are_read_however_many_are_refused(tmp_path, mon
         ("authors", 1_000_000, "authors longer than 1,000,000 characters"),
     ],
 )
-def test_a_field_may_be_as_long_as_is_written_and_no_longer(tmp_path, field, limit, told):
+def test_limits_of_fields_are_exact(tmp_path, field, limit, reason):
     path = tmp_path / "long.jsonl"
     rows = [{"title": "A1", field: "x" * length} for length in (limit, limit + 1)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    paper, rejection = outcomes_of(path, None)
+    paper, rejection = read_outcomes(path, None)
     assert isinstance(paper, Paper)
-    assert rejection.reason == told
+    assert rejection.reason == reason
 
 
-def test_what_identifies_a_paper_is_looked_for_so_far(tmp_path):
+def test_limits_of_identifier_search_are_exact(tmp_path):
     address = "https://a.example/"
     rows = [
         {"url": address + "x" * (2_000 - len(address)), "doi": " " * 1_900 + "10.1234/a"},
@@ -322,19 +323,19 @@ def test_what_identifies_a_paper_is_looked_for_so_far(tmp_path):
     ]
     path = tmp_path / "far.jsonl"
     path.write_text("".join(json.dumps({"title": "A1"} | row) + "\n" for row in rows))
-    papers = outcomes_of(path, None)
+    papers = read_outcomes(path, None)
     assert [len(paper.url) for paper in papers] == [2_000, 0, len(address), 0]
     assert [paper.doi for paper in papers] == ["10.1234/a", "", "", ""]
 
 
 @pytest.mark.parametrize(("length", "papers"), [(100_000, 1), (100_001, 0)])
-def test_the_header_of_a_table_may_be_as_long_as_is_written(tmp_path, length, papers):
+def test_limit_of_a_table_header_is_exact(tmp_path, length, papers):
     path = tmp_path / "wide.csv"
     path.write_text("Title,".ljust(length, "x") + "\nA1,\n")
-    assert sum(isinstance(outcome, Paper) for outcome in outcomes_of(path, "csv")) == papers
+    assert sum(isinstance(outcome, Paper) for outcome in read_outcomes(path, "csv")) == papers
 
 
-# --- paths --------------------------------------------------------------------------------------------------------
+# --- paths ---------------------------------------------------------------------------------------
 
 
 def add(folder, *paths):
@@ -342,7 +343,7 @@ def add(folder, *paths):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
-def test_what_is_no_file_is_refused(tmp_path):
+def test_pipes_devices_and_invalid_paths_are_refused(tmp_path):
     pipe = tmp_path / "pipe.bib"
     os.mkfifo(pipe)
     (tmp_path / "round.bib").symlink_to(tmp_path / "round.bib")
@@ -350,11 +351,11 @@ def test_what_is_no_file_is_refused(tmp_path):
     assert [rejection.reason for rejection in report.rejected][:2] == ["not a regular file"] * 2
     assert len(report.rejected) == 5
     for rejection in report.rejected:
-        check_line(f"{rejection.source}: {rejection.reason}")
+        assert_printable_line(f"{rejection.source}: {rejection.reason}")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
-def test_a_folder_of_odd_things_gives_its_files_only(tmp_path):
+def test_folder_yields_only_regular_files(tmp_path):
     folder = tmp_path / "papers"
     folder.mkdir()
     os.mkfifo(folder / "pipe.bib")
@@ -364,18 +365,26 @@ def test_a_folder_of_odd_things_gives_its_files_only(tmp_path):
     assert (report.added, report.rejected) == (1, ())
 
 
-# Each link leads to the folder again: followed, 40 links deep, they would be more paths than can be counted.
-CIRCLE = """
+# Each link leads back to the folder. Followed to a depth of 40, they would give countless paths.
+COUNT_EXPANDED = """
 import sys
-from rag.ingest.sources import expand
-print(len(expand(sys.argv[1:])))
+from rag.ingest.sources.paths import expand_paths
+print(len(expand_paths(sys.argv[1:])))
 """
 
 
 @pytest.mark.parametrize(
-    "pattern", [".", "**", "**/*.jsonl", "**/**/a.jsonl", "inner/**/inner/**", "*/*.jsonl"]
+    ("pattern", "expected"),
+    [
+        (".", 2),
+        ("**", 2),
+        ("**/*.jsonl", 2),
+        ("**/**/a.jsonl", 1),
+        ("inner/**/inner/**", 1),
+        ("*/*.jsonl", 1),
+    ],
 )
-def test_links_in_a_circle_come_to_an_end(tmp_path, pattern):
+def test_circular_links_end(tmp_path, pattern, expected):
     inner = tmp_path / "papers" / "inner" / "inner"
     inner.mkdir(parents=True)
     for number in range(3):
@@ -383,19 +392,15 @@ def test_links_in_a_circle_come_to_an_end(tmp_path, pattern):
         (tmp_path / "papers" / f"round{number}").symlink_to(tmp_path / "papers")
     (inner / "a.jsonl").write_text('{"title": "A1"}\n')
     (inner.parent / "b.jsonl").write_text('{"title": "A2"}\n')
-    command = [sys.executable, "-c", CIRCLE, tmp_path / "papers" / pattern]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert found.stdout == {
-        "**/**/a.jsonl": "1\n",
-        "inner/**/inner/**": "1\n",
-        "*/*.jsonl": "1\n",
-    }.get(pattern, "2\n")
+    command = [sys.executable, "-c", COUNT_EXPANDED, tmp_path / "papers" / pattern]
+    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert int(process.stdout) == expected
 
 
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="for root every folder is readable"
 )
-def test_a_folder_that_cannot_be_read_costs_no_other(tmp_path):
+def test_unreadable_folder_costs_no_other(tmp_path):
     for name in ("closed", "listed", "open"):
         (tmp_path / "papers" / name).mkdir(parents=True)
         (tmp_path / "papers" / name / "a.jsonl").write_text(f'{{"title": "{name}"}}\n')
@@ -412,17 +417,17 @@ def test_a_folder_that_cannot_be_read_costs_no_other(tmp_path):
     }
 
 
-def test_the_name_of_a_file_steers_no_terminal(tmp_path):
+def test_file_name_cannot_steer_a_terminal(tmp_path):
     path = tmp_path / "\x1b]0;owned\x07\u202e.jsonl"
     path.write_text('{"title": "A1"}\nx\n', encoding="utf-8")
     with open_source(path) as source:
         (_, paper), (_, rejection) = source
     assert paper.source == "�]0;owned��.jsonl"
-    check_line(rejection.source)
+    assert_printable_line(rejection.source)
 
 
 @pytest.mark.parametrize(
-    ("form", "text"),
+    ("format_name", "text"),
     [
         ("csv", "\x1b[31mName\u202e,Year\n"),
         ("bibtex", "@article{\x1b[31m\u202e\x07\n@@{"),
@@ -432,18 +437,18 @@ def test_the_name_of_a_file_steers_no_terminal(tmp_path):
          "<summary>&#x202e;\u2028wrong</summary></entry></feed>"),
     ],
 )  # fmt: skip
-def test_what_is_told_of_a_broken_file_steers_no_terminal(tmp_path, form, text):
+def test_rejection_of_a_broken_file_cannot_steer_a_terminal(tmp_path, format_name, text):
     path = tmp_path / "odd"
     path.write_text(text, encoding="utf-8")
-    with open_source(path, form) as source:
+    with open_source(path, format_name) as source:
         rejections = [outcome for _, outcome in source if isinstance(outcome, Rejection)]
     assert rejections
     for rejection in rejections:
-        check_line(rejection.reason)
+        assert_printable_line(rejection.reason)
         assert len(rejection.reason) <= 400
 
 
-# --- papers that are bombs ----------------------------------------------------------------------------------------
+# --- papers that are bombs -----------------------------------------------------------------------
 
 ABSTRACTS = {
     "sentences": "A1. " * 2_000,
@@ -469,7 +474,7 @@ report = assistant.add(sys.argv[2])
 for question in ("Which papers are about marks?", "What does aAaAaA do?", "How many braces has a1?"):
     for citation in assistant.ask(question).citations:
         assert citation.quote == citation.paper.abstract[citation.start : citation.end]
-print(report.added, [rejection.why for rejection in report.rejected])
+print(report.added, [rejection.reason for rejection in report.rejected])
 """
 
 
@@ -480,7 +485,7 @@ def test_papers_that_are_bombs_are_added_and_asked(tmp_path):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folders = os.pathsep.join(map(str, [Path(__file__).parent, Path(__file__).parent.parent]))
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", ASK, tmp_path, path],
         env=os.environ | {"PYTHONPATH": folders},
         capture_output=True,
@@ -488,4 +493,4 @@ def test_papers_that_are_bombs_are_added_and_asked(tmp_path):
         check=True,
         timeout=300,
     )
-    assert ended.stdout.split("\n")[0] == f"{len(ABSTRACTS)} []", ended.stderr
+    assert process.stdout.split("\n")[0] == f"{len(ABSTRACTS)} []", process.stderr

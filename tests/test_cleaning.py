@@ -1,4 +1,4 @@
-"""Cleaning: what is stored is what is shown and quoted."""
+"""Cleaning of texts before they are stored, shown and quoted."""
 
 import unicodedata
 
@@ -14,20 +14,20 @@ PIECES = [
     "\r\n", "\t", " ", "\u00ad", "\u200b", "\u0301", "e", "\ufe0f", "\U000e0041", "\ud800", "ﬁ", "\u037e",
     "<!--", "-->", "<![CDATA[", "]]>", "$\\alpha_1$", "\\%", "the", "self", "\x00", "é", "q=",
 ]  # fmt: skip
-messy = st.lists(st.sampled_from(PIECES), max_size=25).map("".join) | st.text(max_size=60)
+messy_texts = st.lists(st.sampled_from(PIECES), max_size=25).map("".join) | st.text(max_size=60)
 INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
-@given(messy)
+@given(messy_texts)
 @example("&amp;amp;lt;i&amp;amp;gt;x&lt;/i&gt;")
 @example("e\u200b\u0301")
 @example("<\u200bp>text")
-def test_cleaning_twice_changes_nothing_more(text):
+def test_cleaning_is_idempotent(text):
     once = clean(text)
     assert clean(once) == once
 
 
-@given(messy)
+@given(messy_texts)
 def test_clean_text_is_one_visible_encodable_line(text):
     cleaned = clean(text)
     cleaned.encode("utf-8")
@@ -37,7 +37,7 @@ def test_clean_text_is_one_visible_encodable_line(text):
 
 
 @given(st.text(alphabet="abcdefgh XYZ019.,;:()[]{}$\\_^%+=*'\"-", max_size=80))
-def test_plain_text_and_latex_lose_nothing_but_extra_space(text):
+def test_plain_text_and_latex_lose_only_extra_space(text):
     assert clean(text) == " ".join(text.split())
 
 
@@ -59,7 +59,7 @@ def test_plain_text_and_latex_lose_nothing_but_extra_space(text):
         "𝒳 is a script letter",
     ],
 )
-def test_what_is_no_markup_stays_as_it_is(text):
+def test_text_that_only_looks_like_markup_is_kept(text):
     assert clean(text) == text
 
 
@@ -82,7 +82,7 @@ def test_what_is_no_markup_stays_as_it_is(text):
         ("<mml:math><mml:mi>x</mml:mi></mml:math>", "x"),
     ],
 )
-def test_markup_goes_and_its_text_stays(text, expected):
+def test_markup_is_removed_and_its_text_kept(text, expected):
     assert clean(text) == expected
 
 
@@ -99,7 +99,7 @@ def test_markup_goes_and_its_text_stays(text, expected):
         ("Brand<sup>®</sup>", "Brand®"),
     ],
 )
-def test_a_power_never_becomes_another_number(text, expected):
+def test_superscript_never_changes_a_number(text, expected):
     assert clean(text) == expected
 
 
@@ -135,7 +135,7 @@ def test_entities_are_decoded_however_often_they_were_escaped(text, expected):
         ("low - \nand high", "low - and high"),
     ],
 )
-def test_words_broken_at_line_ends_are_joined(text, expected):
+def test_hyphenated_words_at_line_ends_are_joined(text, expected):
     assert clean(text) == expected
 
 
@@ -144,14 +144,14 @@ def test_words_broken_at_line_ends_are_joined(text, expected):
     ["\u200b", "\u200d", "\u00ad", "\ufeff", "\u202e", "\u2066", "\u061c", "\x00", "\x1b", "\x7f", "\x9f", "\ufe0f",
      "\ue000", "\U000e0041", "\U000e0100", "\ud800", "\ufff9", "\uffff", "\u034f", "\u3164", "\u180b"],
 )  # fmt: skip
-def test_invisible_characters_vanish_without_a_gap(invisible):
+def test_invisible_characters_are_removed(invisible):
     assert clean(f"in{invisible}side") == "inside"
 
 
 @pytest.mark.parametrize(
     "space", ["\n", "\r\n", "\t", "\x0b", "\x1f", "\x85", "\u00a0", "\u2009", "\u2028", "\u3000"]
 )
-def test_every_kind_of_space_becomes_one_space(space):
+def test_all_kinds_of_space_become_one_space(space):
     assert clean(f"{space}out{space}{space}side{space}") == "out side"
 
 
@@ -165,11 +165,11 @@ def test_every_kind_of_space_becomes_one_space(space):
         (" \n", ""),
     ],
 )
-def test_letters_are_composed_and_ligatures_spelled_out(text, expected):
+def test_letters_are_composed_and_ligatures_expanded(text, expected):
     assert clean(text) == expected
 
 
-def test_text_between_mathematical_signs_survives_next_to_real_tags():
+def test_mathematical_signs_survive_next_to_real_tags():
     assert clean("<p>We need a<b>c and <i>n</i> < 4.</p>") == "We need a<b>c and n < 4."
 
 
@@ -187,7 +187,7 @@ def test_text_between_mathematical_signs_survives_next_to_real_tags():
         ("ﬁne-tuning", "fine tuning"),
     ],
 )
-def test_one_title_in_two_spellings_has_one_key(left, right):
+def test_title_key_ignores_case_accents_and_punctuation(left, right):
     assert title_key(left) == title_key(right) != ""
 
 
@@ -200,15 +200,15 @@ def test_one_title_in_two_spellings_has_one_key(left, right):
         ("?!–", ""),
     ],
 )
-def test_a_title_key_is_letters_and_digits(title, expected):
+def test_title_key_keeps_letters_and_digits(title, expected):
     assert title_key(title) == expected
 
 
-def test_different_titles_keep_different_keys():
+def test_different_titles_have_different_keys():
     titles = ["GPT-3", "GPT-4", "α", "β", "深度", "学习", "Part I", "Part II"]
     assert len({title_key(title) for title in titles}) == len(titles)
 
 
 @given(st.text(max_size=60))
-def test_a_title_key_is_its_own_key(title):
+def test_title_key_is_idempotent(title):
     assert title_key(title_key(title)) == title_key(title)
