@@ -67,6 +67,7 @@ def test_unrelated_question_leads_to_an_abstention(sample, question):
     assert len(answer.hits) == 3
 
 
+@pytest.mark.promise("literal-citations")
 @pytest.mark.parametrize("question", [question for question, _ in QUESTIONS])
 def test_quotations_are_literal_and_footnotes_resolve(sample, question):
     answer = sample.ask(question, sentences=10)
@@ -125,7 +126,7 @@ def test_stream_yields_the_text_and_then_the_answer(sample):
 
 
 def test_concurrent_questions_get_their_own_answers(sample):
-    questions = [question for question, _ in QUESTIONS]
+    questions = [question for question, _ in QUESTIONS[:3]]
     expected = [without_seconds(sample.ask(question)) for question in questions]
     with ThreadPoolExecutor(2 * len(questions)) as pool:
         answers = list(pool.map(sample.ask, questions * 2))
@@ -138,6 +139,7 @@ def test_empty_and_overlong_questions_are_refused(sample, question):
         sample.ask(question)
 
 
+@pytest.mark.promise("literal-citations")
 @settings(max_examples=40, deadline=None)
 @given(st.text(min_size=1, max_size=200).filter(str.strip))
 def test_any_question_gets_literal_quotations(sample_without_model, question):

@@ -158,6 +158,7 @@ def test_add_skips_a_broken_bibtex_entry(footnote, tmp_path):
     ]
 
 
+@pytest.mark.promise("inert-text")
 def test_add_escapes_control_characters_in_file_names(footnote, tmp_path):
     run = footnote("add", "\x1b]0;owned\x07.bib", "--library", tmp_path / "new")
     assert run.code == 1

@@ -421,6 +421,7 @@ outputs = st.lists(lines | word_lists.map(" ".join), max_size=5)
 separators = st.sampled_from([" ", " [1] ", " [2]. ", " [1-3]\n", "\n- "])
 
 
+@pytest.mark.promise("literal-citations")
 @settings(max_examples=40, deadline=None)
 @given(outputs, separators)
 def test_promises_hold_whatever_a_model_writes(scripted, model, pieces, separator):

@@ -1,6 +1,7 @@
-"""Verification: true sentences pass, and sentences made false by one word do not."""
+"""Verification: true sentences are supported, and sentences made false by one word are not."""
 
 import json
+import string
 
 import pytest
 from conftest import PAPERS
@@ -11,16 +12,20 @@ from rag.errors import ModelUnavailable
 from rag.models.nli import NliProbabilities, label_indices, load_nli_model
 from rag.verification.verifier import LexicalVerifier, NliVerifier, Source
 
-ABSTRACTS = [
-    json.loads(line).get("abstract", "") for line in PAPERS.read_text(encoding="utf-8").splitlines()
-]
-SENTENCES = [
-    f"{sentence.rstrip('.')}."
-    for abstract in ABSTRACTS
-    for sentence in abstract.split(". ")
-    if sentence
-]
-WORDS = "GPT-4 50% 2x not no without $L^2$ \\href \\footnote 10^-3 0^-1 .5 - − [3] than beats less half 1e999 ½ ٣ %".split()
+
+def load_sentences():
+    sentences = []
+    for line in PAPERS.read_text(encoding="utf-8").splitlines():
+        parts = json.loads(line).get("abstract", "").split(". ")
+        sentences += [f"{part.rstrip('.')}." for part in parts if part]
+    return sentences
+
+
+SENTENCES = load_sentences()
+WORDS = (
+    "GPT-4 50% 2x not no without $L^2$ \\href \\footnote 10^-3 0^-1 .5 - − [3] than beats less "
+    "half 1e999 ½ ٣ %"
+).split()
 texts = st.lists(st.sampled_from(WORDS) | st.text(max_size=8), max_size=12).map(" ".join)
 
 
@@ -28,16 +33,13 @@ def check(sentence, *quotes, title=""):
     return LexicalVerifier().check(sentence, [Source(quote, title) for quote in quotes])
 
 
-def test_a_title_alone_carries_nothing():
+def test_title_alone_does_not_support_a_sentence():
     title = "Reed beds: the most rigorous study of rivers by the Lantern pioneers"
-    said = "The Lantern pioneers made the most rigorous study of rivers."
-    assert (
-        check(said, "Upkeep takes 5 hours a week.", title=title).reason
-        == "only the title of the source speaks of this"
-    )
-    assert check(
-        "Reed beds take 5 hours of upkeep a week.", "Upkeep takes 5 hours a week.", title=title
-    ).supported
+    quote = "Upkeep takes 5 hours a week."
+    praise = "The Lantern pioneers made the most rigorous study of rivers."
+    reason = "only the title of the source mentions this"
+    assert check(praise, quote, title=title).reason == reason
+    assert check("Reed beds take 5 hours of upkeep a week.", quote, title=title).supported
 
 
 @pytest.mark.parametrize(
@@ -74,12 +76,12 @@ def test_a_title_alone_carries_nothing():
         ),
     ],
 )
-def test_a_true_sentence_is_supported(sentence, quote):
+def test_true_sentence_is_supported(sentence, quote):
     assert check(sentence, quote).reason == ""
 
 
 @pytest.mark.parametrize(
-    ("sentence", "quote", "why"),
+    ("sentence", "quote", "reason"),
     [
         (
             "The cache shrinks by 27 on average.",
@@ -149,58 +151,52 @@ def test_a_true_sentence_is_supported(sentence, quote):
         (
             "The parliament voted on railway budgets.",
             "The cache shrinks on average.",
-            "does not speak",
+            "does not cover",
         ),
-        ("It depends.", "The cache shrinks on average.", "too little"),
-        ("", "The cache shrinks on average.", "too little"),
+        ("It depends.", "The cache shrinks on average.", "too short"),
+        ("", "The cache shrinks on average.", "too short"),
     ],
 )
-def test_a_sentence_made_false_is_not_supported_and_says_why(sentence, quote, why):
+def test_false_sentence_is_not_supported_and_has_a_reason(sentence, quote, reason):
     support = check(sentence, quote)
     assert not support.supported
-    assert why in support.reason
+    assert reason in support.reason
 
 
-def test_names_may_come_from_the_title_and_numbers_may_not():
-    assert check(
-        "KIVI shrinks the cache.", "The cache shrinks.", title="KIVI: 2bit caches"
-    ).supported
-    assert not check(
-        "The cache shrinks to 2 bits.", "The cache shrinks.", title="KIVI: 2bit caches"
-    ).supported
+def test_names_may_come_from_the_title_but_numbers_may_not():
+    quote, title = "The cache shrinks.", "KIVI: 2bit caches"
+    assert check("KIVI shrinks the cache.", quote, title=title).supported
+    assert not check("The cache shrinks to 2 bits.", quote, title=title).supported
 
 
-def test_two_quotations_carry_a_sentence_together():
+def test_two_quotations_support_a_sentence_together():
     quotes = ("Ledger shrinks the cache by 71%.", "Rotation needs no calibration data.")
     sentence = "Ledger shrinks the cache by 71% and rotation needs no calibration data [1][2]."
     assert check(sentence, *quotes).supported
     assert not check(sentence, quotes[0]).supported
 
 
-def test_the_score_is_the_weighted_share_of_the_words_that_are_carried():
-    quote = Source("Barley tolerates salt.")
-    weights = {"barley": 3.0, "drought": 1.0}
-    assert LexicalVerifier().check("Barley drought", [quote]).score == 0.5
-    assert LexicalVerifier(weights.__getitem__).check("Barley drought", [quote]).score == 0.75
-    assert (
-        not LexicalVerifier(weights.__getitem__, threshold=0.8)
-        .check("Barley drought", [quote])
-        .supported
-    )
+def test_score_is_the_weighted_share_of_words_in_the_source():
+    sources = [Source("Barley tolerates salt.")]
+    weight = {"barley": 3.0, "drought": 1.0}.__getitem__
+    assert LexicalVerifier().check("Barley drought", sources).score == 0.5
+    assert LexicalVerifier(weight).check("Barley drought", sources).score == 0.75
+    strict = LexicalVerifier(weight, threshold=0.8)
+    assert not strict.check("Barley drought", sources).supported
 
 
-def test_no_source_supports_nothing():
+def test_nothing_is_supported_without_a_source():
     assert not LexicalVerifier().check("Barley tolerates salt.", []).supported
 
 
-@pytest.mark.parametrize("sentence", SENTENCES)
-def test_every_sentence_supports_itself_also_among_others_and_when_marked(sentence):
-    assert check(f"{sentence[:-1]} [4].", sentence).supported
-    assert check(f"Here {sentence[0].lower()}{sentence[1:]}", sentence).supported
+def test_every_sentence_supports_itself_with_marks_and_introductions():
+    for sentence in SENTENCES:
+        assert check(f"{sentence[:-1]} [4].", sentence).supported, sentence
+        assert check(f"Here {sentence[0].lower()}{sentence[1:]}", sentence).supported, sentence
 
 
 @given(texts.filter(lambda text: any(c.isalnum() for c in text.replace("[3]", ""))))
-def test_a_literal_copy_is_always_supported(text):
+def test_literal_copy_is_always_supported(text):
     assert check(text, text).supported
 
 
@@ -209,108 +205,95 @@ def test_a_literal_copy_is_always_supported(text):
     st.integers(10_000, 10**12),
     st.sampled_from(["", "%", "x", " GB", " bananas"]),
 )
-def test_a_number_that_the_source_lacks_breaks_support(sentence, number, unit):
+def test_number_that_the_source_lacks_is_the_reason(sentence, number, unit):
     assert "number" in check(f"{sentence[:-1]} with {number}{unit}.", sentence).reason
 
 
 @settings(max_examples=60)
 @given(st.sampled_from(SENTENCES), st.permutations(SENTENCES[:4]))
-def test_the_order_of_the_sources_does_not_matter(sentence, quotes):
+def test_order_of_the_sources_does_not_matter(sentence, quotes):
     assert check(f"So {sentence}", *quotes) == check(f"So {sentence}", *sorted(quotes))
 
 
 @given(texts, texts, texts)
 @example("0^-5 10^-999 1e-999", "9" * 9000 + "k", "\\href{a} \\frac")
-def test_no_text_breaks_the_check(sentence, quote, title):
+def test_any_text_can_be_checked(sentence, quote, title):
     support = check(sentence, quote, title=title)
     assert 0 <= support.score <= 1
     assert support.supported == (support.reason == "")
 
 
-# --- natural-language inference ---------------------------------------------------------------------------
+# --- natural-language inference -----------------------------------------------------------------
+
+CLAIM = "Plants endure salty ground."
+QUOTE = "Barley tolerates salt."
 
 
-class FixedRelations:
-    """Gives each premise the relation that the test fixed for it, whatever the sentence."""
+class FixedNliModel:
+    """NLI model with fixed probabilities for each premise, given by its first word."""
 
     name = "fixed"
     fingerprint = "fixed-1"
 
-    def __init__(self, **relations):
-        self._relations = relations
+    def __init__(self, **probabilities):
+        self._probabilities = probabilities
 
     def predict(self, pairs):
-        return [
-            self._relations.get(premise.split()[0].lower(), NliProbabilities(0.1, 0.8, 0.1))
-            for premise, _ in pairs
-        ]
+        neutral = NliProbabilities(0.1, 0.8, 0.1)
+        first_words = [premise.split()[0].lower() for premise, _ in pairs]
+        return [self._probabilities.get(word, neutral) for word in first_words]
 
 
-def inferred(sentence, *quotes, **relations):
-    return NliVerifier(FixedRelations(**relations)).check(
-        sentence, [Source(quote) for quote in quotes]
-    )
+def infer(sentence, *quotes, **probabilities):
+    verifier = NliVerifier(FixedNliModel(**probabilities))
+    return verifier.check(sentence, [Source(quote) for quote in quotes])
 
 
-def test_the_likeliest_relation_decides():
-    sentence, quote = "Plants endure salty ground.", "Barley tolerates salt."
-    assert inferred(sentence, quote, barley=NliProbabilities(0.6, 0.3, 0.1)).score == 0.6
-    assert inferred(sentence, quote, barley=NliProbabilities(0.6, 0.3, 0.1)).supported
-    assert (
-        inferred(sentence, quote, barley=NliProbabilities(0.4, 0.5, 0.1)).reason
-        == "the source does not say this"
-    )
-    assert (
-        inferred(sentence, quote, barley=NliProbabilities(0.1, 0.2, 0.7)).reason
-        == "the source says the opposite"
-    )
+def test_likeliest_relation_decides():
+    entailed = infer(CLAIM, QUOTE, barley=NliProbabilities(0.6, 0.3, 0.1))
+    assert (entailed.supported, entailed.score) == (True, 0.6)
+    neutral = infer(CLAIM, QUOTE, barley=NliProbabilities(0.4, 0.5, 0.1))
+    assert neutral.reason == "the source does not say this"
+    contradicted = infer(CLAIM, QUOTE, barley=NliProbabilities(0.1, 0.2, 0.7))
+    assert contradicted.reason == "the source says the opposite"
 
 
-def test_a_quotation_that_contradicts_outweighs_one_that_entails_less():
-    quotes = ("Barley tolerates salt.", "Wheat suffers from salt.")
+def test_contradiction_outweighs_a_weaker_entailment():
+    quotes = (QUOTE, "Wheat suffers from salt.")
     entailed, contradicted = NliProbabilities(0.7, 0.2, 0.1), NliProbabilities(0.05, 0.05, 0.9)
-    assert not inferred(
-        "Plants endure salty ground.", *quotes, barley=entailed, wheat=contradicted
-    ).supported
-    assert inferred(
-        "Plants endure salty ground.", *quotes, barley=entailed, wheat=NliProbabilities(0, 1, 0)
-    ).supported
+    neutral = NliProbabilities(0, 1, 0)
+    assert not infer(CLAIM, *quotes, barley=entailed, wheat=contradicted).supported
+    assert infer(CLAIM, *quotes, barley=entailed, wheat=neutral).supported
 
 
-def test_numbers_and_names_are_checked_whatever_the_model_finds():
-    sure = NliProbabilities(1.0, 0.0, 0.0)
-    assert (
-        "number 9"
-        in inferred("Plants endure 9 salty weeks.", "Barley tolerates salt.", barley=sure).reason
-    )
-    assert (
-        "mention USDA"
-        in inferred("So the USDA says plants.", "Barley tolerates salt.", barley=sure).reason
-    )
+def test_numbers_and_names_are_checked_whatever_the_model_predicts():
+    certain = NliProbabilities(1.0, 0.0, 0.0)
+    number = infer("Plants endure 9 salty weeks.", QUOTE, barley=certain)
+    assert "number 9" in number.reason
+    name = infer("So the USDA says plants.", QUOTE, barley=certain)
+    assert "mention USDA" in name.reason
 
 
-def test_inference_without_a_source_or_of_a_copy_asks_no_model():
-    assert inferred("Plants endure salty ground.").reason == "there is no source"
-    assert inferred(
-        "Barley tolerates salt [1].", "Barley tolerates salt.", barley=NliProbabilities(0, 0, 1)
-    ).supported
+def test_missing_source_and_copy_need_no_model():
+    assert infer(CLAIM).reason == "no source was cited"
+    assert infer("Barley tolerates salt [1].", QUOTE, barley=NliProbabilities(0, 0, 1)).supported
 
 
-def test_labels_are_told_by_their_names():
+def test_labels_are_recognised_by_name():
     assert label_indices("m", {0: "CONTRADICTION", 1: "entailment", 2: "Neutral"}) == (1, 2, 0)
 
 
 @pytest.mark.parametrize(
     "labels", [{0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}, {0: "entailment", 1: "neutral"}, {}]
 )
-def test_labels_that_say_nothing_are_refused(labels):
+def test_unknown_labels_are_refused(labels):
     with pytest.raises(ModelUnavailable, match="entailment, neutral and contradiction"):
         label_indices("m", labels)
 
 
 @pytest.fixture(scope="module")
 def cross_encoder(tmp_path_factory):
-    """A tiny BERT with random weights that always finds a contradiction, its labels in an unusual order."""
+    """Folder of a tiny BERT that always predicts a contradiction; its label order is unusual."""
     import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
@@ -318,24 +301,30 @@ def cross_encoder(tmp_path_factory):
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("nli")
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters)]
-    tokenizer = Tokenizer(WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
     special = {
         "pad_token": "[PAD]",
         "unk_token": "[UNK]",
         "cls_token": "[CLS]",
         "sep_token": "[SEP]",
     }
+    letters = string.ascii_lowercase
+    tokens = [*special.values(), *letters, *map("##{}".format, letters)]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=64, **special
     ).save_pretrained(folder)
-    labels = {0: "NEUTRAL", 1: "Contradiction", 2: "entailment"}
     config = BertConfig(
-        vocab_size=len(names), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=64, id2label=labels, label2id={label: n for n, label in labels.items()},
-    )  # fmt: skip
+        vocab_size=len(tokens),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        id2label={0: "NEUTRAL", 1: "Contradiction", 2: "entailment"},
+        label2id={"NEUTRAL": 0, "Contradiction": 1, "entailment": 2},
+    )
     model = BertForSequenceClassification(config)
     torch.nn.init.zeros_(model.classifier.weight)
     model.classifier.bias.data = torch.tensor([1.0, 2.0, 0.0])
@@ -343,22 +332,18 @@ def cross_encoder(tmp_path_factory):
     return folder
 
 
-def test_a_model_in_a_folder_gives_probabilities_in_the_order_of_its_labels(cross_encoder):
+def test_model_from_a_folder_predicts_probabilities_by_label(cross_encoder):
     model = load_nli_model(str(cross_encoder))
-    pairs = [("Barley tolerates salt.", "Plants endure salt."), ("word " * 300, "Plants.")]
-    for relation in model.predict(pairs):
-        # The softmax of (0, 1, 2).
-        assert relation.entailment == pytest.approx(0.0900, abs=1e-3)
-        assert relation.neutral == pytest.approx(0.2447, abs=1e-3)
-        assert relation.contradiction == pytest.approx(0.6652, abs=1e-3)
+    pairs = [(QUOTE, "Plants endure salt."), ("word " * 300, "Plants.")]
+    for probabilities in model.predict(pairs):
+        # Softmax of (0, 1, 2).
+        assert probabilities.entailment == pytest.approx(0.0900, abs=1e-3)
+        assert probabilities.neutral == pytest.approx(0.2447, abs=1e-3)
+        assert probabilities.contradiction == pytest.approx(0.6652, abs=1e-3)
     assert model.predict([]) == []
-    assert (
-        not NliVerifier(model)
-        .check("Plants endure salty ground.", [Source("Barley tolerates salt.")])
-        .supported
-    )
+    assert not NliVerifier(model).check(CLAIM, [Source(QUOTE)]).supported
 
 
-def test_an_inference_model_that_is_not_there_is_named():
+def test_missing_nli_model_is_named():
     with pytest.raises(ModelUnavailable, match="nobody/no-such-model"):
         load_nli_model("nobody/no-such-model")
