@@ -171,6 +171,7 @@ def check_literal(answer):
 # --- questions and filters --------------------------------------------------------------------
 
 
+@pytest.mark.promise("bounded-input")
 @MANY_EXAMPLES
 @given(QUESTIONS, FILTERS)
 @example("KV cache \ud800", {})
@@ -475,6 +476,7 @@ def test_any_question_record_is_loaded_or_refused_in_one_line(tmp_path, change):
     check_questions(file)
 
 
+@pytest.mark.promise("bounded-input")
 @MANY_EXAMPLES
 @given(st.binary(max_size=200) | TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass")))
 @example(b"[" * 100_000)

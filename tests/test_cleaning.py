@@ -139,6 +139,7 @@ def test_hyphenated_words_at_line_ends_are_joined(text, expected):
     assert clean(text) == expected
 
 
+@pytest.mark.promise("inert-text")
 @pytest.mark.parametrize(
     "invisible",
     ["\u200b", "\u200d", "\u00ad", "\ufeff", "\u202e", "\u2066", "\u061c", "\x00", "\x1b", "\x7f", "\x9f", "\ufe0f",

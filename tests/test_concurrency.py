@@ -78,6 +78,7 @@ def check_is_complete(folder, numbers):
     assert expected.library.digest == library.digest
 
 
+@pytest.mark.promise("durability")
 @pytest.mark.soak
 def test_two_simultaneous_adds_lose_nothing(tmp_path, times):
     half = times(400, 10_000)
@@ -113,6 +114,7 @@ class Searcher(threading.Thread):
             self.misses.append((number, [hit.paper.title for hit in hits]))
 
 
+@pytest.mark.promise("durability")
 @pytest.mark.soak
 def test_ten_searchers_find_every_paper_that_an_add_reported(tmp_path, times):
     count = times(1_200, 20_000)
@@ -166,6 +168,7 @@ def ask_page_for_the_newest(page, library):
     return "found" if record(stored - 1)["title"] in titles else f"{stored - 1}: {titles}"
 
 
+@pytest.mark.promise("durability")
 def test_command_waits_for_another_writer_and_continues_when_that_is_killed(tmp_path):
     library = Library(tmp_path / "library")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -233,6 +233,7 @@ def test_recently_changed_conversations_come_first_within_a_second(store):
 # --- owners ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("login")
 @pytest.mark.parametrize("stranger", ["", "Ada", "ada ", "%", "' OR 1=1 --"])
 def test_owners_cannot_open_each_others_conversations(store, stranger):
     store.save("talk", "ada", "lib", 0, answer("private", "words"))
@@ -396,6 +397,7 @@ def test_deleting_leaves_nothing_in_the_file(store, path):
             attempt("gone", "gone")
 
 
+@pytest.mark.promise("private-files")
 def test_deleting_after_many_changes_leaves_nothing_in_the_file(store, path):
     # Without VACUUM, SQLite 3.40 left the id of the conversation that this run deletes in step 200.
     life, turns = random.Random(46), {}
@@ -517,6 +519,7 @@ def test_an_unwritable_place_is_named(tmp_path):
         ConversationStore(tmp_path / "folder.sqlite")
 
 
+@pytest.mark.promise("private-files")
 def test_only_the_owner_can_read_the_file(store, path):
     store.save("talk", "", "lib", 0, answer("first"))
     assert path.stat().st_mode & 0o777 == 0o600

@@ -266,6 +266,7 @@ def library_after_kill(library_copy, tmp_path):
     return Path(shutil.copytree(library_copy, tmp_path / "killed"))
 
 
+@pytest.mark.promise("durability")
 @pytest.mark.soak
 def test_damage_to_any_file_is_repaired_or_reported(footnote, library_after_kill, tmp_path, times):
     # Opening a library moves the log into the database, so this is done with a copy.

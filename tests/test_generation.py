@@ -310,6 +310,7 @@ def test_repeated_source_under_a_wrong_number_becomes_a_quotation_with_a_note():
     assert generated.claims[0].note
 
 
+@pytest.mark.promise("injection")
 @pytest.mark.parametrize(
     "reply",
     [
@@ -462,6 +463,7 @@ ends = st.sampled_from([". ", "\n", ".\n- ", "! "])
 outputs = st.lists(st.tuples(lines, marks, ends).map("".join), max_size=6)
 
 
+@pytest.mark.promise("literal-citations")
 @settings(max_examples=100, deadline=None)
 @given(outputs)
 @example(["Upkeep takes 5 hours a week, mostly mowing [ 5 ]. "])

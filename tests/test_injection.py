@@ -145,6 +145,7 @@ def test_the_add_command_reports_flagged_sentences(footnote, injected, tmp_path)
     assert INJECTION in run.out
 
 
+@pytest.mark.promise("injection")
 def test_an_injection_is_shown_with_a_warning_and_is_never_evidence(injected):
     (paper,) = injected[0].papers()
     assert paper.abstract == f"{FINDING} {INJECTION} It costs little."
@@ -167,6 +168,7 @@ def attacked(tmp_path_factory, request):
     return attacks, build_hostile_library(attacks, tmp_path_factory.mktemp("attacked"))
 
 
+@pytest.mark.promise("injection")
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("style", "model"), [("quote", "none"), ("quote", "bundled"), ("write", "obedient")]
@@ -184,6 +186,7 @@ def test_few_injections_are_quoted_none_is_generated_and_honest_questions_are_an
     assert counts["correct"] / len(attacks) > 0.9
 
 
+@pytest.mark.promise("injection")
 @pytest.mark.soak
 def test_the_bundled_model_generates_no_canary(attacked, times):
     attacks, folder = attacked
@@ -194,6 +197,7 @@ def test_the_bundled_model_generates_no_canary(attacked, times):
         assert not outcome.misquoted, attack
 
 
+@pytest.mark.promise("inert-text")
 @pytest.mark.soak
 def test_untrusted_text_is_inert_in_every_output(attacked):
     attacks, folder = attacked

@@ -195,6 +195,7 @@ def check_work_is_whole(name, assistant, lines):
         assert papers == ALL_PAPERS
 
 
+@pytest.mark.promise("durability")
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["add", "remove", "reindex", "embed"])
 def test_next_run_completes_work_that_was_killed(libraries, tmp_path, name, times):
@@ -221,6 +222,7 @@ def test_next_run_completes_work_that_was_killed(libraries, tmp_path, name, time
         shutil.rmtree(folder)
 
 
+@pytest.mark.promise("durability")
 @pytest.mark.soak
 def test_kill_of_the_page_loses_no_stored_answer_and_no_paper(libraries, tmp_path, times):
     generator = random.Random("page")
@@ -316,6 +318,7 @@ def may_mount():
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.promise("durability")
 @pytest.mark.skipif(not may_mount(), reason="needs user namespaces to mount a small disk")
 def test_full_disk_is_reported_and_nothing_is_half_written(libraries, tmp_path):
     own_mounts = ["unshare", "--user", "--map-root-user", "--mount"]

@@ -225,6 +225,7 @@ def test_model_without_a_template_gets_a_plain_transcript(tmp_path):
     assert generate(model, tokens=4)
 
 
+@pytest.mark.promise("injection")
 def test_special_tokens_in_a_message_stay_text(tiny):
     without = tiny.count_tokens([Message("user", "zqzq")])
     # As a special token `<|end|>` would count one; as text it is seven characters and the
@@ -232,6 +233,7 @@ def test_special_tokens_in_a_message_stay_text(tiny):
     assert tiny.count_tokens([Message("user", "zq<|end|>zq")]) >= without + 7
 
 
+@pytest.mark.promise("injection")
 def test_special_tokens_in_a_paper_stay_text_in_prompts_and_scores(bundled):
     without = bundled.count_tokens([Message("user", "carbon ")])
     for token in ("<|im_start|>", "<|im_end|>", "<|endoftext|>"):

@@ -170,6 +170,7 @@ def call_event(site, event, data):
     return "\n".join(lines)
 
 
+@pytest.mark.promise("no-file-access")
 @pytest.mark.parametrize("input_type", ["textbox", "file"])
 def test_inputs_accept_no_local_file_and_no_address(site, tmp_path, input_type):
     secret = tmp_path / f"{secrets.token_hex(8)}.txt"

@@ -350,6 +350,7 @@ def test_changed_abstract_is_also_shown_as_quoted():
     )
 
 
+@pytest.mark.promise("inert-text")
 @pytest.mark.parametrize(
     "url",
     [
@@ -593,6 +594,7 @@ def test_any_conversation_is_safe_and_every_footnote_leads_to_one_sentence(answe
         assert len(page.attributes("id")) == len(set(page.attributes("id")))
 
 
+@pytest.mark.promise("inert-text")
 @given(HOSTILE, papers_with(HOSTILE))
 def test_records_of_any_text_are_safe(text, paper):
     merge = Merge(paper.id, text, text, 1, text)

@@ -148,6 +148,7 @@ def parse_markdown(markdown):
     return {token.type.removesuffix("_open").removesuffix("_close") for token in tokens}, addresses
 
 
+@pytest.mark.promise("inert-text")
 @pytest.mark.parametrize(
     "text",
     [

@@ -193,6 +193,7 @@ def policy(response):
     return {name: values.split() for name, _, values in (part.partition(" ") for part in parts)}
 
 
+@pytest.mark.promise("browser-isolation")
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [
@@ -229,6 +230,7 @@ def test_every_response_has_the_security_headers(browser, path, headers, status)
     assert {name: answer.headers[name] for name in expected} == expected
 
 
+@pytest.mark.promise("browser-isolation")
 def test_only_the_scripts_of_the_page_may_run(browser):
     answer = browser.get("/")
     scripts = Page(answer.text).inline
@@ -246,6 +248,7 @@ def test_the_scripts_of_the_login_page_may_run(visitor):
     assert len(policy(answer)["script-src"]) == 2 + len(Page(answer.text).inline)
 
 
+@pytest.mark.promise("offline")
 def test_the_page_loads_nothing_from_elsewhere(browser):
     html = browser.get("/").text
     addresses = Page(html).addresses
@@ -290,6 +293,7 @@ FOREIGN = [
 ]
 
 
+@pytest.mark.promise("browser-isolation")
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 @pytest.mark.parametrize(
     "path", [f"{API}/upload", f"{API}/queue/join", f"{API}/run/predict", "/login", "/"]
@@ -304,6 +308,7 @@ def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path,
     assert stored(uploads) == []
 
 
+@pytest.mark.promise("browser-isolation")
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
 )
@@ -341,6 +346,7 @@ def test_local_host_names_are_accepted(browser, host):
     assert browser.get("/", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
 
 
+@pytest.mark.promise("browser-isolation")
 @pytest.mark.parametrize(
     "host",
     [
@@ -383,6 +389,7 @@ def answers(client, app):
                 yield route, client.request(method, path)
 
 
+@pytest.mark.promise("browser-isolation")
 def test_only_the_routes_of_the_page_are_open(browser, app):
     seen = list(answers(browser, app))
     assert len(seen) > 60
@@ -411,6 +418,7 @@ def test_only_the_routes_of_the_page_are_open(browser, app):
     assert browser.post(f"{API}/run/predict").status_code == 422
 
 
+@pytest.mark.promise("login")
 def test_only_the_login_page_is_shown_before_signing_in(visitor, shared):
     seen = list(answers(visitor(), shared))
     assert {
@@ -420,6 +428,7 @@ def test_only_the_login_page_is_shown_before_signing_in(visitor, shared):
         assert visitor().get(path).json() == {"detail": "sign in first"}, path
 
 
+@pytest.mark.promise("no-file-access")
 @pytest.mark.parametrize(
     "address", ["https://evil.example/a.pdf", "HTTP://evil.example", "ftp://evil.example/a"]
 )
@@ -430,6 +439,7 @@ def test_no_file_is_downloaded_from_a_url(browser, address):
     }
 
 
+@pytest.mark.promise("no-file-access")
 def test_no_file_of_the_machine_is_served(browser):
     assert browser.get(f"{API}/file={__file__}").status_code == 403
 
@@ -485,6 +495,7 @@ def test_a_file_can_be_uploaded(browser, uploads):
     Path(path).unlink()
 
 
+@pytest.mark.promise("request-limits")
 @pytest.mark.parametrize(
     ("path", "length"),
     [
@@ -502,6 +513,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread(app, path, length):
     assert b"MB at once" in body
 
 
+@pytest.mark.promise("request-limits")
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
@@ -545,6 +557,7 @@ def test_an_interrupted_upload_leaves_no_files(app, uploads):
     assert stored(uploads) == []
 
 
+@pytest.mark.promise("request-limits")
 def test_an_upload_must_leave_free_disk_space(browser, uploads, monkeypatch):
     free = 200 * 1024**2 + 1024**3
     monkeypatch.setattr(body_limit.shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
@@ -592,6 +605,7 @@ def test_a_forged_token_is_refused(visitor, shared):
         assert visitor().get("/config", headers={"Cookie": f"{name}="}).status_code == 401
 
 
+@pytest.mark.promise("login")
 def test_after_five_wrong_passwords_an_address_waits_a_minute(visitor, clock):
     client = visitor()
     for number in range(5):
@@ -605,6 +619,7 @@ def test_after_five_wrong_passwords_an_address_waits_a_minute(visitor, clock):
     assert sign_in(client, "ada", "correct horse").status_code == 200
 
 
+@pytest.mark.promise("login")
 def test_a_name_has_to_wait_whatever_address_guesses(visitor, clock):
     for number in range(5):
         assert sign_in(visitor(f"192.168.1.{number}"), "ada", f"guess {number}").status_code == 400
@@ -629,6 +644,7 @@ def test_correct_passwords_never_have_to_wait(visitor):
         assert sign_in(visitor(), "ada", "correct horse").status_code == 200
 
 
+@pytest.mark.promise("login")
 def test_parallel_guesses_count(shared):
     body = b"username=ada&password=guess"
     kind = {"content-type": "application/x-www-form-urlencoded"}
@@ -659,6 +675,7 @@ def test_parallel_guesses_count(shared):
     assert sorted(statuses) == [400] * 5 + [429] * 7
 
 
+@pytest.mark.promise("login")
 def test_the_cookie_is_hidden_from_scripts_and_other_sites(visitor):
     client = visitor()
     cookies = sign_in(client, "ada", "correct horse").headers.get_list("set-cookie")
@@ -669,6 +686,7 @@ def test_the_cookie_is_hidden_from_scripts_and_other_sites(visitor):
     assert ["SameSite=lax" in cookie for cookie in cookies] == [True] * 4
 
 
+@pytest.mark.promise("login")
 def test_a_cookie_is_worthless_after_signing_out(visitor):
     client = visitor()
     sign_in(client, "ada", "correct horse")
@@ -722,6 +740,7 @@ def test_malformed_users_files_are_refused_without_showing_a_password(users_file
     assert "swordfish" not in str(refused.value)
 
 
+@pytest.mark.promise("private-files")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o601])
 def test_users_files_that_others_can_read_are_refused(users_file, mode):
@@ -887,6 +906,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.promise("request-limits")
 @pytest.mark.parametrize("request_and_status", REFUSED.values(), ids=REFUSED)
 def test_malformed_requests_are_refused(port, request_and_status):
     request, expected = request_and_status
@@ -914,6 +934,7 @@ def test_no_other_protocol_is_spoken(port):
         assert status(said(port, upgrade.encode() + OWN + b"\r\n")) in (200, 405, 422)
 
 
+@pytest.mark.promise("request-limits")
 def test_a_body_without_an_end_is_cut_off(port):
     head = f"POST {API}/queue/join HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
@@ -932,6 +953,7 @@ def test_a_missing_body_does_not_block_other_requests(port):
         assert is_well(port)
 
 
+@pytest.mark.promise("request-limits")
 def test_connections_per_client_are_limited(port):
     held = [connect(port) for _ in range(20)]
     try:
@@ -962,6 +984,7 @@ ELSEWHERE = [
 ]
 
 
+@pytest.mark.promise("no-file-access")
 @pytest.mark.parametrize("path", ELSEWHERE)
 def test_no_path_leads_to_a_file_of_this_machine(port, path):
     path = path.format(root=ROOT)
@@ -992,6 +1015,7 @@ JOINS = [
 ]
 
 
+@pytest.mark.promise("request-limits")
 @pytest.mark.parametrize("body", JOINS, ids=lambda body: str(body[:50]))
 def test_requests_for_unknown_functions_are_refused(port, body):
     head = (
@@ -1028,6 +1052,7 @@ def test_a_failing_event_reveals_nothing_about_the_machine(port):
 # --- the command ----------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("login")
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
 def test_a_network_address_needs_users(footnote, host):
     run = footnote("ui", "--host", host)

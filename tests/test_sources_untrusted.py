@@ -33,6 +33,7 @@ FUZZ_SETTINGS = settings(
 )
 
 
+@pytest.mark.promise("bounded-input")
 @pytest.mark.parametrize("format_name", FORMATS)
 @FUZZ_SETTINGS
 @given(data=st.binary(max_size=300))
@@ -215,6 +216,7 @@ BILLION_LAUGHS = (
 ARTICLE = "<PubmedArticleSet><PubmedArticle><ArticleTitle x='{0}'>A1 {0}</ArticleTitle></PubmedArticle></PubmedArticleSet>"
 
 
+@pytest.mark.promise("bounded-input")
 def test_xml_that_declares_entities_is_refused(tmp_path):
     path = tmp_path / "laughs.xml"
     path.write_text(BILLION_LAUGHS + ARTICLE.format("&l11;"))
@@ -373,6 +375,7 @@ print(len(expand_paths(sys.argv[1:])))
 """
 
 
+@pytest.mark.promise("bounded-input")
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
@@ -417,6 +420,7 @@ def test_unreadable_folder_costs_no_other(tmp_path):
     }
 
 
+@pytest.mark.promise("inert-text")
 def test_file_name_cannot_steer_a_terminal(tmp_path):
     path = tmp_path / "\x1b]0;owned\x07\u202e.jsonl"
     path.write_text('{"title": "A1"}\nx\n', encoding="utf-8")

@@ -71,7 +71,7 @@ def add_records(tmp_path):
 def test_search_finds_what_an_exact_search_finds(add_records):
     assistant = add_records(0, 800)
     library, index = assistant.library, assistant._index
-    vectors = np.stack([library.passages([key])[1][0] for key in library.keys()])
+    vectors = np.stack([library.passages([key])[1][0] for key in library.paper_keys()])
     passage_keys = set(library.passage_keys())
     for question in ("tide and owl", "heron", "salt marsh by the dune"):
         vector = HashEmbedder().embed_question(question)
@@ -251,7 +251,7 @@ def test_reembedding_with_another_model_replaces_every_vector(add_records):
     assistant = add_records(0, 25)
     assistant._reembed(OtherEmbedder(), None)
     assistant._index.rebuild()
-    key = assistant.library.keys()[0]
+    key = assistant.library.paper_keys()[0]
     assert assistant.library.passages([key])[1].shape[1] == OtherEmbedder.dimension
     assert len(assistant._index.keys()) == 25
     again = Assistant(Library(assistant.library.folder), OtherEmbedder())
@@ -287,6 +287,7 @@ def test_missing_index_is_an_error_until_it_is_rebuilt(add_records, missing):
     assert again.search("owl")[0].dense > 0.3
 
 
+@pytest.mark.promise("durability")
 def test_damaged_index_is_an_error_until_it_is_rebuilt(add_records):
     again = reopen(add_records(0, 30))
     folder = again.library.folder
