@@ -110,7 +110,7 @@ class Turn:
 
     @property
     def is_standalone(self) -> bool:
-        """Whether the question was not a follow-up."""
+        """True when the question was not a follow-up."""
         return not self.answer.trace.rewritten_query
 
     @property

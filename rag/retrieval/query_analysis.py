@@ -71,7 +71,7 @@ _MAX_TARGET_WORDS = 5
 _MAX_HEAD_LAST_WORDS = 2
 # No abstract says how many papers a library contains.
 _PAPER_NOUNS = frozenset("papers works studies articles".split())
-# Targets that "what" asks for as plainly as "which" does.
+# Targets that "what" asks for as clearly as "which" does.
 _CONCRETE_TARGETS = frozenset(
     "device hardware gpu machine processor dataset datasets data optimizer optimiser framework "
     "language licence license backbone".split()
@@ -338,22 +338,22 @@ def _find_names(question: str) -> tuple[str, ...]:
 
 
 def _parse_target(question: str) -> tuple[str, tuple[str, ...]]:
-    """Return the question words and the target after them; a quantity goes before a thing."""
-    first_thing: tuple[str, tuple[str, ...]] = ("", ())
+    """Return the words that ask and the target after them; a quantity takes precedence."""
+    first_target: tuple[str, tuple[str, ...]] = ("", ())
     for match in _QUESTION_WORDS.finditer(question):
         asking = " ".join(match[1].casefold().split())
         target = _read_target(question[match.end() :])
         if asking.startswith("how") or _has_measure(target):
             return asking, ("time",) if asking == "how long" else target
-        if first_thing[0]:
+        if first_target[0]:
             continue
         if asking == "which":
             is_asked = bool(_BEFORE_ASKING_WHICH.search(question[: match.start()]))
         else:
             is_asked = not _CONCRETE_TARGETS.isdisjoint(map(str.casefold, target))
         if is_asked:
-            first_thing = asking, target
-    return first_thing
+            first_target = asking, target
+    return first_target
 
 
 def _read_target(text: str) -> tuple[str, ...]:

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
 from itertools import chain, product
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rag.models.nli import NliModel
 from rag.text.quantities import NUMBER_WORDS, TIME_UNITS
 from rag.text.terms import STOP_WORDS, content_terms, index_text, query_terms
+
+if TYPE_CHECKING:
+    from rag.models.nli import NliModel
 
 # Chosen on the dev split of SciTLDR, so that another paper's abstract supports at most one in a
 # hundred sentences: with weights by rarity, and without weights.
@@ -114,7 +116,7 @@ class NliVerifier:
     contradicts it more strongly than that.
     """
 
-    def __init__(self, model: NliModel) -> None:
+    def __init__(self, model: "NliModel") -> None:
         self._model = model
 
     def check(self, sentence: str, sources: Sequence[Source]) -> Support:
@@ -517,7 +519,7 @@ def _is_capitalised(piece: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Mentions:
-    """What the sources mention: their terms, the forms of each token, the initials of each text."""
+    """Terms of the sources, forms of each token, and initials of each text, to look names up."""
 
     terms: frozenset[str]
     tokens: list[frozenset[str]]
@@ -596,7 +598,7 @@ class _Word:
 
     @property
     def has_meaning(self) -> bool:
-        """Whether it can be negated: a content word or one with a polarity."""
+        """True for content words and words with a polarity, which can be negated."""
         return self.is_content or self.stem in _polarities()
 
 
