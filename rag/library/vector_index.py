@@ -13,15 +13,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 
 from rag.errors import LibraryError
-from rag.library.library import Library
-from rag.library.transaction import Transaction
 from rag.models.vectors import Vectors
+
+if TYPE_CHECKING:
+    from rag.library.library import Library
+    from rag.library.transaction import Transaction
 
 # Chroma has no public types.
 _Collection = Any
@@ -82,7 +84,7 @@ _SESSIONS: dict[Path, _ChromaSession] = {}
 class VectorIndex:
     """Nearest passages by cosine similarity. Safe to use from several threads and processes."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: "Library") -> None:
         self._library = library
         folder = library.folder.resolve()
         lock = FileLock(folder / "index.lock", mode=0o600, thread_local=False)
@@ -158,7 +160,7 @@ class VectorIndex:
                 shutil.rmtree(old_folder, ignore_errors=True)
         return added
 
-    def _build(self, transaction: Transaction, folder: Path) -> int:
+    def _build(self, transaction: "Transaction", folder: Path) -> int:
         """Add every passage to a new Chroma that no other process knows of yet."""
         added = 0
         fingerprint = self._library.meta("embedder_fingerprint")
@@ -169,7 +171,9 @@ class VectorIndex:
                     added += sum(self._apply_pending(transaction, collection))
         return added
 
-    def _apply_pending(self, transaction: Transaction, collection: _Collection) -> tuple[int, int]:
+    def _apply_pending(
+        self, transaction: "Transaction", collection: _Collection
+    ) -> tuple[int, int]:
         """Apply one batch of changes, and record that; return the passages added and removed."""
         passages, vectors = self._library.pending_passages(_BATCH)
         removed = self._library.removed_passages()

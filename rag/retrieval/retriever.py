@@ -7,17 +7,20 @@ the development splits of four public collections (`python -m eval.benchmarks.re
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rag.library.filters import Filters, parse_filters
-from rag.library.library import Library
-from rag.library.vector_index import VectorIndex
 from rag.models.embedder import Embedder
 from rag.models.vectors import Vectors
 from rag.records import Hit, Paper, Passage
 from rag.retrieval.typos import find_typos
 from rag.text.terms import query_terms
+
+if TYPE_CHECKING:
+    from rag.library.library import Library
+    from rag.library.vector_index import VectorIndex
 
 # Candidates from dense search, and as many from full-text search.
 _CANDIDATES = 100
@@ -32,7 +35,7 @@ class Candidates:
     `best_passages` maps a key to the passage most similar to the question and its cosine.
     """
 
-    library: Library
+    library: "Library"
     vector: Vectors
     terms: list[str]
     keys: list[int]
@@ -105,7 +108,7 @@ class Retriever:
     """Find papers of one library. The embedder is loaded for the first question."""
 
     def __init__(
-        self, library: Library, index: VectorIndex, load_embedder: Callable[[], Embedder]
+        self, library: "Library", index: "VectorIndex", load_embedder: Callable[[], Embedder]
     ) -> None:
         self._library = library
         self._index = index
