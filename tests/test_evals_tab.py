@@ -11,12 +11,7 @@ import pytest
 
 from eval.harness.comparison import QuestionScores, save_scores
 from rag import Assistant, UsageError
-from ui.render.evaluation import (
-    progress_html,
-    report_frame_html,
-    run_state_html,
-    summary_html,
-)
+from ui.render.evaluation import report_frame_html, summary_html
 from ui.render.text import format_number
 from ui.services.evaluations import (
     EvaluationRunner,
@@ -25,9 +20,9 @@ from ui.services.evaluations import (
     TimeEstimate,
     describe_request,
     list_runs,
-    own_questions,
+    load_own_questions,
 )
-from ui.tabs.evals import compare_runs_html, load_report_html
+from ui.tabs.evals import compare_runs_html, load_report_html, run_progress_html, run_state_html
 
 HOSTILE = (
     "<script>alert(1)</script> ${alert(42)} {{constructor}} </iframe> \"'> "
@@ -99,7 +94,7 @@ def one_run(assistant, questions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     evaluations = EvaluationRunner(folder, lambda request: assistant)
     evaluations.start(REQUEST, questions)
-    assert watch_to_end(evaluations)[-1].message.endswith("is done.")
+    assert watch_to_end(evaluations)[-1].message.endswith("is finished.")
     return folder
 
 
@@ -121,7 +116,7 @@ def test_run_of_own_questions_is_saved_with_its_report(one_run, questions):
     run = single_run(one_run)
     path = one_run / run.name
     # CRAG scores: every nugget, a correct abstention, and none of the nuggets.
-    assert (run.state, run.worth) == ("finished", pytest.approx(1 / 3))
+    assert (run.state, run.crag_score) == ("finished", pytest.approx(1 / 3))
     assert run.label.endswith("· CRAG score 0.33 · dev, 3 questions · physics")
     assert (path / "report.html").exists()
     assert (path / "questions" / "mine.jsonl").read_bytes() == questions.read_bytes()
@@ -130,7 +125,7 @@ def test_run_of_own_questions_is_saved_with_its_report(one_run, questions):
 
 def test_request_becomes_the_plan_of_the_run(tmp_path):
     plan = RunRequest(
-        questions="mine.jsonl", split="all", style="write", every=3, rivals=True
+        questions="mine.jsonl", split="all", style="write", every=3, with_baselines=True
     ).plan(tmp_path)
     assert (plan.questions, plan.split, plan.style) == (
         tmp_path / "questions" / "mine.jsonl",
@@ -174,7 +169,7 @@ def test_only_one_run_at_a_time_over_all_processes(pausing, questions, tmp_path)
     evaluations.start(REQUEST, questions)
     assert pausing.reached.wait(30)
     for other in (evaluations, elsewhere):
-        with pytest.raises(UsageError, match="at work already"):
+        with pytest.raises(UsageError, match="another run is in progress"):
             other.start(REQUEST, questions)
     run = single_run(folder)
     assert evaluations.is_running(run)
@@ -200,7 +195,7 @@ def test_only_one_run_at_a_time_over_all_processes(pausing, questions, tmp_path)
             json.dumps(ANSWERABLE | {"question": "What is \ud800?"}),
             "mine.jsonl, line 1: not valid Unicode",
         ),
-        (json.dumps(ANSWERABLE | {"split": "test"}), "no questions of the split “dev”"),
+        (json.dumps(ANSWERABLE | {"split": "test"}), "no questions in the split “dev”"),
     ],
 )
 def test_invalid_questions_file_is_rejected_with_its_first_error(tmp_path, text, reason):
@@ -221,9 +216,9 @@ def test_large_or_missing_questions_file_is_rejected(tmp_path):
     large = tmp_path / "large.jsonl"
     with large.open("wb") as file:
         file.truncate(20_000_001)
-    for path, reason in ((large, "at most 20 MB"), (tmp_path / "gone.jsonl", "gone.jsonl")):
+    for path, reason in ((large, "the limit is 20 MB"), (tmp_path / "gone.jsonl", "gone.jsonl")):
         with pytest.raises(UsageError, match=reason):
-            own_questions(path)
+            load_own_questions(path)
 
 
 def test_questions_about_unknown_papers_end_the_run_with_a_reason(assistant, tmp_path):
@@ -232,7 +227,7 @@ def test_questions_about_unknown_papers_end_the_run_with_a_reason(assistant, tmp
     state = watch_to_end(evaluations)[-1]
     assert state.failed
     assert state.message.endswith(
-        "was not begun: mine.jsonl: question kv: no paper 'nobody' in the library."
+        "did not start: mine.jsonl: question kv: no paper 'nobody' in the library."
     )
     assert list_runs(tmp_path / "runs") == []
 
@@ -248,7 +243,7 @@ def test_bug_is_reported_and_the_next_run_can_start(assistant, questions, tmp_pa
     evaluations = EvaluationRunner(tmp_path / "runs", open_assistant)
     evaluations.start(REQUEST, questions)
     assert (
-        "Footnote itself failed (RuntimeError: the roof fell in)"
+        "error in Footnote itself (RuntimeError: the roof fell in)"
         in watch_to_end(evaluations)[-1].message
     )
     assert "an evaluation in the page" in caplog.text
@@ -259,7 +254,7 @@ def test_bug_is_reported_and_the_next_run_can_start(assistant, questions, tmp_pa
 def test_preview_describes_what_a_run_would_ask(questions):
     # 258 of the curated questions are of the split "test".
     assert describe_request(RunRequest(every=10), None).startswith(
-        "26 curated questions for the assistant. They are about the sample"
+        "26 curated questions for the assistant, about the sample"
     )
     preview = describe_request(
         RunRequest(
@@ -267,8 +262,8 @@ def test_preview_describes_what_a_run_would_ask(questions):
         ),
         questions,
     )
-    assert preview == "2 questions of mine.jsonl for the assistant, put to the library “physics”."
-    assert "its rivals" in describe_request(RunRequest(rivals=True), None)
+    assert preview == "2 questions from mine.jsonl for the assistant, about “physics”."
+    assert "its rivals" in describe_request(RunRequest(with_baselines=True), None)
     with pytest.raises(UsageError, match="choose a file"):
         describe_request(REQUEST, None)
 
@@ -280,32 +275,32 @@ MANIFEST = {"count": 10, "language_model": "bundled", "systems": {"assistant": "
 
 def test_time_left_follows_the_pace_after_the_models_are_loaded():
     estimate = TimeEstimate(MANIFEST, known=0)
-    assert estimate.left(0, "assistant", 100.0) is None
-    assert estimate.left(1, "assistant", 160.0) is None
-    assert estimate.left(2, "assistant", 162.0) == pytest.approx(8 * 2)
-    assert estimate.left(3, "assistant", 164.0) == pytest.approx(7 * 2)
+    assert estimate.seconds_left(0, "assistant", 100.0) is None
+    assert estimate.seconds_left(1, "assistant", 160.0) is None
+    assert estimate.seconds_left(2, "assistant", 162.0) == pytest.approx(8 * 2)
+    assert estimate.seconds_left(3, "assistant", 164.0) == pytest.approx(7 * 2)
 
 
 def test_rows_of_an_earlier_attempt_do_not_count_for_the_pace():
     estimate = TimeEstimate(MANIFEST, known=4)
-    assert [estimate.left(done, "assistant", 50.0) for done in range(5)] == [None] * 5
-    assert estimate.left(5, "assistant", 53.0) is None
-    assert estimate.left(6, "assistant", 56.0) == pytest.approx(4 * 3)
+    assert [estimate.seconds_left(done, "assistant", 50.0) for done in range(5)] == [None] * 5
+    assert estimate.seconds_left(5, "assistant", 53.0) is None
+    assert estimate.seconds_left(6, "assistant", 56.0) == pytest.approx(4 * 3)
 
 
 def test_baselines_are_expected_to_be_faster_than_the_assistant():
     estimate = TimeEstimate(
         MANIFEST | {"systems": {"assistant": "assistant", "dense only": "baseline"}}, known=0
     )
-    assert [estimate.left(done, "assistant", 2.0 * done) for done in range(2)] == [None] * 2
+    assert [estimate.seconds_left(done, "assistant", 2.0 * done) for done in range(2)] == [None] * 2
     # Eight rows of the assistant are left, and ten of a baseline at 0.03 of its time.
-    assert estimate.left(2, "assistant", 4.0) == pytest.approx((8 + 10 * 0.03) * 2)
+    assert estimate.seconds_left(2, "assistant", 4.0) == pytest.approx((8 + 10 * 0.03) * 2)
 
 
 def test_pace_is_that_of_the_last_seconds():
     estimate = TimeEstimate(MANIFEST, known=0)
     for done, now in ((0, 0.0), (1, 0.0), (2, 500.0), (3, 510.0), (4, 520.0)):
-        left = estimate.left(done, "assistant", now)
+        left = estimate.seconds_left(done, "assistant", now)
     assert left == pytest.approx(6 * 10)
 
 
@@ -318,15 +313,17 @@ def test_pace_is_that_of_the_last_seconds():
             "1 of 2,600 questions asked. Running: assistant",
         ),
         (
-            RunProgress("r", working=True, done=1, total=9, system="dense only", left=41.0),
+            RunProgress("r", working=True, done=1, total=9, system="dense only", seconds_left=41.0),
             "asked, about 40 s left. Running: dense only",
         ),
         (
-            RunProgress("r", working=True, done=1, total=9, system="dense only", left=1.0),
+            RunProgress("r", working=True, done=1, total=9, system="dense only", seconds_left=1.0),
             "about 5 s left",
         ),
         (
-            RunProgress("r", working=True, done=1, total=9, system="dense only", left=200.0),
+            RunProgress(
+                "r", working=True, done=1, total=9, system="dense only", seconds_left=200.0
+            ),
             "about 3 min left",
         ),
         (RunProgress("r", working=True, done=9, total=9), "writing the report"),
@@ -339,13 +336,13 @@ def test_pace_is_that_of_the_last_seconds():
     ],
 )
 def test_progress_is_described(progress, expected):
-    html = progress_html(progress)
+    html = run_progress_html(progress)
     assert expected in html
     assert ("<progress aria-label=" in html) == progress.working
 
 
 def test_progress_is_empty_before_the_first_run():
-    assert progress_html(RunProgress()) == ""
+    assert run_progress_html(RunProgress()) == ""
 
 
 # --- list of runs ---------------------------------------------------------------------------------
@@ -370,7 +367,7 @@ def test_run_started_elsewhere_can_be_opened_but_not_resumed(runs):
     assert run.label.endswith("dev, 3 questions · 12 papers")
     (path / "report.html").unlink()
     assert "not started here" in run_state_html(single_run(runs), is_running=False)
-    with pytest.raises(UsageError, match="cannot go on"):
+    with pytest.raises(UsageError, match="cannot be resumed"):
         EvaluationRunner(runs, lambda request: None).resume(run.name)
 
 
@@ -437,9 +434,9 @@ def test_deleted_run_is_gone(runs):
     name = single_run(runs).name
     evaluations.delete(name)
     assert not (runs / name).exists()
-    assert evaluations.listed() == []
+    assert evaluations.list_runs() == []
     for gone in (name, "", "..", "../.."):
-        with pytest.raises(UsageError, match="no longer here"):
+        with pytest.raises(UsageError, match="no longer exists"):
             evaluations.delete(gone)
 
 

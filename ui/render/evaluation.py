@@ -1,4 +1,4 @@
-"""Evaluation runs as HTML: progress, the summary of a report, and the comparison of two runs."""
+"""Reports of evaluation runs as HTML: the summary of a report, and the comparison of two runs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ from ui.render.html import error_html, table_html
 from ui.render.mathematics import prose_html
 from ui.render.text import (
     format_count,
-    format_duration,
     format_interval,
     format_number,
     format_p_value,
@@ -18,7 +17,6 @@ from ui.render.text import (
 
 if TYPE_CHECKING:
     from eval.harness.comparison import QuestionScores
-    from ui.services.evaluations import RunProgress, RunSummary
 
 # Metrics of the summary that a report lists in its headline; the CRAG score comes after them.
 _HEADLINE_METRICS = (
@@ -40,56 +38,6 @@ _SETTINGS = {
 _OUTGOING_LINK = re.compile(r'<a href="(?!#)[^"]*">(.*?)</a>', re.DOTALL)
 _INTERNAL_HREF = '<a href="#'
 _FRAME_HREF = '<a href="about:srcdoc#'
-
-
-# --- progress -------------------------------------------------------------------------------------
-
-
-def progress_html(progress: "RunProgress") -> str:
-    """Return the progress of the current run, or how the last one ended."""
-    if not progress.working:
-        if not progress.message:
-            return ""
-        css_class = "error-notice" if progress.failed else "run-finished"
-        return f'<p class="{css_class}" role="status">{escape(progress.message)}</p>'
-    is_asking = bool(progress.total and progress.system)
-    bar = f' max="{progress.total}" value="{progress.done}"' if is_asking else ""
-    return (
-        f'<div class="progress"><progress aria-label="Progress of the run"{bar}></progress> '
-        f"{_progress_text(progress)}</div>"
-    )
-
-
-def _progress_text(progress: "RunProgress") -> str:
-    if not progress.total:
-        return "Loading models and questions"
-    if not progress.system:
-        return "All questions asked; writing the report"
-    if progress.stopping:
-        return "Stopping after the current question"
-    left = progress.left
-    remaining = "" if left is None else f", about {format_duration(left)} left"
-    return (
-        f"{progress.done:,} of {progress.total:,} questions asked{remaining}. "
-        f"Running: {escape(progress.system)}"
-    )
-
-
-def run_state_html(run: "RunSummary", *, is_running: bool) -> str:
-    """Return what is known of a run without a report."""
-    if is_running:
-        return "<p>This run is in progress.</p>"
-    if run.state == "damaged":
-        hint = " Resume it to ask what is missing and to rewrite the report."
-        return error_html(f"This run is damaged: {run.trouble}.{hint if run.can_resume else ''}")
-    replies = format_count(run.replies, "reply is", "replies are")
-    hint = "Resume it to continue."
-    if not run.can_resume:
-        hint = (
-            "It was not started here; to continue, run footnote eval with its options and the "
-            f"folder {run.name}."
-        )
-    return f"<p>{escape(f'This run is unfinished; {replies} saved. {hint}')}</p>"
 
 
 # --- report ---------------------------------------------------------------------------------------

@@ -15,14 +15,13 @@ from eval import load_scores
 from rag import Assistant, FootnoteError, UsageError
 from ui.render.evaluation import (
     comparison_html,
-    progress_html,
     report_frame_html,
-    run_state_html,
     summary_html,
 )
 from ui.render.html import error_html, notice_html
+from ui.render.text import format_count, format_duration
 from ui.services.evaluations import (
-    DAMAGE,
+    RUN_ERRORS,
     EvaluationRunner,
     RunProgress,
     RunRequest,
@@ -71,7 +70,7 @@ def load_report_html(folder: Path) -> tuple[str, str]:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         page = (folder / "report.html").read_text(encoding="utf-8")
         return summary_html(report), report_frame_html(page)
-    except DAMAGE as error:
+    except RUN_ERRORS as error:
         reason = describe_error(error, folder)
         raise UsageError(f"cannot read the report of this run: {reason}") from error
 
@@ -83,9 +82,56 @@ def compare_runs_html(earlier: Path, later: Path) -> str:
     """
     try:
         return comparison_html(load_scores(earlier), load_scores(later))
-    except DAMAGE as error:
+    except RUN_ERRORS as error:
         reason = describe_error(error, earlier.parent)
         raise UsageError(f"cannot compare these runs: {reason}") from error
+
+
+def run_progress_html(progress: RunProgress) -> str:
+    """Return the progress of the current run, or how the last one ended."""
+    if not progress.working:
+        if not progress.message:
+            return ""
+        css_class = "error-notice" if progress.failed else "run-finished"
+        return f'<p class="{css_class}" role="status">{escape(progress.message)}</p>'
+    is_asking = bool(progress.total and progress.system)
+    bar = f' max="{progress.total}" value="{progress.done}"' if is_asking else ""
+    return (
+        f'<div class="progress"><progress aria-label="Progress of the run"{bar}></progress> '
+        f"{_progress_text(progress)}</div>"
+    )
+
+
+def _progress_text(progress: RunProgress) -> str:
+    if not progress.total:
+        return "Loading models and questions"
+    if not progress.system:
+        return "All questions asked; writing the report"
+    if progress.stopping:
+        return "Stopping after the current question"
+    left = progress.seconds_left
+    remaining = "" if left is None else f", about {format_duration(left)} left"
+    return (
+        f"{progress.done:,} of {progress.total:,} questions asked{remaining}. "
+        f"Running: {escape(progress.system)}"
+    )
+
+
+def run_state_html(run: RunSummary, *, is_running: bool) -> str:
+    """Return what is known of a run without a report."""
+    if is_running:
+        return "<p>This run is in progress.</p>"
+    if run.state == "damaged":
+        hint = " Resume it to ask what is missing and to rewrite the report."
+        return error_html(f"This run is damaged: {run.damage}.{hint if run.can_resume else ''}")
+    replies = format_count(run.replies, "reply is", "replies are")
+    hint = "Resume it to continue."
+    if not run.can_resume:
+        hint = (
+            "It was not started here; to continue, run footnote eval with its options and the "
+            f"folder {run.name}."
+        )
+    return f"<p>{escape(f'This run is unfinished; {replies} saved. {hint}')}</p>"
 
 
 class EvalsTab(Tab):
@@ -227,7 +273,7 @@ class EvalsTab(Tab):
         return {
             self._preview: self._preview_html(request, file),
             self._file_panel: gradio.Column(visible=questions == _OWN),
-            self._progress: progress_html(self._runner.state),
+            self._progress: run_progress_html(self._runner.state),
         }
 
     def _preview_html(self, request: RunRequest, file: Path | None) -> str:
@@ -250,7 +296,7 @@ class EvalsTab(Tab):
         style: str,
     ) -> tuple[RunRequest, Path | None]:
         """Return the request, and the file of the user's own questions."""
-        request = RunRequest(split=split, style=style, every=every, rivals=baselines)
+        request = RunRequest(split=split, style=style, every=every, with_baselines=baselines)
         if questions == _CURATED:
             return request, None
         names = {key: name for name, key in self.page.registry.libraries}
@@ -267,7 +313,7 @@ class EvalsTab(Tab):
 
     async def _open_page(self) -> AsyncIterator[Updates]:
         """List the runs when the page is opened, and follow the current one."""
-        runs = await asyncio.to_thread(self._runner.listed)
+        runs = await asyncio.to_thread(self._runner.list_runs)
         progress = self._runner.state
         yield {self._runs: self._choices(runs, None)} | self._progress_updates(progress)
         if self._runner.state.working:
@@ -305,7 +351,7 @@ class EvalsTab(Tab):
 
     def _show_ended_run(self, selected: str | None) -> Updates:
         """Show the results of the run that has ended, unless the user opened another one."""
-        runs = self._runner.listed()
+        runs = self._runner.list_runs()
         if not selected or selected != self._runner.state.run:
             return {self._runs: self._choices(runs, selected)}
         is_listed = any(run.name == selected for run in runs)
@@ -322,7 +368,7 @@ class EvalsTab(Tab):
             self._stop_button: gradio.Button(
                 "Stop", visible=is_running, interactive=not progress.stopping
             ),
-            self._progress: progress_html(progress),
+            self._progress: run_progress_html(progress),
         }
 
     # --- finished runs ----------------------------------------------------------------------------
@@ -338,7 +384,7 @@ class EvalsTab(Tab):
 
     def _show_run(self, name: str | None) -> Updates:
         """Show a run in all components of the tab; nothing if none is selected or it is gone."""
-        runs = self._runner.listed()
+        runs = self._runner.list_runs()
         texts = (self._summary, self._comparison, self._report, self._confirm_question)
         updates: Updates = dict.fromkeys(texts, "")
         updates |= {
