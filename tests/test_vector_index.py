@@ -43,7 +43,7 @@ def run_in_other_process(code, folder, *arguments):
 
 
 def reopen(assistant):
-    """Open the library anew, as the next process would."""
+    """Open the library again, as the next process would."""
     assistant._index.close()
     return Assistant(Library(assistant.library.folder), HashEmbedder())
 
