@@ -122,7 +122,7 @@ class ServerLanguageModel:
             if task:
                 loop = asyncio.get_running_loop()
                 cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
-            if emit(""):  # whoever left before this line found nothing to cancel
+            if emit(""):  # a reader that left earlier found nothing to cancel
                 await self._generate(messages, limits, emit)
 
         def generate(emit: Emit) -> None:
