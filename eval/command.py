@@ -1,6 +1,5 @@
 """`footnote eval`: score answers, compare runs, gate changes, and check files of questions."""
 
-import json
 import statistics
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rag.cli.options import JsonOption, ModelOption, StyleOption
+from rag.cli.printing import print_json, print_message
 from rag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _TABLE_METRICS = (
     "answer rate",
     "CRAG score",
 )
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]
 
 
@@ -48,12 +48,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
         str, typer.Option(metavar="dev|test|all", help="Split of the questions.")
     ] = "test",
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Take every n-th question.")] = 1,
-    style: Annotated[
-        str, typer.Option(metavar="auto|quote|write", help="How answers are written.")
-    ] = "auto",
-    model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="Language model for this run.")
-    ] = "",
+    style: StyleOption = "auto",
+    model: ModelOption = "",
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,11 +90,9 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     report = write_report(finished, output)
     errors = _collect_errors(finished)
     if errors:
-        typer.echo(
-            f"footnote: {len(errors)} replies failed and score 0; the first: {errors[0]}", err=True
-        )
+        print_message(f"{len(errors)} replies failed and score 0; the first: {errors[0]}")
     if as_json:
-        _print_json(_run_summary(finished, report, len(errors)))
+        print_json(_run_summary(finished, report, len(errors)))
     else:
         typer.echo(f"{_means_table(finished)}\nreport: {report}")
 
@@ -121,7 +115,7 @@ def compare(first: RunArgument, second: RunArgument, as_json: JsonOption = False
         records = []
         for line in comparisons:
             records.append(asdict(line) | {"verdict": comparison.verdict(line)})
-        _print_json(records)
+        print_json(records)
         return
     typer.echo(f"{'':30}{'n':>5} {'first':>8} {'second':>8}  {'difference':26} p (Holm)")
     for line in comparisons:
@@ -148,7 +142,7 @@ def gate(
     if update:
         comparison.save_scores(baseline, manifest, scores)
         if as_json:
-            _print_json({"updated": str(baseline), "questions": len(scores)})
+            print_json({"updated": str(baseline), "questions": len(scores)})
         else:
             typer.echo(f"{baseline} now holds the scores of {len(scores)} questions")
         return
@@ -160,7 +154,7 @@ def gate(
         )
     reasons = comparison.gate(baseline_scores, scores)
     if as_json:
-        _print_json({"passed": not reasons, "reasons": reasons})
+        print_json({"passed": not reasons, "reasons": reasons})
     else:
         typer.echo("\n".join(reasons) or "nothing is worse than the baseline")
     if reasons:
@@ -186,7 +180,7 @@ def check(
 
     question_count, problems = check_file(file, library)
     if as_json:
-        _print_json({"questions": question_count, "problems": problems})
+        print_json({"questions": question_count, "problems": problems})
     else:
         typer.echo(describe_check(question_count, problems))
     if problems:
@@ -194,10 +188,6 @@ def check(
 
 
 # --- output -------------------------------------------------------------------------------------
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _collect_errors(run: "Run") -> list[str]:
