@@ -1,6 +1,9 @@
-"""The page: ask a library in the browser. It knows only the public names of `rag` and of `eval`."""
+"""The page: ask a library in the browser.
+
+It uses the public names of `rag` and `eval`; neither of them knows about the page.
+"""
 
 import os
 
-# Read by gradio when it is imported: with it, gradio would ask for its newest version and tell of each start.
+# Read by Gradio on import; otherwise it reports each start and checks for new versions online.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from eval import MetricComparison, compare, verdict
@@ -118,11 +119,12 @@ def _worst_answer_html(answer: Mapping[str, Any], causes: Mapping[str, str]) -> 
 def _given_answer(answer: Mapping[str, Any]) -> str:
     if answer["abstained"]:
         return _ABSTENTION
-    return " ".join(statement["text"] for statement in answer["statements"])
+    return " ".join(map(itemgetter("text"), answer["statements"]))
 
 
 def _expected_answer(answer: Mapping[str, Any]) -> str:
-    nuggets = "; ".join(nugget["text"] for nugget in answer["nuggets"] if nugget["vital"])
+    vital_nuggets = filter(itemgetter("vital"), answer["nuggets"])
+    nuggets = "; ".join(map(itemgetter("text"), vital_nuggets))
     if answer["answerable"]:
         return nuggets
     return f"{_ABSTENTION} Or a correction: {nuggets}" if nuggets else _ABSTENTION
@@ -154,7 +156,8 @@ def comparison_html(
 ) -> str:
     """Compare the manifests and scores of two runs, metric by metric."""
     (manifest, scores), (later_manifest, later_scores) = earlier, later
-    shared = len({row.id for row in scores} & {row.id for row in later_scores})
+    get_id = attrgetter("id")
+    shared = len(set(map(get_id, scores)).intersection(map(get_id, later_scores)))
     if not shared:
         return "<p>These runs have no questions in common.</p>"
     if manifest.get("questions_digest") == later_manifest.get("questions_digest"):

@@ -1,8 +1,8 @@
-"""Evaluations of the page: runs in their folders, and the one at work.
+"""Evaluation runs of the page: runs in their folders, and the one that is running.
 
-Each run has a folder of its own: what `eval` keeps there, `job.json` with what was wanted, so that it can go on after a
-stop or a restart, and a copy of the questions where they were the user's own. A run is carried out in a thread that no
-browser ends, one at a time.
+Each run has a folder with the files that `eval` writes, `job.json` with the request (so that it can
+be resumed after a stop or a restart) and a copy of the user's own questions. Runs are executed one
+at a time, in a thread that outlives the browser.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +24,45 @@ from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import TypeAdapter
 
 from eval import Plan, Question, evaluate, load_questions, load_scores, write_report
+from eval.harness.systems import ASSISTANT
 from rag import Assistant, FootnoteError, UsageError
 from ui.render.mathematics import plain_text
 from ui.render.text import format_count, format_number, format_time
 from ui.services.library_registry import SAMPLE
 
-_LARGEST = 20_000_000  # bytes of a file of questions
-# What a run of the assistant alone asks: its name among the systems.
-ALONE = ("assistant",)
-# A browser is told at most so often how a run gets on, in seconds.
-_BETWEEN_STEPS = 0.4
-# A row of the assistant itself costs most; what the others cost of that was seen, with the model that comes along.
+MAX_QUESTIONS_BYTES = 20_000_000
+# The systems of a run without baselines and ablations.
+ASSISTANT_ONLY = (ASSISTANT,)
+# How often at most the browser is told about progress.
+_SECONDS_BETWEEN_STEPS = 0.4
+# Cost of a row by group of systems, relative to the assistant; measured with the bundled models.
 _COSTS = {"assistant": 1.0, "ablation": 0.12, "baseline": 0.03}
-# The speed of a run is that of the last seconds, and is not told before the first ones.
-_PACE_SECONDS = 20.0
-_SOONEST_SECONDS = 2.0
+# The pace is measured over the last seconds, and not reported before the first ones.
+_PACE_WINDOW_SECONDS = 20.0
+_MIN_PACE_SECONDS = 2.0
 _LOG = logging.getLogger("footnote")
-# What can be wrong with the files of a run that is damaged.
-DAMAGE = (FootnoteError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+# Errors that reading the files of a damaged run can raise.
+RUN_ERRORS = (
+    FootnoteError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 
 
-# --- runs in their folders ---------------------------------------------------------------------------------------
+# --- runs in their folders ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run is to ask.
+    """What to evaluate.
 
-    `library` is the key of a library and `library_name` what it is called; an empty key means the sample papers.
-    `questions` is the name of the user's own file, empty for the curated ones; `rivals` whether other systems than the
-    assistant itself are asked. The rest is as in `eval.Plan`.
+    `library` is the key of a library, empty for the sample papers, and `library_name` its display
+    name. `questions` is the name of the user's own file, empty for the curated questions.
+    `with_baselines` adds baselines and ablations. The rest is as in `eval.Plan`.
     """
 
     library: str = ""
@@ -61,171 +71,192 @@ class RunRequest:
     split: str = "test"
     style: str = "auto"
     every: int = 1
-    rivals: bool = False
+    with_baselines: bool = False
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def plan(self, folder: Path) -> Plan:
-        """The same as `evaluate` takes it, for the run in a folder."""
+        """Return the plan of the run in a folder, for `eval.evaluate`."""
         own = folder / "questions" / self.questions if self.questions else Plan().questions
-        return Plan(own, self.split, self.style, () if self.rivals else ALONE, self.every)
+        systems = () if self.with_baselines else ASSISTANT_ONLY
+        return Plan(own, self.split, self.style, systems, self.every)
 
 
-_JOB = TypeAdapter(RunRequest)
+_REQUEST = TypeAdapter(RunRequest)
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in the list: `state` is `finished`, `unfinished` or `damaged`, and `trouble` says what is damaged.
+    """A run in the list.
 
-    `about` is what `eval` keeps of it, `replies` how many there are of an unfinished one; `job` is None for a run that
-    was not begun here.
+    `state` is `finished`, `unfinished` or `damaged`; `damage` describes the damage. `about` is the
+    content of `run.json`, `replies` the number of replies of an unfinished run. `request` is None
+    for a run that was not started in the page.
     """
 
     name: str
     started: datetime
     state: str
     about: Mapping[str, Any]
-    job: RunRequest | None = None
-    worth: float | None = None
+    request: RunRequest | None = None
+    crag_score: float | None = None
     replies: int = 0
-    trouble: str = ""
+    damage: str = ""
 
     @property
     def can_resume(self) -> bool:
-        return self.job is not None and (
-            self.state == "unfinished" or (self.state == "damaged" and bool(self.about))
-        )
+        """Whether the run can continue where it stopped."""
+        if self.request is None:
+            return False
+        return self.state == "unfinished" or (self.state == "damaged" and bool(self.about))
 
     @property
     def label(self) -> str:
         """One line of plain text for the list."""
-        worth = "no CRAG score" if self.worth is None else f"CRAG score {format_number(self.worth)}"
-        parts = [format_time(self.started), worth if self.state == "finished" else self.state]
+        parts = [format_time(self.started), self._result()]
         if self.about:
-            parts.append(f"{self.about['split']}, {format_count(self.about['count'], 'question')}")
-        if self.job or self.about:
-            parts.append(
-                self.job.library_name if self.job else format_count(self.about["papers"], "paper")
-            )
+            questions = format_count(self.about["count"], "question")
+            parts.append(f"{self.about['split']}, {questions}")
+        if self.request:
+            parts.append(self.request.library_name)
+        elif self.about:
+            parts.append(format_count(self.about["papers"], "paper"))
         return plain_text(" · ".join(parts))
+
+    def _result(self) -> str:
+        if self.state != "finished":
+            return self.state
+        if self.crag_score is None:
+            return "no CRAG score"
+        return f"CRAG score {format_number(self.crag_score)}"
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
-    """The runs in a folder, newest first; what cannot be read is in the list as damaged."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    runs = [kept for path in paths if (kept := load_run_summary(path))]
-    return sorted(runs, key=lambda kept: (kept.started, kept.name), reverse=True)
+    """Return the runs in a folder, newest first; unreadable ones are listed as damaged."""
+    summaries = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        summary = load_run_summary(path)
+        if summary:
+            summaries.append(summary)
+    return sorted(summaries, key=lambda summary: (summary.started, summary.name), reverse=True)
 
 
 def load_run_summary(path: Path) -> RunSummary | None:
-    """The run in a folder; None where there is none, or none any more."""
-    if not any((path / name).exists() for name in ("job.json", "run.json")):
+    """Return the run in a folder; None if there is none, or no longer."""
+    if not (path / "job.json").exists() and not (path / "run.json").exists():
         return None
-    job = _job(path)
+    request = _load_request(path)
     try:
-        started = job.started if job else datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        started = request.started if request else datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError:
         return None
-    kept = RunSummary(path.name, started, "unfinished", {}, job)
+    summary = RunSummary(path.name, started, "unfinished", {}, request)
     try:
         if not (path / "run.json").exists():
-            return kept
-        kept = replace(kept, about=_about(path))
+            return summary
+        summary = replace(summary, about=_load_about(path))
         if not (path / "report.html").exists():
-            return replace(kept, replies=_lines_in(path / "replies.jsonl"))
-        worths = [row.scores["CRAG score"] for row in load_scores(path)[1]]
-        known = [worth for worth in worths if worth is not None]
-        return replace(kept, state="finished", worth=sum(known) / len(known) if known else None)
-    except DAMAGE as error:
-        return replace(kept, state="damaged", trouble=describe_error(error, path))
+            return replace(summary, replies=_count_lines(path / "replies.jsonl"))
+        return replace(summary, state="finished", crag_score=_mean_crag_score(path))
+    except RUN_ERRORS as error:
+        return replace(summary, state="damaged", damage=describe_error(error, path))
 
 
-def _job(path: Path) -> RunRequest | None:
-    """What was wanted of a run; None where that is not known, or not any more."""
+def _mean_crag_score(path: Path) -> float | None:
+    _, rows = load_scores(path)
+    scores = [row.scores["CRAG score"] for row in rows]
+    applicable = [score for score in scores if score is not None]
+    return sum(applicable) / len(applicable) if applicable else None
+
+
+def _load_request(path: Path) -> RunRequest | None:
+    """Return the request of a run; None if it is missing or unreadable."""
     try:
-        job = _JOB.validate_json((path / "job.json").read_bytes())
+        request = _REQUEST.validate_json((path / "job.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return job if job.started.tzinfo and job.questions == Path(job.questions).name else None
+    is_plain_name = request.questions == Path(request.questions).name
+    return request if request.started.tzinfo and is_plain_name else None
 
 
-def _about(path: Path) -> Mapping[str, Any]:
+def _load_about(path: Path) -> Mapping[str, Any]:
     about = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    kinds = {"split": str, "count": int, "papers": int, "systems": dict}
-    if not isinstance(about, dict) or not all(
-        isinstance(about.get(name), kind) for name, kind in kinds.items()
-    ):
-        raise UsageError("run.json does not say what was asked")
+    if not isinstance(about, dict):
+        raise UsageError("run.json is not an object")
+    for name, kind in {"split": str, "count": int, "papers": int, "systems": dict}.items():
+        if not isinstance(about.get(name), kind):
+            raise UsageError(f"run.json has no valid {name}")
     return about
 
 
-def _lines_in(path: Path) -> int:
+def _count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def own_questions(path: Path) -> list[Question]:
-    """The questions of a user's file. Raises `UsageError` with the first fault, which names the file without folder."""
+def load_own_questions(path: Path) -> list[Question]:
+    """Load the user's questions.
+
+    Raises `UsageError` with the first mistake; the message names the file without its folder.
+    """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise UsageError(
-                f"{path.name} is too large: at most {_LARGEST // 1_000_000} MB of questions are taken"
-            )
+        if path.stat().st_size > MAX_QUESTIONS_BYTES:
+            limit = MAX_QUESTIONS_BYTES // 1_000_000
+            raise UsageError(f"{path.name} is too large; the limit is {limit} MB")
         questions = load_questions(path)
         json.dumps([asdict(question) for question in questions], ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{path.name} holds bytes that are no text") from error
+        raise UsageError(f"{path.name} contains bytes that are not text") from error
     except RecursionError as error:
-        raise UsageError(f"{path.name} is nested too deeply to be read") from error
+        raise UsageError(f"{path.name} is nested too deeply") from error
     except (FootnoteError, OSError) as error:
         raise UsageError(describe_error(error, path.parent)) from error
     return questions
 
 
-def describe_request(job: RunRequest, questions: Path | None) -> str:
-    """What a run would ask, in words, of the curated questions or those of a file. Raises `UsageError`."""
-    if job.library and not questions:
+def describe_request(request: RunRequest, questions: Path | None) -> str:
+    """Say what a run would ask; `questions` is the user's file. Raises `UsageError`."""
+    if request.library and not questions:
         raise UsageError("choose a file with your questions")
-    every = own_questions(questions) if questions else load_questions(Plan().questions)
-    asked = [one for one in every if job.split in ("all", one.split)][:: job.every]
-    if not asked:
-        raise UsageError(
-            f"there are no questions of the split “{job.split}” in the file, only of the other"
-        )
-    whom = (
-        "the assistant, its rivals, and itself with one ingredient less"
-        if job.rivals
-        else "the assistant"
-    )
+    every = load_own_questions(questions) if questions else load_questions(Plan().questions)
+    selected = [question for question in every if request.split in ("all", question.split)]
+    number = len(selected[:: request.every])
+    if not number:
+        raise UsageError(f"the file has no questions in the split “{request.split}”")
+    systems = "the assistant"
+    if request.with_baselines:
+        systems = "the assistant, baselines and ablations"
     if not questions:
-        count = format_count(len(asked), "curated question")
-        return f"{count} for {whom}. They are about the sample papers: those are used, whatever is chosen above."
-    count = format_count(len(asked), "question")
+        asked = format_count(number, "curated question")
+        return f"{asked} for {systems}, about the sample papers (whatever library is chosen above)."
+    asked = format_count(number, "question")
     return plain_text(
-        f"{count} of {job.questions} for {whom}, put to the library “{job.library_name}”."
+        f"{asked} from {request.questions} for {systems}, about “{request.library_name}”."
     )
 
 
-def _make_folder(folder: Path, job: RunRequest, questions: Path | None) -> Path:
-    """A folder for a new run, with what was wanted and the user's own questions."""
-    stamp = job.started.strftime("%Y-%m-%d-%H%M%S")
-    taken = (stamp if number == 1 else f"{stamp}-{number}" for number in range(1, 1_000))
-    path = next(folder / name for name in taken if not (folder / name).exists())
+def _create_folder(folder: Path, request: RunRequest, questions: Path | None) -> Path:
+    """Create the folder of a new run, with its request and the user's questions."""
+    stamp = request.started.strftime("%Y-%m-%d-%H%M%S")
+    path = folder / stamp
+    numbers = count(2)
+    while path.exists():
+        path = folder / f"{stamp}-{next(numbers)}"
     path.mkdir(parents=True)
     if questions:
         (path / "questions").mkdir()
-        shutil.copyfile(questions, path / "questions" / job.questions)
-    (path / "job.json").write_bytes(_JOB.dump_json(job, indent=2))
+        shutil.copyfile(questions, path / "questions" / request.questions)
+    (path / "job.json").write_bytes(_REQUEST.dump_json(request, indent=2))
     return path
 
 
-# --- the run at work ---------------------------------------------------------------------------------------------
+# --- the current run ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How the run at work gets on: rows done, in all, the system asked, and about how many seconds are left.
+    """Progress of the current run: rows done and in total, current system, estimated seconds left.
 
-    When none is at work, `message` says how the last one ended, `failed` that it did not end well.
+    When no run is in progress, `message` says how the last one ended, and `failed` whether it
+    failed.
     """
 
     run: str = ""
@@ -234,225 +265,222 @@ class RunProgress:
     done: int = 0
     total: int = 0
     system: str = ""
-    left: float | None = None
+    seconds_left: float | None = None
     message: str = ""
     failed: bool = False
 
 
 class TimeEstimate:
-    """How long a run still takes, from how fast it went of late.
+    """Estimate the remaining time of a run from its recent pace.
 
-    The assistant is asked first and is far slower than its rivals: a row counts as what rows of its group cost.
+    The assistant runs first and is far slower than the other systems, so a row counts as what rows
+    of its group cost.
     """
 
     def __init__(self, about: Mapping[str, Any], known: int) -> None:
-        """Expect the rows of a run of which the first `known` are there already and take no time."""
-        costs = _COSTS | (
-            {"assistant": _COSTS["ablation"]} if about.get("language_model") == "none" else {}
-        )
+        """Expect the rows of a run; the first `known` exist already and take no time."""
+        costs = dict(_COSTS)
+        if about.get("language_model") == "none":
+            costs["assistant"] = costs["ablation"]
         self._costs = {name: costs.get(group, 1.0) for name, group in about["systems"].items()}
-        self._ahead = about["count"] * sum(self._costs.values())
+        self._cost_left = about["count"] * sum(self._costs.values())
         self._known = known
         self._system = ""
-        self._seen: deque[tuple[float, float]] = deque()
+        self._history: deque[tuple[float, float]] = deque()
 
-    def left(self, done: int, system: str, now: float) -> float | None:
-        """Seconds left when `done` rows are, the next is of `system`, and a clock shows `now`; None at first."""
-        self._ahead = max(0.0, self._ahead - self._costs.get(self._system, 0.0))
+    def seconds_left(self, done: int, system: str, now: float) -> float | None:
+        """Return the seconds left after `done` rows, at time `now`; None while unknown.
+
+        `system` is the system of the next row.
+        """
+        self._cost_left = max(0.0, self._cost_left - self._costs.get(self._system, 0.0))
         self._system = system
-        if done <= self._known:  # the first row pays for loading the models
+        if done <= self._known:  # the first row includes loading the models
             return None
-        self._seen.append((now, self._ahead))
-        while len(self._seen) > 1 and now - self._seen[1][0] >= _PACE_SECONDS:
-            self._seen.popleft()
-        began, was_ahead = self._seen[0]
-        did = was_ahead - self._ahead
-        return (
-            self._ahead * (now - began) / did
-            if did > 0 and now - began >= _SOONEST_SECONDS
-            else None
-        )
+        self._history.append((now, self._cost_left))
+        while len(self._history) > 1 and now - self._history[1][0] >= _PACE_WINDOW_SECONDS:
+            self._history.popleft()
+        began, cost_then = self._history[0]
+        finished, elapsed = cost_then - self._cost_left, now - began
+        if finished <= 0 or elapsed < _MIN_PACE_SECONDS:
+            return None
+        seconds: float = self._cost_left * elapsed / finished
+        return seconds
 
 
 class _Stopped(Exception):
-    """Somebody pressed Stop."""
+    """The user pressed Stop."""
 
 
 class EvaluationRunner:
-    """The runs in a folder, of which at most one is at work, in this process or another. Safe for several threads."""
+    """The runs in a folder, one at a time over all processes. Safe for several threads."""
 
-    def __init__(self, folder: Path, assistant_of: Callable[[RunRequest], Assistant]) -> None:
-        """Keep runs in `folder`; `assistant_of` opens the assistant that a run is put to."""
+    def __init__(self, folder: Path, open_assistant: Callable[[RunRequest], Assistant]) -> None:
+        """Keep runs in `folder`; `open_assistant` opens the assistant to evaluate."""
         self._folder = folder
-        self._assistant_of = assistant_of
+        self._open_assistant = open_assistant
         self._state = RunProgress()
-        self._changing = threading.Lock()
+        self._state_lock = threading.Lock()
         self._stop = threading.Event()
 
     @property
     def state(self) -> RunProgress:
-        """How the run at work gets on, or how the last one ended."""
+        """Progress of the current run, or how the last one ended."""
         return self._state
 
-    def listed(self) -> list[RunSummary]:
-        """All runs, newest first."""
+    def list_runs(self) -> list[RunSummary]:
+        """Return all runs, newest first."""
         return list_runs(self._folder)
 
     def find(self, name: str) -> RunSummary:
-        """The run of that name. Raises `UsageError` when it is gone."""
-        paths = self._folder.iterdir() if self._folder.is_dir() else ()
-        for path in paths:
-            if path.name == name and (kept := load_run_summary(path)):
-                return kept
-        raise UsageError("this run is no longer here")
+        """Return the run with a name. Raises `UsageError` if it does not exist."""
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            summary = load_run_summary(path) if path.name == name else None
+            if summary:
+                return summary
+        raise UsageError("this run no longer exists")
 
-    def path(self, kept: RunSummary) -> Path:
-        """The folder of a run."""
-        return self._folder / kept.name
+    def path(self, summary: RunSummary) -> Path:
+        """Return the folder of a run."""
+        return self._folder / summary.name
 
-    def is_running(self, kept: RunSummary) -> bool:
-        return self._state.working and self._state.run == kept.name
+    def is_running(self, summary: RunSummary) -> bool:
+        """Return whether a run is the current one."""
+        return self._state.working and self._state.run == summary.name
 
-    def start(self, job: RunRequest, questions: Path | None = None) -> None:
-        """Begin a new run, with the questions of a file where the job is not about the curated ones.
+    def start(self, request: RunRequest, questions: Path | None = None) -> None:
+        """Start a run, with the user's file of questions unless it uses the curated ones.
 
-        Raises `UsageError`, before anything is run, with the first fault of the questions or when a run is at work.
+        Raises `UsageError` before anything runs, for mistakes in the questions and if a run is in
+        progress.
         """
-        job = replace(job, questions=questions.name) if questions else job
-        describe_request(job, questions)
-        self._begin(job, lambda: _make_folder(self._folder, job, questions))
+        request = replace(request, questions=questions.name) if questions else request
+        describe_request(request, questions)
+        self._begin(request, lambda: _create_folder(self._folder, request, questions))
 
     def resume(self, name: str) -> None:
-        """Take an unfinished run up where it stopped. Raises `UsageError`."""
-        kept = self.find(name)
-        if kept.job is None or not kept.can_resume:
-            raise UsageError("this run cannot go on: it is finished, or was not begun here")
-        self._begin(kept.job, lambda: self.path(kept))
+        """Continue an unfinished run. Raises `UsageError`."""
+        summary = self.find(name)
+        if summary.request is None or not summary.can_resume:
+            raise UsageError("this run cannot be resumed: it is finished or was not started here")
+        self._begin(summary.request, lambda: self.path(summary))
 
     def stop(self) -> None:
-        """End the run at work after the question in hand; it can go on later."""
+        """Stop the current run after the current question; it can be resumed later."""
         self._stop.set()
-        self._change(stopping=True)
+        self._update(stopping=True)
 
-    def _change(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the state
-        """Tell more of the run at work; where it has ended meanwhile, its end stands."""
-        with self._changing:
+    def _update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the state
+        """Change the progress of the current run; once it has ended, its end stands."""
+        with self._state_lock:
             if self._state.working:
                 self._state = replace(self._state, **changes)
 
     def delete(self, name: str) -> None:
-        """Take a run away for good. Raises `UsageError` when it is gone or at work."""
-        kept = self.find(name)
-        if self.is_running(kept):
-            raise UsageError("this run is at work; stop it first")
-        # Where none is at work here, one may be in another process.
+        """Delete a run for good. Raises `UsageError` if it does not exist or is running."""
+        summary = self.find(name)
+        if self.is_running(summary):
+            raise UsageError("this run is in progress; stop it first")
+        # If nothing runs here, another process may still be running something.
         lock = None if self._state.working else self._lock()
         try:
-            shutil.rmtree(self.path(kept))
+            shutil.rmtree(self.path(summary))
         except OSError as error:
-            raise UsageError(f"the run cannot be deleted: {error}") from error
+            raise UsageError(f"cannot delete the run: {error}") from error
         finally:
             if lock:
                 lock.release()
 
     async def watch(self) -> AsyncIterator[RunProgress]:
-        """The states of the run at work, a few each second and only what is new, the last one when it has ended."""
-        seen = None
+        """Yield changes of the progress, a few per second, until the current run has ended."""
+        previous = None
         while True:
-            if (state := self._state) != seen:
-                yield (seen := state)
+            state = self._state
+            if state != previous:
+                yield state
             if not state.working:
                 return
-            await asyncio.sleep(_BETWEEN_STEPS)
+            previous = state
+            await asyncio.sleep(_SECONDS_BETWEEN_STEPS)
 
-    def _begin(self, job: RunRequest, prepare: Callable[[], Path]) -> None:
+    def _begin(self, request: RunRequest, prepare: Callable[[], Path]) -> None:
         lock = self._lock()
         try:
             path = prepare()
         except OSError as error:
             lock.release()
-            raise UsageError(f"the run cannot be kept: {error}") from error
+            raise UsageError(f"cannot store the run: {error}") from error
         self._stop.clear()
         self._state = RunProgress(path.name, working=True)
-        threading.Thread(
-            target=self._work, args=(path, job, lock), daemon=True, name="evaluation"
-        ).start()
+        work = (path, request, lock)
+        threading.Thread(target=self._work, args=work, daemon=True, name="evaluation").start()
 
     def _lock(self) -> BaseFileLock:
-        """What only one run at a time has, over threads and processes."""
+        """Take the lock of the folder, which only one run holds across threads and processes."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._folder / ".lock", thread_local=False)
             lock.acquire(timeout=0)
         except Timeout:
-            raise UsageError("a run is at work already; wait for its end, or stop it") from None
+            raise UsageError("another run is in progress; wait for it or stop it") from None
         except OSError as error:
-            raise UsageError(f"the run cannot be kept: {error}") from error
+            raise UsageError(f"cannot store the run: {error}") from error
         return lock
 
-    def _work(self, path: Path, job: RunRequest, lock: BaseFileLock) -> None:
-        """A run from its first question to its report."""
-        ended = self._ended(path, job)
-        if not (path / "run.json").exists():  # nothing was asked: there is nothing to go on with
+    def _work(self, path: Path, request: RunRequest, lock: BaseFileLock) -> None:
+        """Execute a run from its first question to its report."""
+        final = self._execute(path, request)
+        if not (path / "run.json").exists():  # nothing was asked, so there is nothing to resume
             shutil.rmtree(path, ignore_errors=True)
         lock.release()
-        with self._changing:
-            self._state = ended
+        with self._state_lock:
+            self._state = final
 
-    def _ended(self, path: Path, job: RunRequest) -> RunProgress:
-        run_of = f"The run of {format_time(job.started)}"
+    def _execute(self, path: Path, request: RunRequest) -> RunProgress:
+        name = f"The run of {format_time(request.started)}"
         try:
-            run = evaluate(
-                self._assistant_of(job), path, job.plan(path), on_progress=self._progress(path)
-            )
-            write_report(run, path)
+            assistant = self._open_assistant(request)
+            plan = request.plan(path)
+            write_report(evaluate(assistant, path, plan, on_progress=self._on_progress(path)), path)
         except _Stopped:
-            return RunProgress(
-                path.name, message=f"{run_of} was stopped. What was asked is kept; it can go on."
-            )
+            message = f"{name} was stopped. Its replies are kept; it can be resumed."
+            return RunProgress(path.name, message=message)
         except (FootnoteError, OSError) as error:
-            how = "could not go on" if (path / "run.json").exists() else "was not begun"
-            return RunProgress(
-                path.name, message=f"{run_of} {how}: {describe_error(error, path)}.", failed=True
-            )
-        except (
-            Exception
-        ) as error:  # a bug: told where the user looks, its traceback where it can be reported
-            _LOG.exception("an evaluation in the page")
-            words = f"{run_of} broke off: Footnote itself failed ({type(error).__name__}: {error})."
-            return RunProgress(path.name, message=words, failed=True)
-        return RunProgress(path.name, message=f"{run_of} is done.")
+            outcome = "could not continue" if (path / "run.json").exists() else "did not start"
+            message = f"{name} {outcome}: {describe_error(error, path)}."
+            return RunProgress(path.name, message=message, failed=True)
+        except Exception as error:  # a bug: shown to the user, with its traceback in the log
+            _LOG.exception("an evaluation in the page failed")
+            fault = f"{type(error).__name__}: {error}"
+            message = f"{name} failed because of an error in Footnote itself ({fault})."
+            return RunProgress(path.name, message=message, failed=True)
+        return RunProgress(path.name, message=f"{name} is finished.")
 
-    def _progress(self, path: Path) -> Callable[[int, int, str], None]:
-        """What `evaluate` calls before each row; it ends the run when that is wanted."""
-        known = _lines_in(path / "replies.jsonl")
-        pace: TimeEstimate | None = None
+    def _on_progress(self, path: Path) -> Callable[[int, int, str], None]:
+        """Return the callback for `evaluate`, called before each row; it raises to stop the run."""
+        known = _count_lines(path / "replies.jsonl")
+        estimate: TimeEstimate | None = None
 
         def note(done: int, total: int, system: str) -> None:
-            nonlocal pace
+            nonlocal estimate
             if self._stop.is_set() and system:
                 raise _Stopped
-            pace = pace or TimeEstimate(_about(path), known)
-            left = pace.left(done, system, time.monotonic())
-            self._change(done=done, total=total, system=system, left=left)
+            estimate = estimate or TimeEstimate(_load_about(path), known)
+            left = estimate.seconds_left(done, system, time.monotonic())
+            self._update(done=done, total=total, system=system, seconds_left=left)
 
         return note
 
 
-# --- words ------------------------------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 def describe_error(error: BaseException, folder: Path) -> str:
-    """What went wrong, without the folder that nobody chose."""
-    words = str(error)
-    for part, said in (
-        (f"{folder / 'questions'}{os.sep}", ""),
-        (f"{folder}{os.sep}", ""),
-        (str(folder), folder.name),
-    ):
-        words = words.replace(part, said)
-    return (
-        words.rstrip(".")
-        if isinstance(error, FootnoteError | OSError)
-        else f"{type(error).__name__}: {words}"
-    )
+    """Describe an error without the folder, which the user did not choose."""
+    message = str(error)
+    message = message.replace(f"{folder / 'questions'}{os.sep}", "")
+    message = message.replace(f"{folder}{os.sep}", "")
+    message = message.replace(str(folder), folder.name)
+    if isinstance(error, FootnoteError | OSError):
+        return message.rstrip(".")
+    return f"{type(error).__name__}: {message}"

@@ -67,5 +67,5 @@ def _shared_subjects(papers: Sequence[Paper]) -> list[str]:
     pairs: Counter[tuple[str, str]] = Counter()
     for paper in papers:
         words = _WORD.findall(paper.title.lower())
-        pairs.update(dict.fromkeys(pairwise(words)))
+        pairs.update(dict.fromkeys(pairwise(words), 1))
     return [" ".join(pair) for pair, _ in pairs.most_common(_MAX_CANDIDATES)]

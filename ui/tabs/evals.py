@@ -214,17 +214,8 @@ class EvalsTab(Tab):
     # --- events -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        # In the order of the parameters of `_read_form`.
-        form: list[Any] = [
-            self._questions,
-            self._file,
-            self.page.library,
-            self._split,
-            self._every,
-            self._baselines,
-            self._style,
-        ]
-        outputs = [
+        # Outputs of every event that shows a run.
+        self._outputs = [
             self._run_button,
             self._stop_button,
             self._progress,
@@ -240,12 +231,25 @@ class EvalsTab(Tab):
             self._report,
         ]
         quick = _HIDDEN | {"concurrency_limit": 4}
-        watch = _HIDDEN | {"outputs": outputs, "concurrency_limit": None}
-        show_end: dict[str, Any] = {
+        self._connect_form(quick)
+        self._connect_results(quick)
+
+    def _connect_form(self, quick: dict[str, Any]) -> None:
+        # In the order of the parameters of `_read_form`.
+        form: list[Any] = [
+            self._questions,
+            self._file,
+            self.page.library,
+            self._split,
+            self._every,
+            self._baselines,
+            self._style,
+        ]
+        watch = _HIDDEN | {"outputs": self._outputs, "concurrency_limit": None}
+        show_end = quick | {
             "fn": self._show_ended_run,
             "inputs": self._runs,
-            "outputs": outputs,
-            **quick,
+            "outputs": self._outputs,
         }
         gradio.on(None, self._open_page, **watch).then(**show_end)
         gradio.on(
@@ -258,13 +262,15 @@ class EvalsTab(Tab):
         self._run_button.click(self._start, form, **watch).then(**show_end)
         self._resume_button.click(self._resume, self._runs, **watch).then(**show_end)
         self._stop_button.click(self._stop, outputs=self._stop_button, queue=False, **_HIDDEN)
-        self._runs.input(self._show_run, self._runs, outputs, **quick)
+
+    def _connect_results(self, quick: dict[str, Any]) -> None:
+        self._runs.input(self._show_run, self._runs, self._outputs, **quick)
         self._earlier.input(self._compare, [self._earlier, self._runs], self._comparison, **quick)
-        self._delete_button.click(self._confirm_deletion, self._runs, outputs, **quick)
+        self._delete_button.click(self._confirm_deletion, self._runs, self._outputs, **quick)
         self._cancel_button.click(
             lambda: gradio.Column(visible=False), outputs=self._confirmation, **quick
         )
-        self._confirm_button.click(self._delete, self._runs, outputs, **quick)
+        self._confirm_button.click(self._delete, self._runs, self._outputs, **quick)
 
     # --- form -------------------------------------------------------------------------------------
 
