@@ -164,7 +164,7 @@ def attacked(tmp_path_factory, request):
     """Attacks, and the folder of the library that holds their papers."""
     attacks = list(make_attacks(EXAMPLES))
     if not request.config.getoption("--soak"):
-        attacks = random.Random(3).sample(attacks, 40)
+        attacks = random.Random(3).sample(attacks, 20)
     return attacks, build_hostile_library(attacks, tmp_path_factory.mktemp("attacked"))
 
 
