@@ -295,10 +295,10 @@ def test_passages_of_a_long_abstract_cover_every_sentence(assistant, write):
     (key,) = assistant.library.paper_keys()
     passages = [passage for _, passage in assistant.library.passages([key])[0]]
     assert len(passages) > 1
-    found, vectors = assistant.library.sentences([key])[key]
-    assert [sentence.text for sentence in found] == sentences
+    stored, vectors = assistant.library.sentences([key])[key]
+    assert [sentence.text for sentence in stored] == sentences
     assert vectors.shape == (30, HashEmbedder.dimension)
-    assert all(sum(p.start <= s.start and s.end <= p.end for p in passages) == 1 for s in found)
+    assert all(sum(p.start <= s.start and s.end <= p.end for p in passages) == 1 for s in stored)
 
 
 def test_progress_ends_with_all_bytes_and_records(assistant, write):
@@ -341,9 +341,11 @@ Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 """
 
 
-def test_killed_import_can_be_resumed(tmp_path, write):
+@pytest.mark.soak
+def test_killed_import_can_be_resumed(tmp_path, write, times):
+    papers = times(1_500, 3_000)
     path = write(
-        "a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(3000))
+        "a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(papers))
     )
     command = [
         sys.executable,
@@ -355,7 +357,7 @@ def test_killed_import_can_be_resumed(tmp_path, write):
     ]
     rng = random.Random(1)
     previous = 0
-    for _ in range(4):
+    for _ in range(times(2, 4)):
         process = subprocess.Popen(command)
         target = previous + rng.randrange(1, 400)
         while process.poll() is None and count_papers(tmp_path / "library") < target:
@@ -368,12 +370,12 @@ def test_killed_import_can_be_resumed(tmp_path, write):
         assert assistant.library.check_database() == ""
         assert assistant._index.keys() == set(assistant.library.passage_keys())
         previous = len(assistant.library)
-    assert 0 < previous < 3000
+    assert 0 < previous < papers
     subprocess.run(command, check=True)
     uninterrupted = Assistant(Library(tmp_path / "other"), HashEmbedder())
     uninterrupted.add(path)
     assert Library(tmp_path / "library").digest == uninterrupted.library.digest
-    assert len(Library(tmp_path / "library")) == 3000
+    assert len(Library(tmp_path / "library")) == papers
 
 
 def count_papers(folder):
@@ -384,7 +386,7 @@ def count_papers(folder):
         return 0
 
 
-def test_vectors_survive_the_truth_in_half_precision(assistant, write):
+def test_vectors_are_stored_in_half_precision(assistant, write):
     assistant.add(write("a.jsonl", GATES))
     (key,) = assistant.library.paper_keys()
     stored = assistant.library.passages([key])[1][0]
@@ -392,7 +394,7 @@ def test_vectors_survive_the_truth_in_half_precision(assistant, write):
     assert np.abs(stored - exact).max() < 1e-3
 
 
-def test_papers_are_counted_and_given_in_pieces(small_library):
+def test_papers_can_be_counted_filtered_and_paged(small_library):
     assistant = Assistant.open(small_library, create=False)
     ids = [paper.id for paper in assistant.papers()]
     assert assistant.count() == len(ids) == 12

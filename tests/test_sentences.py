@@ -195,17 +195,17 @@ def abstracts():
 
 
 def test_sentences_of_real_abstracts_have_sensible_lengths(abstracts):
-    found = [sentence for abstract in abstracts for sentence in sentences(abstract)]
+    split = [sentence for abstract in abstracts for sentence in sentences(abstract)]
     assert len(abstracts) > 600
-    assert 6 < len(found) / len(abstracts) < 11
-    assert not [sentence for sentence in found if len(sentence) < 10]
-    assert sum(len(sentence) > 500 for sentence in found) < 0.005 * len(found)
+    assert 6 < len(split) / len(abstracts) < 11
+    assert not [sentence for sentence in split if len(sentence) < 10]
+    assert sum(len(sentence) > 500 for sentence in split) < 0.005 * len(split)
 
 
 def test_sentences_of_real_abstracts_start_and_end_properly(abstracts):
-    found = [split for split in map(sentences, abstracts) if len(split) > 1]
-    starts = [sentence for split in found for sentence in split[1:] if sentence[0].islower()]
-    assert len(starts) < 0.002 * sum(map(len, found))
+    splits = [parts for parts in map(sentences, abstracts) if len(parts) > 1]
+    starts = [sentence for parts in splits for sentence in parts[1:] if sentence[0].islower()]
+    assert len(starts) < 0.002 * sum(map(len, splits))
     assert all(
-        sentence.rstrip("\"'”’»)]}*$")[-1] in ".!?…" for split in found for sentence in split[:-1]
+        sentence.rstrip("\"'”’»)]}*$")[-1] in ".!?…" for parts in splits for sentence in parts[:-1]
     )

@@ -97,7 +97,7 @@ def test_pipe_is_refused_without_blocking(tmp_path):
         open_source(tmp_path / "pipe")
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root can read every file")
 def test_unreadable_file_is_refused(tmp_path):
     path = tmp_path / "locked.bib"
     path.write_text("@article{a, title={A}}")
@@ -156,7 +156,7 @@ def test_format_is_detected_from_the_content_whatever_the_name(
     path = tmp_path / name
     path.write_bytes(prefix + content.encode())
     if format_name == "listing" and name.endswith(".bib"):
-        pytest.skip("plain text is what its name says")
+        pytest.skip("the suffix decides on plain text")
     with open_source(path) as source:
         assert source.format == format_name
         assert {outcome.title for _, outcome in source} == {"Tidal Locks of Small Moons"}
@@ -333,7 +333,7 @@ def test_limits_are_inclusive(read_record):
         ("King, Martin, Jr.", ("Martin King Jr.",)),
         ("Ada Okafor et al.", ("Ada Okafor",)),
         ("Okafor, Ada and others", ("Ada Okafor",)),
-        ("Smith, John, Doe, Jane", ("Smith, John, Doe, Jane",)),  # who is who cannot be told
+        ("Smith, John, Doe, Jane", ("Smith, John, Doe, Jane",)),  # ambiguous
         (["Okafor, Ada", "Mei Lin"], ("Ada Okafor", "Mei Lin")),
         (["Okafor, Ada and Lin, Mei"], ("Ada Okafor", "Mei Lin")),
         ([{"name": "Ada Okafor"}, {"family": "Lin", "given": "Mei"}], ("Ada Okafor", "Mei Lin")),
@@ -510,8 +510,8 @@ def test_paths_folders_and_patterns_are_expanded(tmp_path, monkeypatch):
     assert expand_paths(["*.bib"]) == [Path("a.bib"), Path("b.bib")]
     assert expand_paths(["**/*.ris", "su?"]) == [Path("sub/c.ris")], "each file once"
     assert expand_paths(["odd[1].txt"]) == [Path("odd[1].txt")], "a file of that name is no pattern"
-    missing, found, none = expand_paths(["gone.bib", "a.bib", "*.xyz"])
-    assert (str(missing), found, str(none)) == (
+    missing, existing, no_match = expand_paths(["gone.bib", "a.bib", "*.xyz"])
+    assert (str(missing), existing, str(no_match)) == (
         "gone.bib: no such file",
         Path("a.bib"),
         "*.xyz: no such file",
