@@ -263,7 +263,7 @@ def test_preview_describes_what_a_run_would_ask(questions):
         questions,
     )
     assert preview == "2 questions from mine.jsonl for the assistant, about “physics”."
-    assert "its rivals" in describe_request(RunRequest(with_baselines=True), None)
+    assert "baselines and ablations" in describe_request(RunRequest(with_baselines=True), None)
     with pytest.raises(UsageError, match="choose a file"):
         describe_request(REQUEST, None)
 

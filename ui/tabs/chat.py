@@ -66,6 +66,7 @@ class _AnswerSettings:
 
     @property
     def components(self) -> list[Any]:
+        """All components, in the order of the fields."""
         return [getattr(self, field.name) for field in fields(self)]
 
 
@@ -88,6 +89,7 @@ class ChatTab(Tab):
     # --- components -------------------------------------------------------------------------------
 
     def build_sidebar(self) -> None:
+        """Create the list of earlier conversations."""
         with gradio.Sidebar(label="Conversations", open=False, width=300):
             gradio.Markdown("## Conversations")
             self._new_button = gradio.Button("New conversation", variant="primary")
@@ -113,6 +115,7 @@ class ChatTab(Tab):
                     self._cancel_button = gradio.Button("Cancel", size="sm")
 
     def build(self) -> None:
+        """Create the conversation, with its sources beside it."""
         with gradio.Row(elem_classes="chat-layout"):
             with gradio.Column(scale=3, min_width=320):
                 self._build_chat()
@@ -177,6 +180,7 @@ class ChatTab(Tab):
     # --- events -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
+        """Register the events of conversations, questions and preferences."""
         # Outputs of every event that shows a conversation.
         self._outputs: list[Any] = [
             self._conversation,

@@ -156,6 +156,7 @@ class EvalsTab(Tab):
     # --- components -------------------------------------------------------------------------------
 
     def build(self) -> None:
+        """Create the form of a new run above the results of finished runs."""
         with gradio.Column(elem_classes="evals"):
             self._build_form()
             self._build_results()
@@ -214,6 +215,7 @@ class EvalsTab(Tab):
     # --- events -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
+        """Register the events of the form and of the results."""
         # Outputs of every event that shows a run.
         self._outputs = [
             self._run_button,

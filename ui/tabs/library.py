@@ -64,12 +64,14 @@ class PaperQuery:
 
     @property
     def filters(self) -> dict[str, str]:
+        """Filters by name, as `Assistant.search` takes them."""
         values = {name: value.strip() for name, value in asdict(self).items()}
         del values["query"]
         return values
 
     @property
     def is_search(self) -> bool:
+        """Whether there is a query, so that the list holds search results."""
         return bool(self.query.strip())
 
     def to_json(self) -> str:
@@ -78,6 +80,7 @@ class PaperQuery:
 
     @classmethod
     def from_json(cls, text: str) -> "PaperQuery":
+        """Return the query that `to_json` stored; empty text means all papers."""
         return cls(*json.loads(text)) if text else cls()
 
 
@@ -100,10 +103,12 @@ class PaperPage:
 
     @property
     def has_previous(self) -> bool:
+        """Whether there is a page before this one."""
         return self.start > 0
 
     @property
     def has_next(self) -> bool:
+        """Whether there is a page after this one."""
         return self.start + len(self.papers) < self.total
 
 
@@ -214,6 +219,7 @@ class LibraryTab(Tab):
     # --- components -------------------------------------------------------------------------------
 
     def build(self) -> None:
+        """Create the upload area, the list of papers and the selected paper."""
         self._build_header()
         with gradio.Row(elem_classes="library"):
             with gradio.Column(scale=2, min_width=320):
@@ -300,6 +306,7 @@ class LibraryTab(Tab):
     # --- events -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
+        """Register the events of the list, the selected paper and imports."""
         self._list_outputs = [
             self._papers,
             self._position,
