@@ -1,4 +1,4 @@
-"""Assistant: one library and everything that can be done with it."""
+"""Assistant: the entry point to one library and everything that can be done with it."""
 
 import contextlib
 import json
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Parsers read files in blocks of this many bytes.
 _READ_AHEAD = 256 * 1024
 
-# Called with what is done, the total, and the number of records done.
+# Called with the work done, the total work, and the number of records done.
 Progress = Callable[[int, int, int], None]
 
 
@@ -103,7 +103,7 @@ class Assistant:
 
     @classmethod
     def sample(cls) -> "Assistant":
-        """Open a library of exactly the sample papers; the first call creates it in the cache."""
+        """Open a library of only the sample papers; the first call creates it in the cache."""
         assistant = cls.open(cache_folder() / "sample-library")
         report = assistant.add(sample_file())
         if report.papers > report.read:
@@ -116,7 +116,7 @@ class Assistant:
     def _load_embedder(self) -> Embedder:
         """Return the embedding model of the library.
 
-        It is loaded again after another process has embedded the library with another model.
+        Load it again if another process has since embedded the library with another model.
         """
         with self._embedder_lock:
             fingerprint = self.library.meta("embedder_fingerprint")
@@ -213,8 +213,8 @@ class Assistant:
 
         `sentences` limits the quotations: 3 by default, 5 for a question about several papers.
         `style` is `quote` for literal sentences, `write` for sentences that the language model
-        generates and the verifier checks, or `auto`: generated if the model passed a check of its
-        abilities, else quoted. Filters as in `search`.
+        generates and the verifier checks, or `auto`, which means `write` if the model passed a check
+        of its abilities, else `quote`. Filters as in `search`.
 
         Raises `UsageError` as `search` does, and for an unknown style.
         """
@@ -262,7 +262,7 @@ class Assistant:
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
-        """Read one state of the library for which the vector index is complete."""
+        """Let all reads inside see one state of the library, with a complete vector index."""
         self._load_embedder()
         # After a kill, the index may lag behind. A process that is still writing updates it itself.
         if not self.library.is_indexed() and not self.library.has_writer:
@@ -365,8 +365,8 @@ def _read_records(
                 for number, outcome in source:
                     if isinstance(outcome, Paper):
                         text_length += len(outcome.title) + len(outcome.abstract)
-                    # A small file is read in one block. There, the length of the text so far tells
-                    # better how far the records have come.
+                    # The parser reads up to a block ahead. Within that block, the length of the
+                    # text so far is a better measure of progress than the position in the file.
                     position = min(source.position, text_length)
                     position = max(source.position - _READ_AHEAD, position)
                     yield SourceRecord(name, number, outcome, previous_bytes + position)

@@ -18,7 +18,7 @@ from rag.errors import FootnoteError, UsageError, unknown_choice
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 DEFAULT_LANGUAGE_MODEL = "bundled"
 _APP = "footnote"
-# Values that older versions wrote, by setting, with the value that replaced each.
+# By setting: values that older versions wrote, each with its replacement.
 _RENAMED_VALUES = {"language_model": {"embedded": "bundled"}}
 
 
@@ -27,9 +27,9 @@ class Settings:
     """User settings.
 
     `library`: the default library folder. `embedder`: the embedding model for new libraries.
-    `language_model`: `bundled`, `none`, a folder, the Hugging Face id of a downloaded model, or
-    the address of a server. `nli_model`: a cross-encoder for natural language inference that helps
-    to verify generated sentences; empty for none.
+    `language_model`: `bundled`, `none`, a folder, a GGUF file, the Hugging Face id of a downloaded
+    model, or the address of a server. `nli_model`: a cross-encoder for natural language inference
+    that helps to verify generated sentences; empty for none.
     """
 
     library: str = ""
@@ -56,7 +56,7 @@ def expand_path(text: str | os.PathLike[str]) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"{os.fspath(text)}: {error}") from error
+        raise UsageError(f"cannot expand {os.fspath(text)}: {error}") from error
 
 
 def data_folder() -> Path:
@@ -65,7 +65,7 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder for converted models, `FOOTNOTE_CACHE` if set. Safe to delete any time."""
+    """Return the folder for converted models, `FOOTNOTE_CACHE` if set. It may be deleted."""
     default = platformdirs.user_cache_dir(_APP, appauthor=False)
     return Path(os.environ.get("FOOTNOTE_CACHE") or default)
 

@@ -36,7 +36,7 @@ class SourceError(FootnoteError):
     """File that cannot be read as a source of papers."""
 
     def __init__(self, source: str, reason: str) -> None:
-        # File names may contain bytes that are not text; those cannot be printed.
+        # File names may contain bytes that are not text and cannot be printed.
         source = "".join("�" if "\ud800" <= char <= "\udfff" else char for char in source)
         super().__init__(source, reason)
         self.source = source
@@ -63,7 +63,7 @@ class LibraryNotFound(LibraryError):
 
 
 class EmbedderMismatch(LibraryError):
-    """Library built with another embedding model than the requested one."""
+    """Library whose embedding model is not the requested one."""
 
     def __init__(self, stored: str, requested: str) -> None:
         super().__init__(stored, requested)
@@ -74,7 +74,7 @@ class EmbedderMismatch(LibraryError):
         hint = " (same name, different weights)" if self.stored == self.requested else ""
         return (
             f"the library was built with the embedding model '{self.stored}', "
-            f"not '{self.requested}'{hint}; to embed its papers again: "
+            f"not '{self.requested}'{hint}; embed its papers again with: "
             f"footnote reindex --embedder {self.requested}"
         )
 
@@ -89,7 +89,7 @@ class PaperNotFound(LibraryError):
 
     def __str__(self) -> str:
         if self.suggestions:
-            hint = f"did you mean {', '.join(self.suggestions)}?"
+            hint = f"did you mean one of: {', '.join(self.suggestions)}?"
         else:
             hint = "list the papers with: footnote list"
         return f"no paper '{self.name}' in the library; {hint}"

@@ -153,7 +153,7 @@ class Citation:
 class Claim:
     """One sentence of an answer, with the numbers of the citations that support it.
 
-    `note` is set when the language model wrote something else here, and says why that was dropped.
+    `note` says why a sentence that the language model wrote was replaced by this one; else empty.
     """
 
     text: str
@@ -165,7 +165,7 @@ class Claim:
 
     @property
     def display_text(self) -> str:
-        """Text as shown to a reader: a quotation stands in quotation marks."""
+        """Text as shown to the user, in quotation marks if it is a quotation."""
         return f"“{self.text}”" if self.kind == "quoted" else self.text
 
 
@@ -174,7 +174,7 @@ class Trace:
     """Record of how an answer was produced, so that it can be repeated and compared.
 
     `settings` are the options of the request (style, sentences, filters); `style` is the style
-    that was used in the end. `reranker` and `language_model` name the models that ranked the
+    that was actually used. `reranker` and `language_model` name the models that ranked the
     sentences and wrote the text, or `none`. `rewritten_query` is the stand-alone form of a
     follow-up question. `spelling` maps misspelt words to the words they were taken for. `fallback`
     says which part failed and what replaced it. `left_out` holds ids of papers whose evidence did
@@ -244,7 +244,7 @@ class Answer:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Remarks for the reader: spelling that was corrected, what failed, what was left out."""
+        """Remarks for the user: corrected spelling, failures, and sentences that were dropped."""
         notices = []
         if self.trace.spelling:
             pairs = [f"“{typo}” as “{word}”" for typo, word in self.trace.spelling.items()]
@@ -309,7 +309,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Record that was merged into a paper, and the evidence that both are one paper.
+    """Record that was merged into a paper, and what identified both as one paper.
 
     `matched_by` is `doi`, `arxiv`, `pmid`, `title`, or `record` for an identical record.
     """
@@ -323,7 +323,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class FlaggedPaper:
-    """Paper with sentences that read like instructions to a program; those are never quoted."""
+    """Paper with sentences that read like instructions to a program, which are never quoted."""
 
     paper_id: str
     title: str

@@ -51,7 +51,7 @@ def shared_embedder():
 
 @pytest.fixture(scope="session")
 def small_library(shared_embedder, tmp_path_factory):
-    """The folder of a library with twelve papers, for reading only."""
+    """Folder of a library with twelve papers, for reading only."""
     from rag import Assistant
 
     folder = tmp_path_factory.mktemp("small") / "library"
@@ -63,7 +63,7 @@ def small_library(shared_embedder, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bundled():
-    """The bundled language model."""
+    """Bundled language model."""
     from rag.models.registry import load_language_model
 
     return load_language_model("bundled")
@@ -71,13 +71,13 @@ def bundled():
 
 @pytest.fixture
 def library_copy(small_library, tmp_path):
-    """The folder of a copy of the small library, for tests that change it."""
+    """Folder of a copy of the small library, for tests that change it."""
     return Path(shutil.copytree(small_library, tmp_path / "library"))
 
 
 @pytest.fixture
 def assistant(library_copy):
-    """An assistant over a copy of the small library."""
+    """Assistant over a copy of the small library."""
     from rag import Assistant
 
     return Assistant.open(library_copy)

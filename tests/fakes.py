@@ -1,4 +1,4 @@
-"""Fake models: fast, deterministic, and with the interface of the real ones."""
+"""Fake models: fast, deterministic, with the interface of the real ones."""
 
 import hashlib
 import itertools
@@ -45,7 +45,7 @@ class HashEmbedder:
 
 
 class OtherEmbedder(HashEmbedder):
-    """Another model with another number of dimensions."""
+    """Second embedding model, with another number of dimensions."""
 
     name = "other"
     fingerprint = "other-1"
@@ -91,7 +91,7 @@ def repeat_forever(*pieces):
 
 
 class PickyReranker:
-    """Query-likelihood model that favours contexts with a certain text in them.
+    """Query-likelihood model that favours contexts that contain a certain text.
 
     `contexts` collects the contexts that it gets.
     """

@@ -18,7 +18,7 @@ from conftest import PAPERS
 from rag import Assistant
 from rag.cli import main as cli
 
-CACHE = "Which papers shrink the KV cache, and by how much?"
+QUESTION = "Which papers shrink the KV cache, and by how much?"
 UNANSWERABLE = "Who won the football world cup?"
 TITLES = [json.loads(line)["title"] for line in PAPERS.read_text(encoding="utf-8").splitlines()]
 (LEDGERS, KEYS, U_NETS, SKETCHES, SPARSE, SHIPS, SPEECH, VOLES, CRANES, CORALS, SWITCH, LETTER) = (
@@ -196,7 +196,7 @@ def test_add_without_files_is_wrong_usage(footnote, tmp_path):
 
 
 def test_ask_prints_quotations_with_footnotes(footnote, small_library):
-    run = footnote("ask", CACHE, "--library", small_library)
+    run = footnote("ask", QUESTION, "--library", small_library)
     assert (run.code, run.err) == (0, "")
     text = " ".join(run.out.split())
     assert (
@@ -210,14 +210,14 @@ def test_ask_prints_quotations_with_footnotes(footnote, small_library):
 
 
 def test_ask_json_has_the_documented_shape(footnote, small_library):
-    run = footnote("ask", CACHE, "--library", small_library, "--json")
+    run = footnote("ask", QUESTION, "--library", small_library, "--json")
     assert (run.code, run.err) == (0, "")
     answer = run.json
     assert list(answer) == [
         "question", "text", "abstained", "reason", "confidence",
         "claims", "citations", "hits", "trace",
     ]  # fmt: skip
-    assert (answer["question"], answer["abstained"], answer["reason"]) == (CACHE, False, "")
+    assert (answer["question"], answer["abstained"], answer["reason"]) == (QUESTION, False, "")
     assert 0.5 <= answer["confidence"] <= 1
     for claim in answer["claims"]:
         assert list(claim) == ["text", "kind", "citations", "supported", "score", "note"]
@@ -246,7 +246,7 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
 
 def test_ask_is_deterministic(footnote, small_library):
     first, second = (
-        footnote("ask", CACHE, "--library", small_library, "--json").json for _ in range(2)
+        footnote("ask", QUESTION, "--library", small_library, "--json").json for _ in range(2)
     )
     del first["trace"]["seconds"], second["trace"]["seconds"]
     assert first == second
@@ -264,9 +264,9 @@ def test_ask_abstains_with_a_reason_and_the_closest_papers(footnote, small_libra
 
 
 def test_ask_prints_markdown(footnote, small_library):
-    run = footnote("ask", CACHE, "--library", small_library, "--format", "markdown")
+    run = footnote("ask", QUESTION, "--library", small_library, "--format", "markdown")
     assert run.code == 0
-    assert run.lines[0] == f"**{CACHE}**"
+    assert run.lines[0] == f"**{QUESTION}**"
     assert (
         "“The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only.”[^1]"
         in run.lines[2]
@@ -291,9 +291,9 @@ def test_ask_respects_the_maximum_number_of_sentences(footnote, small_library):
 
 
 def test_ask_respects_filters(footnote, small_library):
-    answer = footnote("ask", CACHE, "--library", small_library, "--year", "2023", "--json").json
+    answer = footnote("ask", QUESTION, "--library", small_library, "--year", "2023", "--json").json
     assert {citation["title"] for citation in answer["citations"]} == {KEYS}
-    run = footnote("ask", CACHE, "--library", small_library, "--year", "1950")
+    run = footnote("ask", QUESTION, "--library", small_library, "--year", "1950")
     assert (run.code, run.lines[0]) == (
         0,
         "Your library does not say. No papers match your filters.",
@@ -307,7 +307,7 @@ def test_ask_respects_filters(footnote, small_library):
         (["search", ""], "the question is empty"),
         (["ask", "x" * 2001], "the question has 2,001 characters; the limit is 2,000"),
         (
-            ["ask", CACHE, "--year", "soon"],
+            ["ask", QUESTION, "--year", "soon"],
             "invalid year 'soon'; write 2023, '>=2023', '<2020' or 2019-2022",
         ),
         (["list", "--year", "20"], "invalid year '20'"),
@@ -341,7 +341,7 @@ def test_wrong_usage_is_explained_and_exits_with_2(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["ask", CACHE],
+        ["ask", QUESTION],
         ["search", "x"],
         ["list"],
         ["show", "x"],
@@ -373,7 +373,7 @@ def test_a_missing_model_is_named_with_the_command_that_downloads_it(
 
 def test_a_library_keeps_its_embedding_model(footnote, small_library, monkeypatch):
     monkeypatch.setenv("FOOTNOTE_EMBEDDER", "no-such/model")
-    run = footnote("ask", CACHE, "--library", small_library, "--json")
+    run = footnote("ask", QUESTION, "--library", small_library, "--json")
     assert (run.code, run.json["trace"]["embedder"]) == (0, "all-MiniLM-L6-v2")
 
 
@@ -494,7 +494,7 @@ def test_show_explains_an_unknown_or_ambiguous_name(footnote, small_library):
     )
     several = footnote("show", "s", "--library", small_library)
     assert several.code == 1
-    assert "did you mean sliding-ledgers-shrinking-the-" in several.err
+    assert "did you mean one of: sliding-ledgers-shrinking-the-" in several.err
     assert "sparse-attention-by-asking-" in several.err
 
 
@@ -578,7 +578,7 @@ def test_reindex_with_a_missing_model_changes_nothing(footnote, library_copy):
     assert run.code == 1
     assert "no-such/model" in run.err
     assert vectors(library_copy) == before
-    assert footnote("ask", CACHE, "--library", library_copy, "--json").json["abstained"] is False
+    assert footnote("ask", QUESTION, "--library", library_copy, "--json").json["abstained"] is False
 
 
 def test_doctor_finds_a_lost_index_and_names_the_command_that_fixes_it(footnote, library_copy):
@@ -700,7 +700,7 @@ def test_an_interrupt_is_reported_in_one_line(footnote, small_library, monkeypat
     monkeypatch.setattr(Assistant, "papers", interrupted)
     run = footnote("list", "--library", small_library)
     assert (run.code, run.out) == (130, "")
-    assert run.err == "footnote: interrupted; everything committed so far is kept\n"
+    assert run.err == "footnote: interrupted; everything saved so far is kept\n"
 
 
 def test_log_messages_go_to_standard_error(footnote, small_library, monkeypatch):
@@ -736,7 +736,7 @@ def test_console_script_runs_main():
 
 
 def test_data_and_messages_are_separate_in_a_real_process(small_library, tmp_path):
-    answer = run_process("ask", CACHE, "--library", small_library, "--json", cwd=tmp_path)
+    answer = run_process("ask", QUESTION, "--library", small_library, "--json", cwd=tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert json.loads(answer.stdout)["citations"][0]["title"] == LEDGERS
     refused = run_process("show", "zebra", "--library", small_library, cwd=tmp_path)

@@ -1,6 +1,6 @@
 """Several processes and threads on one library: one writer at a time, current reads, no losses.
 
-Every paper is checked; with more papers under `--soak`.
+Every paper is checked. With `--soak`, there are more papers.
 """
 
 import json
@@ -90,7 +90,7 @@ def test_two_simultaneous_adds_lose_nothing(tmp_path, times):
 
 
 class Searcher(threading.Thread):
-    """Searches for papers that an add has reported as stored; `misses` lists those not found."""
+    """Search for papers that an add has reported as stored; `misses` lists those not found."""
 
     def __init__(self, folder, adding, reported):
         super().__init__()

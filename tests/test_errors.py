@@ -1,4 +1,4 @@
-"""Errors: each one is raised, carries its values, says the way out, and survives pickling."""
+"""Errors: each one can be raised, keeps its values, names the way out, and survives pickling."""
 
 import pickle
 import threading
@@ -80,7 +80,7 @@ def raise_error(small_library, tmp_path, monkeypatch):
     return provoke
 
 
-# All classes but the one that is only a base class.
+# `ModelError` is only a base class.
 ERROR_CLASSES = [
     value
     for value in vars(rag.errors).values()

@@ -21,8 +21,8 @@ from rag.output.export import (
 )
 from rag.text.cleaning import clean
 
-# Each format that can be added again, and how it is detected; one line of JSON Lines is also JSON.
-READ_BACK = {
+# Formats that `add` reads, and what they are detected as; one line of JSON Lines is also JSON.
+DETECTED_FORMATS = {
     "bibtex": {"bibtex"},
     "ris": {"ris"},
     "csl-json": {"json"},
@@ -59,11 +59,11 @@ BARE = Paper(title="Night Owls of Jutland")
 def round_trip(tmp_path):
     """Read papers back from their own export."""
 
-    def export_and_read(papers, form):
+    def export_and_read(papers, format_name):
         path = tmp_path / "exported"
-        path.write_text(export_papers(papers, form), encoding="utf-8")
+        path.write_text(export_papers(papers, format_name), encoding="utf-8")
         with open_source(path) as source:
-            assert source.format in READ_BACK[form]
+            assert source.format in DETECTED_FORMATS[format_name]
             return [paper for _, paper in source]
 
     return export_and_read
@@ -76,7 +76,7 @@ def comparable(papers):
 # --- round trips ------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", READ_BACK)
+@pytest.mark.parametrize("format_name", DETECTED_FORMATS)
 @pytest.mark.parametrize(
     "paper",
     [
@@ -99,11 +99,11 @@ def comparable(papers):
     ],
     ids=lambda paper: "-".join(name for name in COMPARED_FIELDS if getattr(paper, name)),
 )
-def test_exported_papers_are_read_back_unchanged(paper, form, round_trip):
-    assert comparable(round_trip([paper], form)) == comparable([paper])
+def test_exported_papers_are_read_back_unchanged(paper, format_name, round_trip):
+    assert comparable(round_trip([paper], format_name)) == comparable([paper])
 
 
-@pytest.mark.parametrize("form", READ_BACK)
+@pytest.mark.parametrize("format_name", DETECTED_FORMATS)
 @pytest.mark.parametrize(
     "text",
     [
@@ -122,17 +122,17 @@ def test_exported_papers_are_read_back_unchanged(paper, form, round_trip):
         "@article{key, title = {x}} within a sentence",
     ],
 )
-def test_special_characters_survive_a_round_trip(text, form, round_trip):
+def test_special_characters_survive_a_round_trip(text, format_name, round_trip):
     paper = replace(
         FULL,
         title=f"On {text}",
         abstract=f"We read: {text} – and it survives.",
         venue=f"Annals of {text}",
     )
-    assert comparable(round_trip([paper], form)) == comparable([paper])
+    assert comparable(round_trip([paper], format_name)) == comparable([paper])
 
 
-@pytest.mark.parametrize("form", READ_BACK)
+@pytest.mark.parametrize("format_name", DETECTED_FORMATS)
 @pytest.mark.parametrize(
     "authors",
     [
@@ -148,18 +148,18 @@ def test_special_characters_survive_a_round_trip(text, form, round_trip):
     ],
     ids=" and ".join,
 )
-def test_author_names_survive_a_round_trip(authors, form, round_trip):
-    assert round_trip([replace(FULL, authors=authors)], form)[0].authors == authors
+def test_author_names_survive_a_round_trip(authors, format_name, round_trip):
+    assert round_trip([replace(FULL, authors=authors)], format_name)[0].authors == authors
 
 
 def test_a_name_with_a_comma_survives_in_formats_that_can_express_it(round_trip):
     paper = replace(FULL, authors=("Dept. of Tides, Shore College", "Ada Brandt"))
-    for form in ("bibtex", "csl-json"):
-        assert round_trip([paper], form)[0].authors == paper.authors
+    for format_name in ("bibtex", "csl-json"):
+        assert round_trip([paper], format_name)[0].authors == paper.authors
 
 
-@pytest.mark.parametrize("form", READ_BACK)
-def test_papers_keep_their_order_beside_one_that_needs_repair(form, round_trip):
+@pytest.mark.parametrize("format_name", DETECTED_FORMATS)
+def test_papers_keep_their_order_beside_one_that_needs_repair(format_name, round_trip):
     unbalanced = replace(
         FULL,
         title="Unbalanced }{ braces } and \\",
@@ -167,7 +167,7 @@ def test_papers_keep_their_order_beside_one_that_needs_repair(form, round_trip):
         authors=("A } B",),
     )
     papers = [FULL, unbalanced, BARE, replace(BARE, title="Reed Beds")]
-    read = round_trip(papers, form)
+    read = round_trip(papers, format_name)
     titles = [paper.title for paper in read]
     assert titles[:1] + titles[2:] == [
         "Tidal Gates of the North",
@@ -177,9 +177,9 @@ def test_papers_keep_their_order_beside_one_that_needs_repair(form, round_trip):
     assert titles[1].startswith("Unbalanced ")
 
 
-@pytest.mark.parametrize("form", PAPER_FORMATS)
-def test_no_papers_export_as_an_empty_document(form):
-    assert export_papers([], form).strip() in ("", "[]")
+@pytest.mark.parametrize("format_name", PAPER_FORMATS)
+def test_no_papers_export_as_an_empty_document(format_name):
+    assert export_papers([], format_name).strip() in ("", "[]")
 
 
 def test_an_unknown_paper_format_is_refused():
@@ -508,9 +508,9 @@ def test_pandoc_escaping_loses_nothing_and_leaves_nothing_active(text):
     assert "\n" not in bare
 
 
-@pytest.mark.parametrize("form", ["bibtex", "ris", "csl-json"])
-def test_cited_papers_are_exported_once_in_footnote_order(form):
-    assert export_answer(ANSWERED, form) == export_papers([FULL, OWLS], form)
+@pytest.mark.parametrize("format_name", ["bibtex", "ris", "csl-json"])
+def test_cited_papers_are_exported_once_in_footnote_order(format_name):
+    assert export_answer(ANSWERED, format_name) == export_papers([FULL, OWLS], format_name)
 
 
 def test_exported_keys_match_the_pandoc_citations():
@@ -539,7 +539,9 @@ def test_an_abstention_is_exported():
         "**When do gates open?**\n\nYour library does not say. It is empty.\n\n"
         "- *Tidal Gates of the North*\n- *Night Owls*\n"
     )
-    assert [export_answer(ABSTENTION, form) for form in ("bibtex", "ris", "csl-json")] == [
+    assert [
+        export_answer(ABSTENTION, format_name) for format_name in ("bibtex", "ris", "csl-json")
+    ] == [
         "",
         "",
         "[]\n",

@@ -1,6 +1,6 @@
 """Durability: nothing that was reported as done is lost by SIGKILL, a full disk, or a failing one.
 
-A few kills of each kind of work here, hundreds with `--soak`.
+Each kind of work is killed a few times, or hundreds of times with `--soak`.
 """
 
 import json
@@ -38,7 +38,7 @@ CALL = (
 
 @pytest.fixture(autouse=True)
 def compare_index_in_this_process(monkeypatch):
-    """Spare every check of a library the start of another process."""
+    """Compare the vector index without starting another process for each check."""
 
     def compare(library):
         differences = asdict(VectorIndex(library).compare())
@@ -51,7 +51,7 @@ def compare_index_in_this_process(monkeypatch):
 
 
 def work(name, folder, file):
-    """Do one kind of work and print the progress."""
+    """Do one kind of work in a process of its own and print the progress."""
     assistant = Assistant(Library(Path(folder), create=False), HashEmbedder())
     print_line("ready")
     do_work(name, assistant, file, lambda done, total, records: print_line(records))
@@ -306,7 +306,7 @@ def check_and_complete(assistant, file, reported):
 
 
 def find_problems(assistant):
-    """Return the details of failed checks, except that of the disk space."""
+    """Return the details of failed checks, except the check of the disk space."""
     checks = check_library(assistant.library)
     return [check.detail for check in checks if not check.ok and check.name != "disk"]
 

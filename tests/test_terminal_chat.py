@@ -18,7 +18,7 @@ from rag import Assistant, Library
 from rag.cli.chat_session import ChatSession
 from rag.output.terminal import render_answer
 
-LEDGERS = "How do Sliding Ledgers shrink the KV cache?"
+QUESTION = "How do Sliding Ledgers shrink the KV cache?"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def small(small_library):
 
 @pytest.fixture
 def chat(small, monkeypatch):
-    """Run lines through a session; returns its output, its messages and the number of failures."""
+    """Run lines through a session; return its output, its messages and the number of failures."""
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*lines, as_json=False, **filters):
@@ -47,14 +47,14 @@ def chat(small, monkeypatch):
 
 
 def test_streamed_answer_equals_the_answer_of_ask(chat, small, monkeypatch):
-    out, messages, failures = chat(LEDGERS + "\n")
-    assert out.rstrip("\n") == render_answer(small.ask(LEDGERS, style="quote"))
+    out, messages, failures = chat(QUESTION + "\n")
+    assert out.rstrip("\n") == render_answer(small.ask(QUESTION, style="quote"))
     assert max(map(len, out.splitlines())) <= 80
     assert (messages, failures) == ([], 0)
 
 
 def test_a_follow_up_shows_the_rewritten_query(chat):
-    out, _, _ = chat(LEDGERS, "And by how much does perplexity rise?")
+    out, _, _ = chat(QUESTION, "And by how much does perplexity rise?")
     question, title = (
         "And by how much does perplexity rise?",
         "Sliding Ledgers: Shrinking the KV Cache by Forgetting Politely",
@@ -63,7 +63,7 @@ def test_a_follow_up_shows_the_rewritten_query(chat):
 
 
 def test_blank_lines_are_ignored_and_quit_ends_the_chat(chat):
-    assert chat("", "   ", "/quit", LEDGERS) == ("", [], 0)
+    assert chat("", "   ", "/quit", QUESTION) == ("", [], 0)
 
 
 def test_filters_are_set_and_removed(chat):
@@ -81,10 +81,10 @@ def test_filters_are_set_and_removed(chat):
 
 def test_new_drops_the_conversation_but_keeps_the_options(chat):
     question = "And by how much does perplexity rise?"
-    out, _, _ = chat(LEDGERS, "/venue nowhere", "/new", question)
+    out, _, _ = chat(QUESTION, "/venue nowhere", "/new", question)
     assert "Interpreted as" not in out
     assert "No papers match your filters" not in out
-    out, _, _ = chat("/new", LEDGERS, year="1999")
+    out, _, _ = chat("/new", QUESTION, year="1999")
     assert "No papers match your filters." in out
 
 
@@ -102,7 +102,7 @@ def test_new_drops_the_conversation_but_keeps_the_options(chat):
     ],
 )
 def test_an_error_is_one_line_and_the_chat_continues(chat, line, message):
-    out, messages, failures = chat(line, LEDGERS)
+    out, messages, failures = chat(line, QUESTION)
     assert failures == len(messages) == 1
     assert message in messages[0]
     assert "\n" not in messages[0]
@@ -110,10 +110,10 @@ def test_an_error_is_one_line_and_the_chat_continues(chat, line, message):
 
 
 def test_json_mode_writes_one_answer_per_line_and_nothing_else(chat, small):
-    output, messages, failures = chat("/help", LEDGERS, "why?", "/dance", as_json=True)
+    output, messages, failures = chat("/help", QUESTION, "why?", "/dance", as_json=True)
     answers = list(map(json.loads, output.splitlines()))
-    assert [answer["question"] for answer in answers] == [LEDGERS, "why?"]
-    expected = json.loads(small.ask(LEDGERS, style="quote").to_json())
+    assert [answer["question"] for answer in answers] == [QUESTION, "why?"]
+    expected = json.loads(small.ask(QUESTION, style="quote").to_json())
     assert answers[0]["claims"] == expected["claims"]
     assert list(answers[0]) == list(expected)
     assert failures == 1
@@ -128,10 +128,10 @@ def test_help_lists_every_command(chat):
 
 def test_save_writes_markdown_and_overwrites_only_its_own_files(chat, tmp_path):
     path = tmp_path / "notes.md"
-    _, messages, failures = chat(LEDGERS, f"/save {path}", "why?", f"/save {path}")
+    _, messages, failures = chat(QUESTION, f"/save {path}", "why?", f"/save {path}")
     assert (messages, failures) == ([f"saved as {path}"] * 2, 0)
     text = path.read_text(encoding="utf-8")
-    assert text.startswith(f"**{LEDGERS}**")
+    assert text.startswith(f"**{QUESTION}**")
     assert "**why?**" in text
     assert "[^1]: *Sliding Ledgers" in text
     _, messages, failures = chat(f"/save {path}")
@@ -158,7 +158,7 @@ def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(small_library,
 
     before = signal.getsignal(signal.SIGINT)
     session = ChatSession(start, output.append, messages.append, style="write")
-    assert session.run([LEDGERS, "/help"]) == 0
+    assert session.run([QUESTION, "/help"]) == 0
     assert signal.getsignal(signal.SIGINT) is before
     assert messages[0] == "stopped early; the answer is incomplete"
     assert "shrinks by 71%" in "".join(output)
@@ -179,7 +179,7 @@ def piped(footnote, small_library, monkeypatch):
 
 
 def test_piped_lines_are_questions_without_prompts(piped):
-    run = piped(f"{LEDGERS}\nAnd by how much does perplexity rise?\n".encode())
+    run = piped(f"{QUESTION}\nAnd by how much does perplexity rise?\n".encode())
     assert run.code == 0
     assert run.out.startswith("“")
     assert "Interpreted as: And by how much" in run.out
@@ -187,7 +187,7 @@ def test_piped_lines_are_questions_without_prompts(piped):
 
 
 def test_a_failed_question_from_a_pipe_sets_the_exit_code(piped):
-    run = piped(b"caf\xe9?\n" + LEDGERS.encode())
+    run = piped(b"caf\xe9?\n" + QUESTION.encode())
     assert run.code == 1
     assert run.err == "footnote: the question is not valid Unicode text\n"
     assert "71%" in run.out
@@ -195,7 +195,7 @@ def test_a_failed_question_from_a_pipe_sets_the_exit_code(piped):
 
 
 def test_piped_questions_are_answered_as_json_lines(piped):
-    run = piped(f"{LEDGERS}\nAnd by how much does perplexity rise?\n".encode(), "--json")
+    run = piped(f"{QUESTION}\nAnd by how much does perplexity rise?\n".encode(), "--json")
     assert (run.code, run.err) == (0, "")
     answers = list(map(json.loads, run.lines))
     assert [answer["abstained"] for answer in answers] == [False, False]
@@ -203,9 +203,9 @@ def test_piped_questions_are_answered_as_json_lines(piped):
 
 
 def test_invalid_filters_and_styles_are_refused(piped):
-    assert piped(LEDGERS.encode(), "--year", "soon").code != 0
-    assert piped(LEDGERS.encode(), "--style", "loud").code != 0
-    run = piped(LEDGERS.encode(), "--year", "1999")
+    assert piped(QUESTION.encode(), "--year", "soon").code != 0
+    assert piped(QUESTION.encode(), "--style", "loud").code != 0
+    run = piped(QUESTION.encode(), "--year", "1999")
     assert "No papers match your filters." in run.out
 
 
@@ -252,7 +252,7 @@ def test_interrupt_and_end_of_input_at_a_terminal(
         read_until(terminal, "? ")
         # A signal between the prompt and the waiting for a key is seen with the next one.
         read_until(terminal, "? ", retry=lambda: process.send_signal(signal.SIGINT))
-        os.write(terminal, f"{LEDGERS}\n".encode())
+        os.write(terminal, f"{QUESTION}\n".encode())
         assert "71%" in read_until(terminal, "\r\n? ")
         os.write(terminal, b"\x04")
         assert process.wait(timeout=30) == 0

@@ -1,4 +1,4 @@
-"""Chat in a terminal or from a pipe: a question per line, and commands that start with a slash."""
+"""Chat in a terminal or from a pipe: one question per line, and commands such as `/new`."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ Ask a question. Follow-up questions work too. Ctrl-C stops an answer, Ctrl-D end
 
 
 class ChatSession:
-    """One run of `footnote chat`, with the filters and the conversation that it is in."""
+    """One run of `footnote chat`, with its current conversation and filters."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class ChatSession:
                 file.write(self._conversation.to_markdown())
         except FileExistsError:
             raise UsageError(f"{path} already exists; choose another name") from None
-        # Beside failures to write: a name that is not text, a home that does not exist.
+        # ValueError: the name is not valid text. RuntimeError: an unknown user's home folder.
         except (OSError, ValueError, RuntimeError) as error:
             reason = getattr(error, "strerror", "") or error
             raise UsageError(f"cannot write {name}: {reason}") from error

@@ -22,10 +22,10 @@ _INTERRUPTED = 130
 
 
 class _CommandGroup(typer.core.TyperGroup):
-    r"""Group that accepts `\b` in a raw docstring as the mark of examples to show line by line."""
+    r"""Group that accepts `\b` in raw docstrings; it keeps the line breaks of examples in help."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - private types of typer
-        """Return a command with the marks in its help replaced."""
+        """Return a command with the marks in its help turned into the characters of Click."""
         command = super().get_command(ctx, cmd_name)
         if command is not None and command.help:
             command.help = command.help.replace("\\b\n", "\b\n")
@@ -88,7 +88,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            print_message("interrupted; everything committed so far is kept")
+            print_message("interrupted; everything saved so far is kept")
         raise
 
 

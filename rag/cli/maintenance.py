@@ -1,4 +1,4 @@
-"""Commands that look after a library and the settings: reindex, doctor, config."""
+"""Commands that maintain a library and the settings: reindex, doctor, config."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -17,14 +17,15 @@ def reindex(
     embedder: Annotated[
         str,
         typer.Option(
-            metavar="MODEL", help="Embed every paper again with this model: a folder or a hub id."
+            metavar="MODEL",
+            help="Embed every paper again with this model: a folder or a Hugging Face id.",
         ),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
     r"""Rebuild the vector index.
 
-    The papers are not embedded again unless a model is named.
+    The papers are embedded again only with --embedder.
 
     \b
     footnote reindex
@@ -45,7 +46,7 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    r"""Check the installation and the library, and show how to fix what is wrong.
+    r"""Check the installation and the library, and suggest fixes.
 
     The whole library is read. With --fix, vectors, full text, metadata and the vector index are
     rebuilt where they are damaged; papers are never changed. The exit code is 1 if a check fails.
@@ -86,8 +87,13 @@ def config(
 ) -> None:
     r"""Show the settings, or change one.
 
+    The settings are library (a folder), embedder (the embedding model of new libraries),
+    language_model (bundled, none, a folder, a GGUF file, the Hugging Face id of a downloaded model,
+    or the address of a server) and nli_model (a model that helps to verify generated sentences).
+
     \b
     footnote config
+    footnote config language_model none
     footnote config library ~/papers
     """
     from rag.config import check_setting, config_file, expand_path, load_settings, save_setting

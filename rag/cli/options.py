@@ -21,7 +21,7 @@ LibraryOption = Annotated[
         "-L",
         metavar="DIR",
         envvar="FOOTNOTE_LIBRARY",
-        help="Folder of the library.",
+        help="Folder of the library; default: the setting library.",
         show_envvar=True,
     ),
 ]
@@ -29,23 +29,29 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", metavar="NAME", help="Language model for this run; see footnote config."
+        "--model", metavar="NAME", help="Language model for this run; see footnote config -h."
     ),
 ]
 SentencesOption = Annotated[
     int | None,
     typer.Option(
-        min=1, max=20, metavar="N", help="Maximum number of sentences: 3 by default, 5 for a list."
+        min=1,
+        max=20,
+        metavar="N",
+        help="Maximum number of sentences; default: 3, or 5 for a question about several papers.",
     ),
 ]
 StyleOption = Annotated[
     str,
-    typer.Option(metavar="STYLE", help="quote, write, or auto: write if the model is good enough."),
+    typer.Option(
+        metavar="STYLE",
+        help="quote, write, or auto: write if the model is good enough, else quote.",
+    ),
 ]
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter `filters` of a command by one option for each search filter.
+    """Replace the parameter `filters` of a command with one option for each search filter.
 
     The command gets the values of these options as a dict, with an empty string where an option
     was not used.

@@ -29,7 +29,7 @@ def add(
     ] = None,
     library: LibraryOption = None,
     format: Annotated[
-        str, typer.Option(metavar="NAME", help="Read every file in this format.")
+        str, typer.Option(metavar="NAME", help="Format of the files; detected by default.")
     ] = "",
     sample: Annotated[
         bool, typer.Option("--sample", help="Add the bundled sample papers.")
@@ -39,8 +39,8 @@ def add(
     r"""Add papers from files.
 
     The format is detected from the content: saved listing pages, JSON, CSV, BibTeX, RIS, PubMed
-    and arXiv files. Papers that are already in the library are recognized, so a command can be
-    repeated, and it continues where it was interrupted.
+    and arXiv files. Papers that are already in the library are recognized, so an interrupted
+    command can be repeated and continues where it stopped.
 
     \b
     footnote add pages/*.txt
@@ -145,7 +145,7 @@ def remove(
     library: LibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    r"""Remove papers: all that are named, or none.
+    r"""Remove papers; if one of them is not found, none is removed.
 
     \b
     footnote remove fp8-versus-int8-for 2301.01234
@@ -161,7 +161,7 @@ def remove(
 @filter_options
 def export(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="ID...", help="Papers to export (default: all).")
+        list[str] | None, typer.Argument(metavar="ID...", help="Papers to export; default: all.")
     ] = None,
     library: LibraryOption = None,
     *,
@@ -177,7 +177,7 @@ def export(
     ] = "markdown",
     as_json: JsonOption = False,
 ) -> None:
-    r"""Print papers in the format of another program.
+    r"""Print papers in a format that other programs read.
 
     \b
     footnote export --format bibtex > library.bib

@@ -43,8 +43,8 @@ def ask(
 ) -> None:
     r"""Answer a question, with a footnote for every sentence.
 
-    The format pandoc includes the references: pandoc --citeproc turns it into a document. The
-    formats bibtex, ris and csl-json print the cited papers.
+    The format pandoc includes the references; pandoc --citeproc turns it into a document. The
+    formats bibtex, ris and csl-json print the cited papers instead of the answer.
 
     \b
     footnote ask "Which papers shrink the KV cache, and by how much?"

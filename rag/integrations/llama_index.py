@@ -1,7 +1,7 @@
 """Adapters for llama-index: retriever, query engine and language model, in both directions.
 
-Nodes carry the paper's id and the span of the passage, so that what is built on them can still be
-checked. Any llama-index `LLM` can generate answers; its text is verified like any other.
+Nodes carry the paper's id and the span of the passage, so what is built on them can be traced
+to the abstract. Any llama-index `LLM` can generate answers; its text is verified like any other.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.models.runtimes.streaming import Emit, stream_from_thread
 from rag.records import Answer, Citation, Hit, Paper
 
-# Other modules use this name: only this module imports llama-index.
+# For the annotations of other modules: only this module imports llama-index.
 AnyLLM = LLM
 
-# Assumed for counting, with a few tokens per message for its role.
+# Cautious assumptions for counting; each message needs a few more tokens for its role.
 _CHARACTERS_PER_TOKEN = 2
 _TOKENS_PER_MESSAGE = 8
 
@@ -148,7 +148,7 @@ class LlamaIndexModel:
         self.fingerprint = hashlib.sha256(identity).hexdigest()[:12]
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Estimate the number of tokens, rather too many: llama-index hides the tokenizer."""
+        """Estimate the number of tokens, on the high side: llama-index hides the tokenizer."""
         total = 0
         for message in messages:
             total += len(message.content) // _CHARACTERS_PER_TOKEN + _TOKENS_PER_MESSAGE

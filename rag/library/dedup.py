@@ -1,7 +1,7 @@
 """Decides when two records describe the same paper, and merges them.
 
 A shared DOI, arXiv id (ignoring the version) or PubMed id settles it. Without one, the same title
-does, unless something contradicts: a different identifier of the same kind, a different first
+does, unless something contradicts it: a different identifier of the same kind, a different first
 author, or years far apart. A preprint and its published version become one paper with the
 identifiers of both.
 """
@@ -22,14 +22,14 @@ _MAX_YEAR_GAP = 2
 # DOI prefixes of preprint servers: bioRxiv and medRxiv, OSF, ChemRxiv, Research Square, SSRN,
 # Preprints.org, Zenodo.
 _PREPRINT_DOI = re.compile(r"10\.(?:1101|31219|31234|31235|26434|21203|2139|20944|5281)/")
-_MAX_WORDS_OF_GENERIC_TITLE = 3
-_MIN_SHARED_TERMS = 0.2
+_MAX_GENERIC_TITLE_WORDS = 3
+_MIN_SHARED_TERM_RATIO = 0.2
 _MAX_SLUG_WORDS = 4
 _MAX_SLUG_LENGTH = 40
 _MIN_ID_DIGITS = 6
 # Fields that come from the record itself.
 _RECORD_FIELDS = tuple(field.name for field in fields(Paper) if field.name not in {"id", "source"})
-# Mismatch from which on a shared identifier must be an error in one of the records.
+# At this mismatch, a shared identifier must be an error in one of the records.
 DIFFERENT_PAPERS = 3
 
 
@@ -63,7 +63,7 @@ def new_id(paper: Paper, is_taken: Callable[[str], bool]) -> str:
 
 
 def could_be_same_paper(stored: Paper, incoming: Paper) -> bool:
-    """Return whether no identifier, year or first author contradicts that this is one paper."""
+    """Return whether no identifier, year or first author shows that these are two papers."""
     return not (
         _differ(stored.arxiv_id, incoming.arxiv_id)
         or _differ(stored.pmid, incoming.pmid)
@@ -99,9 +99,9 @@ def _family_name(author: str) -> str:
 
 
 def mismatch(stored: Paper, incoming: Paper) -> int:
-    """Rate how much two records differ.
+    """Rate how much two records differ, from 0 to 3.
 
-    0: not at all, 1: in their titles, 2: they contradict each other, 3: both.
+    0: not at all, 1: in their titles, 2: in identifiers, years or first authors, 3: in both.
     """
     is_contradicted = not could_be_same_paper(stored, incoming)
     has_other_title = title_key(stored.title) != title_key(incoming.title)
@@ -111,19 +111,19 @@ def mismatch(stored: Paper, incoming: Paper) -> int:
 def title_suffices(stored: Paper, incoming: Paper) -> bool:
     """Return whether the shared title alone shows that two records are one paper.
 
-    A short title such as "Editorial" does not when the abstracts have few terms in common.
+    A short title such as "Editorial" does not suffice if the abstracts share few terms.
     """
-    is_generic = len(title_key(incoming.title).split()) <= _MAX_WORDS_OF_GENERIC_TITLE
+    is_generic = len(title_key(incoming.title).split()) <= _MAX_GENERIC_TITLE_WORDS
     if not is_generic or not (stored.abstract and incoming.abstract):
         return True
     stored_terms = set(content_terms(stored.abstract))
     incoming_terms = set(content_terms(incoming.abstract))
     smaller = min(len(stored_terms), len(incoming_terms))
-    return len(stored_terms & incoming_terms) >= _MIN_SHARED_TERMS * smaller
+    return len(stored_terms & incoming_terms) >= _MIN_SHARED_TERM_RATIO * smaller
 
 
 def outdated_identifiers(names: Iterable[str], paper: Paper) -> list[str]:
-    """Return the stored identifiers that the paper has replaced by another of the same kind."""
+    """Return the stored identifiers for which the paper now has another of the same kind."""
     current = identifiers(paper)
     outdated = []
     for name in names:

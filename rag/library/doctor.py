@@ -115,7 +115,7 @@ def _check_embedder(embedder: str, fix: str) -> Check:
 
 
 def _check_language_model(name: str) -> Check:
-    """Load the chosen model, and the bundled one, which always ranks the sentences."""
+    """Load the chosen model, and the bundled one, which ranks the sentences in any case."""
     names = dict.fromkeys((BUNDLED_LANGUAGE_MODEL, name))
     names.pop(NO_LANGUAGE_MODEL, None)
     loaded = []
@@ -134,7 +134,7 @@ def _check_language_model(name: str) -> Check:
 
 
 def check_library(library: Library) -> Iterator[Check]:
-    """Check the primary store and everything derived from it. Reads all of both."""
+    """Check the primary store and everything derived from it. Reads the whole library."""
     problem = library.check_database()
     if problem:
         yield Check("database", False, problem, _database_advice(library))
@@ -175,7 +175,7 @@ def _database_advice(library: Library) -> str:
 def _check_size(library: Library) -> Iterator[Check]:
     counts = library.counts()
     yield Check("library", True, f"{counts['papers']:,} papers in {library.folder}")
-    without_abstract = f"{counts['without_abstract']:,}: found by title, never quoted"
+    without_abstract = f"{counts['without_abstract']:,} (found by title, never quoted)"
     yield Check("papers without abstract", True, without_abstract)
     free = shutil.disk_usage(library.folder).free
     space = f"{library.size() / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free"

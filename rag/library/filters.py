@@ -48,7 +48,7 @@ class FilterDefinition:
     def condition(self, text: str) -> Condition | None:
         """Translate the user's text into SQL; return None when it filters nothing.
 
-        Raises `UsageError` when the text is too long or means nothing.
+        Raises `UsageError` when the text is too long or invalid.
         """
         if len(text) > _MAX_LENGTH:
             raise UsageError(
@@ -156,7 +156,7 @@ def parse_filters(filters: Filters | None) -> Condition | None:
 
 
 def merge_filters(filters: Filters, changes: Mapping[str, str | None]) -> Filters:
-    """Return the filters with the changes made; a change to None is ignored.
+    """Return the filters with the changes applied; a change to None is ignored.
 
     Raises `UsageError` for a name that is not a filter.
     """

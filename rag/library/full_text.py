@@ -18,7 +18,7 @@ _MIN_WEIGHT = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class BM25Scorer:
-    """Scores texts in the form that the full-text index stores: stems separated by spaces."""
+    """BM25 over texts in the form that the full-text index stores: stems separated by spaces."""
 
     weights: Mapping[str, float]
     average_length: float
@@ -49,7 +49,7 @@ class BM25Scorer:
 
 
 def _decode_varints(record: bytes) -> list[int]:
-    """Decode SQLite's variable-length integers: 7 bits per byte, high bit set but for the last."""
+    """Decode SQLite's variable-length integers: 7 bits a byte, high bit set except in the last."""
     numbers, number = [], 0
     for byte in record:
         number = number << 7 | byte & 127

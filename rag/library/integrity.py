@@ -22,7 +22,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 _Papers = dict[int, tuple[Paper, str]]
 _Spans = list[tuple[int, int]]
 _BATCH = 500
-# How far the length of a stored vector may be from 1: half precision is off by less than 0.001.
+# Tolerance for the length of a stored unit vector; half precision is off by less than 0.001.
 _MAX_LENGTH_ERROR = 0.01
 _INVALID_SPANS = [(-1, -1)]
 
@@ -31,10 +31,10 @@ _INVALID_SPANS = [(-1, -1)]
 class IntegrityReport:
     """Disagreements between the tables.
 
-    `altered_papers`: ids of papers whose record changed since it was written. `bad_embeddings` and
-    `bad_full_text`: row numbers of papers whose passages, sentences or vectors, or whose entry in
-    the full-text index, are missing or wrong. `bad_metadata`: the library's digest is wrong or an
-    identifier is missing.
+    `altered_papers`: ids of papers whose record has changed since it was written. `bad_embeddings`:
+    row numbers of papers whose passages, sentences or vectors are missing or wrong.
+    `bad_full_text`: row numbers of papers whose entry in the full-text index is missing or wrong.
+    `bad_metadata`: the library's digest is wrong or an identifier is missing.
     """
 
     altered_papers: tuple[str, ...]
@@ -96,13 +96,13 @@ def _deleted_papers_in_index(query: Query) -> list[int]:
 
 
 def _vector_bytes(query: Query) -> int:
-    """Return the size of a vector: the one that most passages have."""
+    """Return the most common size of a passage's vector."""
     rows = query("SELECT length(vector) FROM passage GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")
     return int(rows[0][0]) if rows else 0
 
 
 def _find_bad_embeddings(query: Query, papers: _Papers, vector_bytes: int) -> list[int]:
-    """Return the papers with a span outside the abstract, a bad vector, or neither at all."""
+    """Return the papers with a span outside the abstract, or with a bad or missing vector."""
     keys = (json_keys(papers),)
     bad: set[int] = set()
     passages: dict[int, _Spans] = defaultdict(list)
@@ -146,7 +146,7 @@ def _are_unit_vectors(blob: bytes, count: int, vector_bytes: int) -> bool:
 
 
 def _are_valid_spans(passages: _Spans | None, sentences: _Spans | None, abstract: str) -> bool:
-    """Return whether a paper has passages, sentences if it has text, all within its abstract."""
+    """Return whether no span is missing and all are within the abstract."""
     if not passages or sentences is None or (not sentences and split_sentences(abstract)):
         return False
     return all(0 <= start <= end <= len(abstract) for start, end in [*passages, *sentences])

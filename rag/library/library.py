@@ -1,4 +1,4 @@
-"""The primary store: papers, passages, sentences, vectors and full text in one SQLite file.
+"""Primary store: papers, passages, sentences, vectors and full text in one SQLite file.
 
 Chroma is derived from it (see `rag.library.vector_index`). Rows change only inside
 `Library.transaction()`, under a lock that the operating system releases when a process dies.
@@ -142,7 +142,7 @@ class Library:
             )
 
     def _connection(self) -> sqlite3.Connection:
-        """Return this thread's connection, as a transaction belongs to its connection."""
+        """Return this thread's connection, because a transaction belongs to a connection."""
         current: _ThreadConnection | None = getattr(self._local, "current", None)
         if current is None:
             current = self._local.current = _ThreadConnection(self._connect())
@@ -224,7 +224,7 @@ class Library:
 
     @property
     def has_writer(self) -> bool:
-        """Whether some thread or process is writing now; also True if this one may never write."""
+        """True while a thread or process is writing, and for a library that cannot be written."""
         try:
             with FileLock(self._file_lock.lock_file, timeout=0, is_singleton=False):
                 return False
@@ -243,7 +243,7 @@ class Library:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Make everything that this thread reads inside come from one state of the library."""
+        """Let all reads of this thread inside see one state of the library."""
         connection = self._connection()
         if connection.in_transaction:
             yield
@@ -277,7 +277,7 @@ class Library:
         return self._statistics().papers
 
     def _statistics(self) -> _Statistics:
-        """Return the cached counts, which SQLite would need long to compute for every question."""
+        """Return the cached counts, which are too slow to compute for every question."""
         digest = self.meta("digest")
         if self._cached_statistics.digest != digest:
             papers = int(self._query_column("SELECT count(*) FROM paper")[0])
@@ -338,14 +338,14 @@ class Library:
         return dict(self._query(sql, (len(start), start, _MAX_SUGGESTIONS)))
 
     def paper_keys(self, condition: Condition | None = None) -> list[int]:
-        """Return row numbers of all papers, or of those that match, in order of addition."""
+        """Return row numbers of all papers, or of those that match, oldest first."""
         if condition is None:
             return self._query_column("SELECT key FROM paper ORDER BY key")
         sql = f"SELECT key FROM paper WHERE {condition.sql} ORDER BY key"
         return self._query_column(sql, condition.values)
 
     def imported_records(self, digests: Iterable[str]) -> set[str]:
-        """Return those of the records, given by digest, that have been imported before."""
+        """Return which of these digests belong to records that have been imported before."""
         sql = (
             "SELECT record_hash FROM provenance "
             "WHERE record_hash IN (SELECT value FROM json_each(?))"
@@ -365,10 +365,13 @@ class Library:
         if not rarest:
             return []
         # The plus keeps SQLite from looking up every allowed row in the index, one by one.
-        limit = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(?))"
+        restriction = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(?))"
         values = () if allowed is None else (json_keys(allowed),)
         match = " OR ".join(f'"{term}"' for term in rarest)
-        sql = f"SELECT rowid FROM full_text WHERE full_text MATCH ? {limit} ORDER BY rank LIMIT ?"
+        sql = (
+            f"SELECT rowid FROM full_text WHERE full_text MATCH ? {restriction} "
+            "ORDER BY rank LIMIT ?"
+        )
         return self._query_column(sql, (match, *values, k))
 
     def _rarest_terms(self, terms: Iterable[str]) -> list[str]:
@@ -506,9 +509,9 @@ class Library:
             raise self._read_error(error) from error
 
     def pending_passages(self, limit: int) -> tuple[list[tuple[int, str, int, int]], Vectors]:
-        """Return passages that the vector index lacks.
+        """Return up to `limit` passages that the vector index lacks, and their vectors.
 
-        They are (row number, paper id, start, end); the vectors are (passages, dimension).
+        A passage is (row number, paper id, start, end); the vectors are (passages, dimension).
         """
         sql = (
             'SELECT passage.key, id, start, "end", vector '
@@ -528,7 +531,7 @@ class Library:
     # --- integrity ---------------------------------------------------------------------------
 
     def check_database(self) -> str:
-        """Return what SQLite finds wrong with the structure of the file; empty if nothing."""
+        """Return the structural errors that SQLite finds in the file; empty if there are none."""
         connection = self._connection()
         try:
             messages = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
@@ -541,12 +544,12 @@ class Library:
         return "; ".join(problems)
 
     def check_integrity(self) -> IntegrityReport:
-        """Return where the tables disagree with each other. Reads everything."""
+        """Check that the tables agree with each other. Reads everything."""
         with self.snapshot():
             return check_integrity(self._query)
 
     def check_full_text(self) -> str:
-        """Return what SQLite finds wrong with the full-text index; empty if nothing."""
+        """Return the error that SQLite finds in the full-text index; empty if there is none."""
         try:
             with self.transaction() as transaction:
                 transaction.check_full_text()
@@ -555,7 +558,7 @@ class Library:
         return ""
 
     def size(self) -> int:
-        """Return the bytes on disk, including the vector index."""
+        """Return the number of bytes on disk, including the vector index."""
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
 
 

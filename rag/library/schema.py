@@ -102,12 +102,12 @@ def _parse_authors(text: str) -> tuple[str, ...]:
 
 
 def make_passage(paper_id: str, start: int, end: int) -> Passage:
-    """Return the passage of a paper with that span, and the id that goes with it."""
+    """Return the passage at a span of a paper's abstract; paper and span determine its id."""
     return Passage(f"{paper_id}:{start}-{end}", paper_id, start, end)
 
 
 def to_blob(vectors: Vectors) -> bytes:
-    """Store vectors in half precision: half the size, and no measured ranking changed."""
+    """Encode vectors in half precision, which halves their size and changed no measured ranking."""
     return vectors.astype(np.float16).tobytes()
 
 

@@ -102,7 +102,7 @@ class Transaction:
         self._connection.execute("INSERT OR REPLACE INTO sentences VALUES (?, ?, ?)", row)
 
     def add_provenance(self, key: int, digest: str, source: str, record: int) -> None:
-        """Note that this record of a source describes the paper; known ones are left alone."""
+        """Store that this record of a source describes the paper, unless that is stored already."""
         row = (digest, source, key, record)
         self._connection.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?)", row)
 
@@ -130,14 +130,14 @@ class Transaction:
             self._connection.execute("DELETE FROM paper WHERE key = ?", (key,))
 
     def mark_indexed(self, added: Iterable[int], removed: Iterable[int]) -> None:
-        """Note which passages the vector index now holds, and which it no longer holds."""
+        """Record which passages the vector index now holds, and which it no longer holds."""
         update = "UPDATE passage SET indexed = 1 WHERE key IN (SELECT value FROM json_each(?))"
         self._connection.execute(update, (json_keys(added),))
         delete = "DELETE FROM removed_passage WHERE key IN (SELECT value FROM json_each(?))"
         self._connection.execute(delete, (json_keys(removed),))
 
     def mark_all_pending(self) -> None:
-        """Note that the vector index holds nothing."""
+        """Record that the vector index is empty."""
         self._connection.execute("UPDATE passage SET indexed = 0")
         self._connection.execute("DELETE FROM removed_passage")
 
@@ -213,7 +213,7 @@ class Transaction:
     def _id_is_taken(self, paper_id: str) -> bool:
         return self._find_key("SELECT key FROM paper WHERE id = ?", paper_id) is not None
 
-    # --- tables that follow from a paper's record --------------------------------------------
+    # --- tables derived from a paper's record ------------------------------------------------
 
     def _update_derived_tables(self, key: int, paper: Paper, on_conflict: str) -> None:
         self._replace_content_hash(key, record_hash(paper))

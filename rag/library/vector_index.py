@@ -35,9 +35,9 @@ _BATCH = 5_000
 _LOCK_POLL_SECONDS = 0.002
 # HNSW keeps deleted nodes as tombstones; recall falls as their share of all nodes grows.
 _MAX_TOMBSTONE_SHARE = 0.2
-# Number of passages that `compare` searches for.
-_MAX_SAMPLE = 200
-# Cosine similarity from which on two vectors are the same, up to rounding.
+# `compare` searches for at least this many passages, if there are as many.
+_MIN_SAMPLE = 200
+# Two vectors with at least this cosine similarity are the same, up to rounding.
 _MIN_SAME_SIMILARITY = 0.999
 # Names in the library's metadata.
 _GENERATION = "generation"
@@ -63,11 +63,11 @@ class IndexDifference:
 
 @dataclass(slots=True)
 class _ChromaSession:
-    """Chroma as this process has it open, shared by all users of one library folder.
+    """Open Chroma of one library folder, shared by all its users in this process.
 
     Chroma keeps one state per folder and process. It locks nothing between processes, and even a
-    search may write, because it applies what others left in Chroma's log. So only one thread of one
-    process may use Chroma at a time.
+    search may write, because it applies what others left in Chroma's log. Therefore only one thread
+    of one process may use Chroma at a time.
     """
 
     process_lock: FileLock
@@ -142,7 +142,7 @@ class VectorIndex:
         Readers keep the old index until the new one is complete.
         """
         with contextlib.ExitStack() as chroma, self._library.transaction() as transaction:
-            # In a new folder, as other processes may have the old one open, and a damaged one
+            # Use a new folder: other processes may have the old one open, and a damaged one
             # cannot be opened again.
             generation = self._counter(_GENERATION) + 1
             folder = self._library.folder / f"{_DEFAULT_FOLDER}-{generation}"
@@ -156,12 +156,12 @@ class VectorIndex:
             transaction.set_meta(_GENERATION, str(generation))
             transaction.set_meta(_TOMBSTONES, "0")
         with self._exclusive_access():
-            for old_folder in old_folders:  # but none that another process has started since
+            for old_folder in old_folders:  # but not one that was started since
                 shutil.rmtree(old_folder, ignore_errors=True)
         return added
 
     def _build(self, transaction: "Transaction", folder: Path) -> int:
-        """Add every passage to a new Chroma that no other process knows of yet."""
+        """Add every passage to a new Chroma folder that no other process knows of yet."""
         added = 0
         fingerprint = self._library.meta("embedder_fingerprint")
         with self._chroma_errors():
@@ -174,7 +174,7 @@ class VectorIndex:
     def _apply_pending(
         self, transaction: "Transaction", collection: _Collection
     ) -> tuple[int, int]:
-        """Apply one batch of changes, and record that; return the passages added and removed."""
+        """Apply and record one batch of changes; return how many passages it added and removed."""
         passages, vectors = self._library.pending_passages(_BATCH)
         removed = self._library.removed_passages()
         _update_collection(collection, passages, vectors, removed)
@@ -278,7 +278,7 @@ class VectorIndex:
             self.close()
             folder = self._folder(self._library.index_metadata())
             raise LibraryError(
-                f"the vector index in {folder} does not work ({error}); rebuild it with: "
+                f"cannot use the vector index in {folder}: {error}; rebuild it with: "
                 f"footnote reindex --library {self._library.folder}"
             ) from error
 
@@ -289,7 +289,7 @@ def _batches(keys: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _sample(keys: Sequence[int]) -> Sequence[int]:
-    return keys[:: max(1, len(keys) // _MAX_SAMPLE)]
+    return keys[:: max(1, len(keys) // _MIN_SAMPLE)]
 
 
 def _open_chroma(folder: Path, fingerprint: str, *, must_exist: bool) -> tuple[Any, _Collection]:
@@ -324,8 +324,8 @@ def _update_collection(
 ) -> None:
     for batch in _batches(removed):
         collection.delete(ids=list(map(str, batch)))
-    # A killed process may have added some of the passages. They must not be added twice: searches
-    # miss some passages that were.
+    # A killed process may have added some of the passages. Adding them twice would make some
+    # unreachable for searches.
     unchanged = _find_unchanged(collection, [key for key, *_ in passages], vectors)
     rows, ids, metadatas = [], [], []
     for row, (key, paper_id, start, end) in enumerate(passages):

@@ -130,7 +130,7 @@ class _PersonName:
 
 
 def assign_citekeys(papers: Iterable[Paper]) -> list[str]:
-    """Give each paper a unique key such as `okafor2021sparse`; a second one ends in `b`."""
+    """Give each paper a unique key such as `okafor2021sparse`; further ones end in `b`, `c`."""
     keys: dict[str, None] = {}
     last_numbers: dict[str, int] = {}
     for paper in papers:
@@ -160,13 +160,13 @@ def _letters(number: int) -> str:
     """Count in letters: 2 -> b, 26 -> z, 27 -> aa."""
     letters = ""
     while number:
-        number, rest = divmod(number - 1, 26)
-        letters = chr(ord("a") + rest) + letters
+        number, remainder = divmod(number - 1, 26)
+        letters = chr(ord("a") + remainder) + letters
     return letters
 
 
 def _extra_notes(paper: Paper) -> list[str]:
-    """Word what a format has no field for so that `footnote add` understands it."""
+    """Return notes for fields that a format lacks, in a form that `footnote add` reads back."""
     notes = []
     if paper.arxiv_id:
         notes.append(f"arXiv:{paper.arxiv_id}")
@@ -218,7 +218,7 @@ def _bibtex_fields(paper: Paper) -> dict[str, str]:
 def _bibtex_name(author: str) -> str:
     """Write a name as `Family, Given`.
 
-    A name with a particle keeps its spoken order, in which BibTeX finds the particle. A name that
+    A name with a particle stays in natural order, where BibTeX recognizes the particle. A name that
     must not be divided gets braces.
     """
     name = _PersonName.parse(author)
@@ -330,7 +330,7 @@ def _answer_json(answer: Answer) -> str:
 
 
 def _cited(export: Callable[[list[Paper]], str]) -> Callable[[Answer], str]:
-    """Make a paper format into an answer format that holds the cited papers."""
+    """Turn a format for papers into a format for answers that lists the cited papers."""
     return lambda answer: export(_cited_papers([answer]))
 
 

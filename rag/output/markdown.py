@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from rag.records import Answer, Citation, Claim, Hit, Paper
 
-# Characters with a meaning anywhere in a text, and those that start a list at its beginning.
+# Characters that are markup anywhere in a text, and those that would make its start a list.
 _ACTIVE = re.compile(r"([\\`*_\[\]<>#|!]|&(?=#?\w+;))|^([-+]|\d+(?=[.)]))")
 
 

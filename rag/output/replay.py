@@ -1,7 +1,7 @@
 """Replay of a saved answer: ask its question again and list what has changed.
 
 A saved answer comes from a file that anyone may have written. It is checked strictly and rejected
-with the place of the first fault. Seconds, token counts and the scores of single sentences and
+with the location of the first fault. Seconds, token counts and the scores of single sentences and
 papers are not compared.
 """
 
@@ -342,8 +342,8 @@ def _trace_changes(saved: SavedAnswer, current: SavedAnswer) -> Iterator[Change]
             yield Change(name, before, after)
 
 
-def _one_line(value: Any) -> str:  # noqa: ANN401 - plain data of a change
-    """Word a value in one line, without characters that could control the terminal."""
+def _one_line(value: Any) -> str:  # noqa: ANN401 - any plain data
+    """Format a value as one line, without characters that could control the terminal."""
     if isinstance(value, bool):
         return "abstained" if value else "answered"
     text = " ".join(str(value).split()) or "none"
