@@ -213,8 +213,8 @@ class Assistant:
 
         `sentences` limits the quotations: 3 by default, 5 for a question about several papers.
         `style` is `quote` for literal sentences, `write` for sentences that the language model
-        generates and the verifier checks, or `auto`, which means `write` if the model passed a check
-        of its abilities, else `quote`. Filters as in `search`.
+        generates and the verifier checks, or `auto`, which means `write` if the model passed a
+        check of its abilities, else `quote`. Filters as in `search`.
 
         Raises `UsageError` as `search` does, and for an unknown style.
         """

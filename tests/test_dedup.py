@@ -78,7 +78,7 @@ def test_overwrite_replaces_text_and_keeps_fields_that_the_record_lacks():
     assert (edited.id, edited.source) == ("t-1", "a.bib")
 
 
-def test_retraction_by_either_record_stays():
+def test_paper_stays_retracted_if_either_record_is():
     assert merge_missing_fields(Paper("T"), Paper("T", retracted=True)).retracted
     assert overwrite(Paper("T", retracted=True), Paper("T", "New.")).retracted
 

@@ -41,7 +41,7 @@ def test_intact_library_passes_every_check_and_is_not_changed(library_copy):
     checks = {check.name: check for check in check_library(Library(library_copy, create=False))}
     assert [name for name, check in checks.items() if not check.ok or check.fix] == []
     assert checks["library"].detail == f"12 papers in {library_copy}"
-    assert checks["papers without abstract"].detail.startswith("1:")
+    assert checks["papers without abstract"].detail.startswith("1 (")
     assert checks["database"].detail == "intact"
     assert checks["full text"].detail == "up to date"
     assert checks["vector index"].detail == "up to date"

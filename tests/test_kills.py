@@ -224,7 +224,7 @@ def test_next_run_completes_work_that_was_killed(libraries, tmp_path, name, time
 
 @pytest.mark.promise("durability")
 @pytest.mark.soak
-def test_kill_of_the_page_loses_no_stored_answer_and_no_paper(libraries, tmp_path, times):
+def test_killing_the_page_loses_no_stored_answer_and_no_paper(libraries, tmp_path, times):
     generator = random.Random("page")
     file = libraries / "papers.jsonl"
     for number in range(times(1, 50)):

@@ -232,7 +232,7 @@ def test_readers_use_the_old_index_until_a_rebuild_is_complete(add_records, monk
     assert paper_ids(assistant.search("owl by the reed")) == before
 
 
-def test_rebuild_keeps_the_index_that_another_process_starts_meanwhile(add_records, monkeypatch):
+def test_rebuild_keeps_an_index_that_another_process_starts_meanwhile(add_records, monkeypatch):
     assistant = add_records(0, 30)
     other_folder = assistant.library.folder / "chroma-99"
     close = VectorIndex.close

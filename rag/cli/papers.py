@@ -161,7 +161,8 @@ def remove(
 @filter_options
 def export(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="ID...", help="Papers to export; default: all.")
+        list[str] | None,
+        typer.Argument(metavar="ID...", help="Papers to export; default: all papers."),
     ] = None,
     library: LibraryOption = None,
     *,

@@ -102,7 +102,7 @@ def _vector_bytes(query: Query) -> int:
 
 
 def _find_bad_embeddings(query: Query, papers: _Papers, vector_bytes: int) -> list[int]:
-    """Return the papers with a span outside the abstract, or with a bad or missing vector."""
+    """Return the papers whose passages, sentences or vectors are missing or wrong."""
     keys = (json_keys(papers),)
     bad: set[int] = set()
     passages: dict[int, _Spans] = defaultdict(list)
