@@ -107,8 +107,16 @@ HEAVY = (
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield every imported module with the imported name, also inside functions."""
-    for node in ast.walk(tree):
+    """Yield every imported module with the imported name, also inside functions.
+
+    Imports for the type checker alone are left out.
+    """
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
