@@ -282,14 +282,14 @@ def test_replay_reports_a_changed_library(assistant, tmp_path):
     other = Assistant(Library(tmp_path / "library"), HashEmbedder(), "none")
     other.add(PAPERS)
     other.remove(answer.citations[0].paper.id)
-    found = {change.kind: str(change) for change in replay(other, save(answer)).changes}
+    changes_by_kind = {change.kind: str(change) for change in replay(other, save(answer)).changes}
     title = answer.citations[0].paper.title
     assert (
-        found["quotation lost"]
+        changes_by_kind["quotation lost"]
         == f"[1] {title}, “{SHRINKS}”: the paper is no longer in the library"
     )
-    assert found["claim removed"] == f"removed: “{SHRINKS}”"
-    assert "library_digest" in found
+    assert changes_by_kind["claim removed"] == f"removed: “{SHRINKS}”"
+    assert "library_digest" in changes_by_kind
 
 
 def test_replay_asks_the_rewritten_query_of_a_follow_up(assistant):
@@ -318,7 +318,7 @@ def test_replay_refuses_invalid_settings(assistant, settings, reason):
     assert str(error.value) == f"cannot ask the saved question again: {reason}"
 
 
-def test_replay_as_json():
+def test_replay_is_plain_data_for_json():
     (change,) = compare_answers(save(SAVED), make_answer(POWER))
     result = Replay(make_answer(POWER), (change,)).to_dict()
     assert json.loads(json.dumps(result)) == {

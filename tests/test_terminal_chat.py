@@ -210,7 +210,7 @@ def test_invalid_filters_and_styles_are_refused(piped):
 
 
 def read_until(terminal, text, retry=lambda: None):
-    """Return the output up to a text; `retry` is called while nothing comes."""
+    """Return the output up to a text; `retry` is called while there is none."""
     waiting = select.poll()  # `select.select` knows no descriptor above 1,023
     waiting.register(terminal, select.POLLIN)
     seen, deadline = "", time.monotonic() + 60
@@ -237,7 +237,7 @@ def test_interrupt_and_end_of_input_at_a_terminal(
         "--model",
         "none",
     ]
-    # A shell that runs the tests in the background has its children ignore interrupts.
+    # If the tests run as a background job of a shell, they and their children ignore interrupts.
     accept_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
         command,
@@ -250,7 +250,7 @@ def test_interrupt_and_end_of_input_at_a_terminal(
     os.close(line)
     try:
         read_until(terminal, "? ")
-        # A signal between the prompt and the waiting for a key is seen with the next one.
+        # A signal that arrives before the chat waits for a key takes effect with the next one.
         read_until(terminal, "? ", retry=lambda: process.send_signal(signal.SIGINT))
         os.write(terminal, f"{QUESTION}\n".encode())
         assert "71%" in read_until(terminal, "\r\n? ")
