@@ -2,7 +2,7 @@
 
 import re
 import threading
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
 from fakes import ScriptedModel, repeat_forever
@@ -266,7 +266,9 @@ def test_unsupported_sentence_is_replaced_by_the_quotation(reply):
     generated = Generated(reply)
     assert generated.shown == [("quoted", NITRATE.sentence.text, (1,))]
     assert generated.claims[0].supported
-    assert generated.claims[0].note.startswith("quoted because the draft was not supported")
+    assert generated.claims[0].note.startswith(
+        "quoted because the generated sentence was not supported"
+    )
     assert generated.generator.dropped == 1
 
 
@@ -476,12 +478,16 @@ def test_promises_hold_whatever_a_model_writes(pieces):
     for citation in citations.values():
         abstract = papers[citation.paper.id].abstract
         assert abstract[citation.start : citation.end] == citation.quote != ""
-    cited_numbers = {number for claim in generated.claims for number in claim.citations}
+    cited_numbers = numbers_cited_in(generated.claims)
     assert cited_numbers == set(citations) == set(range(1, len(cited_numbers) + 1))
     for claim in generated.claims:
         assert claim.supported
         assert claim.citations
         check_claim(claim, [citations[number] for number in sorted(claim.citations)])
+
+
+def numbers_cited_in(claims):
+    return set(chain.from_iterable(claim.citations for claim in claims))
 
 
 def check_claim(claim, citations):
@@ -602,6 +608,6 @@ def test_promises_hold_for_the_bundled_model(bundled):
     claims = list(generator.generate(QUESTION, EVIDENCE, footnotes, threading.Event()))
     assert list(start_generation(bundled, limits)) == claims
     assert generator.tokens["reply"] > 0
-    cited_numbers = {number for claim in claims for number in claim.citations}
+    cited_numbers = numbers_cited_in(claims)
     assert cited_numbers == {citation.number for citation in footnotes.cited}
     assert all(citation.quote in citation.paper.abstract for citation in footnotes.cited)

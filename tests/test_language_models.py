@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny_models import save_tiny_language_model
 
 from rag.errors import ModelFailed, ModelTooSlow, ModelUnavailable
-from rag.models.files import bundled_gguf, convert_once
+from rag.models.files import convert_once, find_bundled_gguf
 from rag.models.language_model import GenerationLimits, Message, QueryLikelihoodModel
 from rag.models.registry import LANGUAGE_MODEL_RUNTIMES, load_language_model
 from rag.models.runtimes import bundled_lm
@@ -128,7 +128,7 @@ def test_model_in_a_folder_is_named_after_it_and_has_its_own_context(tiny, tiny_
 def test_folder_of_openvino_files_loads(bundled):
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
-    folder = convert_gguf_to_openvino(bundled_gguf())
+    folder = convert_gguf_to_openvino(find_bundled_gguf())
     model = load_language_model(str(folder))
     assert model.name == folder.name
     assert generate(model, tokens=8) == generate(bundled, tokens=8)
@@ -140,7 +140,7 @@ def test_openvino_graph_of_another_shape_writes_but_does_not_score(bundled, monk
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
     monkeypatch.setattr(openvino_lm, "_last_product", lambda _: None)
-    model = load_language_model(str(convert_gguf_to_openvino(bundled_gguf())))
+    model = load_language_model(str(convert_gguf_to_openvino(find_bundled_gguf())))
     assert not isinstance(model, QueryLikelihoodModel)
     assert model.count_tokens(PROMPT) == bundled.count_tokens(PROMPT)
 
@@ -245,7 +245,7 @@ def test_special_tokens_in_a_paper_stay_text_in_prompts_and_scores(bundled):
 
 def test_prompt_beyond_the_context_is_refused_rather_than_cut(tiny):
     messages = [Message("user", "zq " * 200)]
-    with pytest.raises(ModelFailed, match="more than its context of 512") as caught:
+    with pytest.raises(ModelFailed, match="exceed its context of 512") as caught:
         generate(tiny, messages)
     assert caught.value.model == tiny.name
 
@@ -373,11 +373,11 @@ def truncate_weights(folder):
         pytest.param(delete("tokenizer.json"), "no tokenizer", id="no tokenizer"),
         pytest.param(delete("model.safetensors"), "no weights", id="no weights"),
         pytest.param(pickle_weights, "only pickled weights", id="pickled weights"),
-        pytest.param(truncate_weights, "does not load", id="truncated weights"),
-        pytest.param(write("config.json", "{"), "does not load", id="half a config"),
-        pytest.param(write("tokenizer.json", "no"), "does not load", id="bad tokenizer"),
+        pytest.param(truncate_weights, "cannot load", id="truncated weights"),
+        pytest.param(write("config.json", "{"), "cannot load", id="half a config"),
+        pytest.param(write("tokenizer.json", "no"), "cannot load", id="bad tokenizer"),
         pytest.param(
-            write("config.json", '{"model_type": "zebra"}'), "does not load", id="unknown type"
+            write("config.json", '{"model_type": "zebra"}'), "cannot load", id="unknown type"
         ),
     ],
 )
@@ -394,7 +394,7 @@ def test_incomplete_or_damaged_folder_is_refused_with_the_reason(
 @pytest.mark.parametrize("content", ["", "<net", "<net name='x' version='11'></net>"])
 def test_broken_openvino_model_is_refused(tmp_path, content):
     (tmp_path / "openvino_model.xml").write_text(content)
-    with pytest.raises(ModelUnavailable, match="does not load"):
+    with pytest.raises(ModelUnavailable, match="cannot load"):
         load_language_model(str(tmp_path))
 
 
@@ -592,9 +592,9 @@ FAILING_REPLIES = {
     "short": (send_less_than_announced, "broke off"),
     "reset": (close_connection, "broke off"),
     "empty": (send_events(), "broke off"),
-    "half JSON": (send_events("{half"), "cannot be understood"),
-    "text": (send_events('"text"'), "cannot be understood"),
-    "delta": (send_events('{"choices": [{"delta": 3}]}'), "cannot be understood"),
+    "half JSON": (send_events("{half"), "cannot understand"),
+    "text": (send_events('"text"'), "cannot understand"),
+    "delta": (send_events('{"choices": [{"delta": 3}]}'), "cannot understand"),
     "error": (send_events('{"error": {"message": "no memory"}}'), "no memory"),
     "HTML": (send(200, "<html>Welcome</html>", "text/html"), "broke off"),
     "not JSON": (send(200, "not json"), "broke off"),
@@ -691,5 +691,5 @@ def test_server_without_a_model_list_needs_the_name_of_the_model(serve, models):
 
 
 def test_prompt_beyond_the_context_of_a_server_is_refused(serve):
-    with pytest.raises(ModelFailed, match="more than its context of 777"):
+    with pytest.raises(ModelFailed, match="exceed its context of 777"):
         generate(load_language_model(serve().address), [Message("user", "word " * 400)])

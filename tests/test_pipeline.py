@@ -245,7 +245,7 @@ def test_useless_draft_is_replaced_by_quotations(scripted, model, reply):
 def test_fallback_says_that_the_draft_was_not_supported(scripted, model):
     model.reply = "Parliament sings of railways."
     trace = scripted.ask(QUESTION, style="write").trace
-    expected = "the draft was not supported by your papers; showing direct quotes instead"
+    expected = "showing direct quotes instead: your papers did not support the generated text"
     assert expected in trace.fallback
     assert trace.tokens["dropped_sentences"] == 1
 
@@ -314,7 +314,7 @@ def test_stop_midway_keeps_the_claims_so_far(scripted, model):
     *_, answer = events
     assert first.startswith(GENERATED)
     assert [claim.text for claim in answer.claims] == [GENERATED]
-    assert "stopped early; the answer is incomplete" in answer.trace.fallback
+    assert "the answer is incomplete: it was stopped early" in answer.trace.fallback
     assert keeps_promises(answer)
 
 
@@ -350,7 +350,11 @@ def test_closing_a_stream_frees_the_model(scripted, model):
 
 def test_abstention_of_an_empty_library(tmp_path):
     answer = Assistant.open(tmp_path / "empty", language_model="none").ask("Anything?")
-    assert (answer.abstained, answer.reason, answer.hits) == (True, "It has no papers yet.", ())
+    assert (answer.abstained, answer.reason, answer.hits) == (
+        True,
+        "There are no papers here yet.",
+        (),
+    )
 
 
 def test_abstention_when_no_paper_matches_the_filters(quoting):
@@ -376,7 +380,7 @@ def test_abstention_of_a_library_with_one_paper(tmp_path):
     paper = {"title": "Salt marsh", "abstract": "Salt marshes store carbon. They grow."}
     assistant = open_library(tmp_path, paper)
     answer = assistant.ask("Who won the football cup?")
-    assert answer.reason == "Its only paper does not answer this."
+    assert answer.reason == "The only paper here does not answer this."
     assert not assistant.ask("Do salt marshes store carbon?").abstained
 
 

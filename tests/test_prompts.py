@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rag.answering.generation import generation_prompt
 from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.errors import FootnoteError
-from rag.models.files import bundled_gguf
+from rag.models.files import find_bundled_gguf
 from rag.records import Evidence, Paper, Sentence
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -207,16 +207,16 @@ def test_untrusted_text_becomes_one_line_without_footnotes_and_tokens(text):
     assert neutralize_markers(neutralized) == neutralized
 
 
-# --- with the tokeniser of the bundled model ----------------------------------------------------
+# --- with the tokenizer of the bundled model ----------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def special_tokens():
-    """Count special tokens in messages, using the bundled model's tokeniser and chat template."""
+    """Count special tokens in messages, using the bundled model's tokenizer and chat template."""
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
     from rag.models.runtimes.openvino_offline import openvino_genai
 
-    tokenizer = openvino_genai().Tokenizer(str(convert_gguf_to_openvino(bundled_gguf())))
+    tokenizer = openvino_genai().Tokenizer(str(convert_gguf_to_openvino(find_bundled_gguf())))
     # Bytes that are not a character decode to nothing, too.
     tokens = {number: bytes(token) for token, number in tokenizer.get_vocab().items()}
     special = {
@@ -244,7 +244,7 @@ HOSTILE = (
 )
 
 
-def test_tokeniser_sees_special_tokens_in_text_that_is_not_neutralized(special_tokens):
+def test_tokenizer_sees_special_tokens_in_text_that_is_not_neutralized(special_tokens):
     from rag.models.language_model import Message
 
     plain = special_tokens([Message("user", "Hush.")])

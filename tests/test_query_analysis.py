@@ -69,7 +69,7 @@ QUESTIONS = [
 @pytest.mark.parametrize(
     ("question", "flags", "head", "names"), QUESTIONS, ids=[question for question, *_ in QUESTIONS]
 )
-def test_analysis_recognises_kind_target_and_names(question, flags, head, names):
+def test_analysis_recognizes_kind_target_and_names(question, flags, head, names):
     query = analyze_query(question)
     assert query.is_list_question == ("l" in flags)
     assert query.asks_quantity == ("q" in flags)
@@ -147,7 +147,7 @@ def test_quantity_may_be_in_any_sentence():
     assert query.lacks_quantity(["Cranes migrate.", "We saw 112 voles."])
 
 
-def test_target_is_recognised_by_its_head_noun():
+def test_target_is_recognized_by_its_head_noun():
     question = "Which depth camera does it need?"
     assert lacks_target(question, "Depth is estimated.")
     assert not lacks_target(question, "Two cameras suffice.")
@@ -174,12 +174,12 @@ def lacks_target(question, text):
         ("The code book has 512 entries.", False),
     ],
 )
-def test_availability_statements_are_recognised(sentence, expected):
+def test_availability_statements_are_recognized(sentence, expected):
     assert is_availability_statement(sentence) is expected
 
 
 @given(st.text(max_size=300), st.lists(st.text(max_size=60), max_size=4))
-def test_any_text_is_analysed(question, sentences):
+def test_any_text_is_analyzed(question, sentences):
     query = analyze_query(question)
     text = " ".join(sentences)
     terms = set(index_text(text).split())
@@ -194,7 +194,7 @@ WORDS = "how many which papers the GPT-4 hours is of - α 5% ' _ K2 GRAPH- A-sty
 
 
 @given(st.lists(st.sampled_from(WORDS)).map(" ".join))
-def test_any_mixture_of_words_is_analysed(question):
+def test_any_mixture_of_words_is_analyzed(question):
     query = analyze_query(question)
     assert len(query.answer_target) <= 6
     assert all(name in question for name in query.names)

@@ -544,7 +544,7 @@ def test_model_with_its_own_code_is_refused_and_the_code_not_run(untrusted, kind
     classes = "AutoConfig AutoModel AutoModelForCausalLM AutoModelForSequenceClassification".split()
     auto_map = dict.fromkeys(classes, "evil.Evil")
     update_json(folder / "config.json", model_type="evil", auto_map=auto_map)
-    message = "brings code of its own, and Footnote runs no code of a model"
+    message = "needs its own code, and Footnote never runs a model's code"
     with pytest.raises(ModelUnavailable, match=message):
         LOADERS[kind](str(folder))
     assert not canary.exists()
@@ -576,7 +576,7 @@ def test_part_of_a_model_that_is_foreign_code_is_refused(untrusted, name, canary
     modules = read_json(folder / "modules.json")
     modules[0]["type"] = name
     write_json(folder / "modules.json", modules)
-    with pytest.raises(ModelUnavailable, match="does not load"):
+    with pytest.raises(ModelUnavailable, match="cannot load"):
         load_embedder(str(folder))
     assert not canary.exists()
 
@@ -629,7 +629,7 @@ DAMAGED_FILES = [
 def test_damaged_model_is_refused_with_one_kind_of_error(untrusted, kind, file, content):
     folder = untrusted(kind)
     (folder / file).write_bytes(content)
-    with pytest.raises(ModelUnavailable, match="does not load"):
+    with pytest.raises(ModelUnavailable, match="cannot load"):
         LOADERS[kind](str(folder))
 
 
@@ -655,7 +655,7 @@ def test_chat_template_reaches_nothing_but_the_messages(tmp_path, template, cana
     template = template.replace("CANARY", str(canary))
     folder = save_tiny_language_model(tmp_path / "model", template=template)
     model = load_language_model(str(folder))
-    with pytest.raises(ModelFailed, match="its chat template does not take these messages"):
+    with pytest.raises(ModelFailed, match="cannot apply its chat template"):
         generate(model)
     assert not canary.exists()
 
@@ -663,10 +663,10 @@ def test_chat_template_reaches_nothing_but_the_messages(tmp_path, template, cana
 @pytest.fixture(scope="module")
 def bundled_in_openvino():
     """Folder of the bundled model as converted for OpenVINO."""
-    from rag.models.files import bundled_gguf
+    from rag.models.files import find_bundled_gguf
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
-    return convert_gguf_to_openvino(bundled_gguf())
+    return convert_gguf_to_openvino(find_bundled_gguf())
 
 
 @no_foreign_code

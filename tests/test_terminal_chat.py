@@ -160,7 +160,7 @@ def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(small_library,
     session = ChatSession(start, output.append, messages.append, style="write")
     assert session.run([QUESTION, "/help"]) == 0
     assert signal.getsignal(signal.SIGINT) is before
-    assert messages[0] == "stopped early; the answer is incomplete"
+    assert messages[0] == "the answer is incomplete: it was stopped early"
     assert "shrinks by 71%" in "".join(output)
     assert "/quit" in output[-1]
     assert [len(turn.answer.claims) for turn in chats[0].turns] == [1]

@@ -1,12 +1,12 @@
 """Verification: true sentences are supported, and sentences made false by one word are not."""
 
 import json
-import string
 
 import pytest
 from conftest import PAPERS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny_models import save_tiny_nli_model
 
 from rag.errors import ModelUnavailable
 from rag.models.nli import NliProbabilities, label_indices, load_nli_model
@@ -279,7 +279,7 @@ def test_missing_source_and_copy_need_no_model():
     assert infer("Barley tolerates salt [1].", QUOTE, barley=NliProbabilities(0, 0, 1)).supported
 
 
-def test_labels_are_recognised_by_name():
+def test_labels_are_recognized_by_name():
     assert label_indices("m", {0: "CONTRADICTION", 1: "entailment", 2: "Neutral"}) == (1, 2, 0)
 
 
@@ -293,43 +293,9 @@ def test_unknown_labels_are_refused(labels):
 
 @pytest.fixture(scope="module")
 def cross_encoder(tmp_path_factory):
-    """Folder of a tiny BERT that always predicts a contradiction; its label order is unusual."""
-    import torch
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.pre_tokenizers import Whitespace
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("nli")
-    special = {
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-    }
-    letters = string.ascii_lowercase
-    tokens = [*special.values(), *letters, *map("##{}".format, letters)]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=64, **special
-    ).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(tokens),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=64,
-        id2label={0: "NEUTRAL", 1: "Contradiction", 2: "entailment"},
-        label2id={"NEUTRAL": 0, "Contradiction": 1, "entailment": 2},
-    )
-    model = BertForSequenceClassification(config)
-    torch.nn.init.zeros_(model.classifier.weight)
-    model.classifier.bias.data = torch.tensor([1.0, 2.0, 0.0])
-    model.save_pretrained(folder)
-    return folder
+    """Folder of a tiny model that always predicts a contradiction; its label order is unusual."""
+    labels = ("NEUTRAL", "Contradiction", "entailment")
+    return save_tiny_nli_model(tmp_path_factory.mktemp("nli"), labels)
 
 
 def test_model_from_a_folder_predicts_probabilities_by_label(cross_encoder):

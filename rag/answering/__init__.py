@@ -1,4 +1,4 @@
-"""Everything between retrieved papers and the answer: evidence, generation, conversation, pipeline.
+"""Turn retrieved papers into an answer: evidence, generation, conversations, the pipeline.
 
-Retrieval and verification have packages of their own; rendering an answer belongs in `rag.output`.
+Retrieval and verification have their own packages; rendering an answer belongs in `rag.output`.
 """

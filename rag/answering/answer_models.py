@@ -1,7 +1,7 @@
 """Models of one assistant: the reranker, the generator and the verifier.
 
-The reranker is always the bundled model, because the confidence was fitted with it and it is fast.
-The generator is the language model of the user's choice. Models are loaded on first use.
+The reranker is always the bundled model, which is fast and was used to fit the confidence. The
+generator is the language model that the user chose.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class AnswerModels:
         The NLI model (natural-language inference) verifies generated sentences.
         """
         self._language_model = (
-            language_model if isinstance(language_model, str) else _wrap(language_model)
+            language_model if isinstance(language_model, str) else _adapt(language_model)
         )
         self._nli_model = nli_model
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class AnswerModels:
         return model if isinstance(model, str) else model.name
 
     def preload_reranker(self) -> None:
-        """Start to load the reranker in another thread."""
+        """Start loading the reranker in another thread."""
         if BUNDLED_LANGUAGE_MODEL not in self._loaded and self._language_model != NO_LANGUAGE_MODEL:
             threading.Thread(target=self._try_load_reranker, daemon=True).start()
 
@@ -52,7 +52,7 @@ class AnswerModels:
             self.load_reranker()
 
     def load_reranker(self) -> QueryLikelihoodModel | None:
-        """Return the model that ranks sentences, or None when no language model is to be used.
+        """Return the model that reranks sentences, or None when the language model is `none`.
 
         Raises `ModelError`.
         """
@@ -62,7 +62,7 @@ class AnswerModels:
         return model if isinstance(model, QueryLikelihoodModel) else None
 
     def load_generator(self, style: str) -> LanguageModel | None:
-        """Return the model that generates answers in a style, or None when they are quoted.
+        """Return the model that generates answers in a style, or None for quotations only.
 
         Raises `ModelError`.
         """
@@ -95,7 +95,7 @@ class AnswerModels:
             return self._verifier
 
     def _load(self, name: str) -> LanguageModel | None:
-        """Load a model once; a failure is remembered and raised again."""
+        """Load a model once; after a failure, raise the same error each time."""
         with self._lock:
             if name in self._errors:
                 raise self._errors[name]
@@ -108,8 +108,8 @@ class AnswerModels:
             return self._loaded[name]
 
 
-def _wrap(model: "LanguageModel | AnyLLM") -> LanguageModel:
-    """Adapt a model of llama-index, recognised by a method that only those have."""
+def _adapt(model: "LanguageModel | AnyLLM") -> LanguageModel:
+    """Adapt a model of llama-index, recognized by a method that only those have."""
     if hasattr(model, "stream_chat"):
         from rag.integrations.llama_index import LlamaIndexModel
 

@@ -1,8 +1,8 @@
-"""Hold a conversation: follow-up questions, lasting filters, stable footnote numbers.
+"""Hold a conversation: follow-up questions, filters that stay set, stable footnote numbers.
 
-Rules for English decide whether a question is a follow-up, and of what. They are deterministic, and
+Rules for English decide whether a question is a follow-up, and to what. They are deterministic, and
 the rewritten question is shown in `Trace.rewritten_query`, so the user can check it.
-`python -m eval.benchmarks.followups` measures what they contribute.
+`python -m eval.benchmarks.followups` measures their effect.
 """
 
 import re
@@ -16,13 +16,13 @@ from rag.records import Answer, Citation, Paper
 from rag.retrieval.query_analysis import analyze_query, validate_question
 from rag.text.terms import content_terms
 
-# Few words of the earlier question, so that those of the follow-up weigh more.
+# Only a few words of the earlier question, so the follow-up's own words weigh more.
 _MAX_KEYWORDS = 6
 _MAX_TITLE_HEAD_WORDS = 4
 _MAX_TITLE_WORDS = 14
-# So many content words before a pronoun probably include what it stands for.
+# This many content words before a pronoun probably include its antecedent.
 _ENOUGH_WORDS_BEFORE_PRONOUN = 4
-# A question with so many content words names its own subject.
+# A question with this many content words names its own subject.
 _STANDALONE_WORDS = 12
 _MAX_SHORT_QUESTION_WORDS = 4
 
@@ -71,7 +71,7 @@ _OTHER_PAPERS = re.compile(
     r"|alternatives?)\b",
     re.IGNORECASE,
 )
-# "better than it": the text before such a pronoun is compared with it, so it is something else.
+# In "Is X better than it?", X is compared with the pronoun's antecedent, so X cannot be it.
 _BEFORE_COMPARED = re.compile(
     r"\b(?:than|to|with|against|versus|vs|from|over|like)\s*$", re.IGNORECASE
 )
@@ -81,9 +81,9 @@ _NEW_CLAUSE = re.compile(
     r"(?=(?:how|what|why|which|when|where|is|are|do|does|did|can|could)\b)",
     re.IGNORECASE,
 )
-# "on ImageNet", "in English": a name after these is a condition, not the subject.
+# A name after these is a condition, not the subject: "on ImageNet", "in English".
 _BEFORE_CONDITION = re.compile(r"\b(?:on|in|at|for|over|under|than)\s+(?:the\s+)?$", re.IGNORECASE)
-# Words that fit any paper, and so never identify one.
+# Words that could be about any paper and so identify none.
 _GENERIC_TERMS = frozenset(
     content_terms(
         "ablation accuracy accurate actually advantage amount anything available bad baseline "
@@ -103,7 +103,7 @@ _GENERIC_TERMS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Question as it was asked, and its answer."""
+    """Question as the user asked it, and its answer."""
 
     question: str
     answer: Answer
@@ -117,7 +117,7 @@ class Turn:
     def main_paper(self) -> Paper | None:
         """First paper that the answer cites.
 
-        Without citations, it is the nearest paper, if that contains all terms of the question.
+        Without citations, the nearest paper, if it contains all specific terms of the question.
         """
         for claim in self.answer.claims:
             if claim.citations:
@@ -139,7 +139,7 @@ class Turn:
 
 
 def rewrite_followup(question: str, turns: Sequence[Turn]) -> str:
-    """Return a follow-up question with the context it needs; empty for a stand-alone question.
+    """Return a follow-up question with its context added; empty for a stand-alone question.
 
     A question is a follow-up when it refers back (`it`, `that`, `the model`), continues (`and on
     ImageNet?`), names no subject (`by how much?`), or uses only words of the paper quoted last.
@@ -150,7 +150,7 @@ def rewrite_followup(question: str, turns: Sequence[Turn]) -> str:
     if not _is_followup(question, turns[-1]):
         return ""
     context = _context(question, turns)
-    # After "on", query analysis does not take the context for the target of the question.
+    # The "on" keeps query analysis from reading the context as the target of the question.
     return f"{question.rstrip()} (on {context})" if context else ""
 
 
@@ -178,7 +178,7 @@ def _is_short_fragment(question: str) -> bool:
 
 
 def _is_about_paper(question: str, terms: set[str], paper_terms: set[str]) -> bool:
-    """Return True for a question of several terms, all in the paper, that names nothing."""
+    """Return True for a question without names whose two or more terms are all in the paper."""
     query = analyze_query(question)
     names_subject = query.names or query.is_list_question
     return len(terms) > 1 and terms <= paper_terms and not names_subject
@@ -214,7 +214,7 @@ def _has_subject_name(text: str) -> bool:
 
 
 def _context(question: str, turns: Sequence[Turn]) -> str:
-    """Return the subject of the conversation: the last main paper's title, or what was asked."""
+    """Return the subject of the conversation: the last main paper's title, or words asked about."""
     thread = _current_thread(turns)
     last_question = thread[-1].question
     paper = _last_paper(thread)
@@ -347,7 +347,7 @@ class Conversation:
     ) -> Iterator[str | Answer]:
         """Yield the text of an answer, then the answer, as `Assistant.stream` does.
 
-        The conversation stays as it was when this fails or is not exhausted.
+        The conversation does not change when this fails or is not exhausted.
         """
         question = validate_question(question)
         merged_filters = merge_filters(self._filters, filters)
@@ -362,7 +362,7 @@ class Conversation:
         for event in self._stream_answer(request, stop or Event()):
             if isinstance(event, Answer):
                 self._filters = merged_filters
-                # A question that was stopped before the first sentence leaves no trace.
+                # A question that was stopped before the first sentence is not recorded.
                 if event.claims or event.abstained:
                     self._turns.append(Turn(question, event))
             yield event

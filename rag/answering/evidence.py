@@ -1,11 +1,11 @@
-"""Select the sentences that answer a question, and estimate whether anything answers it.
+"""Select the sentences that answer a question, and estimate whether the library answers it.
 
 A sentence is scored by the retrieval score of its paper, by the share of the question's terms in
 it (rare terms weigh more), and by its similarity to the question. The first sentence of an
-abstract states the problem more often than the answer. A language model can put the selected
-sentences in order by how likely it finds the question after each of them (unsupervised passage
-re-ranking, Sachan et al., 2022). The confidence is a logistic model of what was found, and of what
-the question asks for but the papers lack. `footnote eval` measures what each part contributes.
+abstract states the problem more often than the answer. A language model can rerank the selected
+sentences by the likelihood of the question after each of them (unsupervised passage re-ranking,
+Sachan et al., 2022). The confidence is a logistic model of the best similarity and of what the
+question asks for but the papers lack. `footnote eval` measures what each part contributes.
 """
 
 import math
@@ -34,13 +34,13 @@ _MAX_RERANKED = 6
 _DEFAULT_SENTENCES = 3
 _DEFAULT_LIST_SENTENCES = 5
 # Bonus, in logits, for the first sentence that uses a name from its paper's title.
-_INTRODUCES_NAME = 0.5
+_INTRODUCTION_BONUS = 0.5
 # Sentences this far below the best one, in logits, are not worth quoting.
 _MAX_LOGIT_GAP = 3.0
-# Weight of the question's terms in a sentence that no selected sentence contains.
-_NEW_TERMS = 2.0
-# A name is rare when so few papers contain it. A question that uses it is about those papers, even
-# when no sentence is similar to it.
+# Bonus, in logits, for a sentence with all terms of the question, when none of them is covered yet.
+_NEW_TERMS_BONUS = 2.0
+# A name is rare when at most this many papers contain it. A question that uses it is about those
+# papers, even when no sentence is similar to it.
 _MAX_RARE_FREQUENCY = 3
 _RARE_NAME_SIMILARITY = 0.45
 
@@ -61,7 +61,7 @@ class EvidenceWeights:
     likelihood: float = 1.0
 
     def logit(self, evidence: Evidence) -> float:
-        """Return the log-odds that a sentence answers, as estimated without a language model."""
+        """Return the log-odds that a sentence answers, without the reranker's likelihood."""
         return (
             self.intercept
             + self.paper_score * evidence.paper_score
@@ -117,7 +117,7 @@ def select_evidence(
     query = analyze_query(retrieval.question)
     terms = _QuestionTerms(retrieval.question, library)
     weights = weights or EvidenceWeights()
-    if query.asks_reason:  # the problem is as good an answer as what is done about it
+    if query.asks_reason:  # the problem may be the answer, so its sentence is not penalized
         weights = replace(weights, is_first_sentence=0.0)
     candidates = _score_sentences(retrieval, library, terms, query, weights)
     default = _DEFAULT_LIST_SENTENCES if query.is_list_question else _DEFAULT_SENTENCES
@@ -150,10 +150,10 @@ class _QuestionTerms:
 
     def find_in(self, text: str) -> frozenset[str]:
         """Return the terms that a text contains."""
-        return frozenset(self._weights.keys() & _terms_of(text))
+        return frozenset(self._weights.keys() & _index_terms(text))
 
     def share(self, terms: frozenset[str]) -> float:
-        """Return the weight of some of the terms as a share of all of them."""
+        """Return the weight of the given terms as a share of the total."""
         if not self._total:
             return 0.0
         weight = 0.0
@@ -171,14 +171,14 @@ class _QuestionTerms:
         for name in names:
             if self._frequencies.get(name, 0) <= _MAX_RARE_FREQUENCY:
                 rare_names.add(name)
-        return any(not rare_names.isdisjoint(_terms_of(_text_of(paper))) for paper in papers)
+        return any(not rare_names.isdisjoint(_index_terms(_paper_text(paper))) for paper in papers)
 
 
-def _terms_of(text: str) -> set[str]:
+def _index_terms(text: str) -> set[str]:
     return set(index_text(text).split())
 
 
-def _text_of(paper: Paper) -> str:
+def _paper_text(paper: Paper) -> str:
     return f"{paper.title}. {paper.abstract}"
 
 
@@ -191,12 +191,12 @@ def _score_sentences(
 ) -> list[Evidence]:
     """Score the sentences of the best papers, except prompt injections, and sort them."""
     keys = retrieval.keys[:MAX_EVIDENCE_PAPERS]
-    sentences_of = library.sentences(keys)
+    sentences_by_key = library.sentences(keys)
     scored = []
     for key, hit in zip(keys, retrieval.hits, strict=False):
-        if key not in sentences_of:
+        if key not in sentences_by_key:
             continue
-        sentences, vectors = sentences_of[key]
+        sentences, vectors = sentences_by_key[key]
         similarities = _similarities(vectors, retrieval.vector)
         for sentence, similarity in zip(sentences, similarities, strict=True):
             if not is_injection(sentence.text):
@@ -251,7 +251,7 @@ def _select_diverse(
     while remaining and len(selected) < limit:
         gains = {}
         for evidence, contained in remaining.items():
-            gains[evidence] = logits[evidence] + _NEW_TERMS * terms.share(contained - covered)
+            gains[evidence] = logits[evidence] + _NEW_TERMS_BONUS * terms.share(contained - covered)
         best = max(gains, key=gains.__getitem__)
         selected.append(best)
         covered |= remaining.pop(best)
@@ -275,7 +275,8 @@ def _select_one_per_paper(
     """Select the best sentence of each of the best papers, preferably one that introduces it."""
     logits = {}
     for evidence in candidates:
-        logits[evidence] = weights.logit(evidence) + _INTRODUCES_NAME * _introduces_name(evidence)
+        bonus = _INTRODUCTION_BONUS if _introduces_name(evidence) else 0.0
+        logits[evidence] = weights.logit(evidence) + bonus
     floor = max(logits.values(), default=0.0) - _MAX_LOGIT_GAP
     best: dict[str, Evidence] = {}
     for evidence in sorted(logits, key=lambda e: -logits[e]):
@@ -329,11 +330,11 @@ def _assess_answerability(
     if not selected:
         return AbstentionSignals(), ""
     papers = list(dict.fromkeys(evidence.paper for evidence in selected))
-    full_text = " ".join(map(_text_of, papers))
+    all_text = " ".join(map(_paper_text, papers))
     # The sides of a comparison may be in several papers; otherwise one paper has to have it all.
     spans_papers = query.is_comparison or query.is_list_question
-    text = full_text if spans_papers else _text_of(papers[0])
-    text_terms = _terms_of(text)
+    text = all_text if spans_papers else _paper_text(papers[0])
+    text_terms = _index_terms(text)
     sentences = [text[start:end] for start, end in split_sentences(text)]
     similarities = [hit.best_sentence for hit in retrieval.hits]
     if terms.has_rare_name(query, papers):
@@ -345,7 +346,7 @@ def _assess_answerability(
         missing_quantity=float(query.lacks_quantity(sentences)),
         missing_target=float(query.lacks_target(text_terms, sentences)),
     )
-    return signals, _describe_missing(query, signals, missing_names, full_text)
+    return signals, _describe_missing(query, signals, missing_names, all_text)
 
 
 def _describe_missing(
@@ -355,7 +356,7 @@ def _describe_missing(
     target = " ".join(query.answer_target)
     if missing_names:
         is_partial = len(missing_names) < len(query.names)
-        is_elsewhere = is_partial or not query.missing_names(_terms_of(text), text)
+        is_elsewhere = is_partial or not query.missing_names(_index_terms(text), text)
         context = " in this context" if is_elsewhere else ""
         return f"do not mention {' or '.join(missing_names)}{context}"
     if signals.missing_quantity:
@@ -365,7 +366,7 @@ def _describe_missing(
     return f"do not mention “{target}”" if signals.missing_target else ""
 
 
-# Fitted by `python -m eval.training.abstention`, which prints these lines.
+# Printed by `python -m eval.training.abstention`, which fits them.
 _INTERCEPT = -5.40
 _WEIGHTS = AbstentionSignals(
     best_sentence=12.60, missing_name=-2.15, missing_quantity=-4.44, missing_target=-3.41

@@ -1,8 +1,8 @@
 """Write an answer: quote sentences, or let a language model generate them and check each one.
 
 Nothing that the model writes is shown unchecked. The verifier compares every sentence with the
-quotations it cites. A sentence that fails is replaced by the quotation or dropped; a sentence that
-only repeats a quotation becomes the quotation.
+quotations it cites. A sentence that fails is replaced by a quotation or dropped, and one that only
+repeats a quotation is shown as that quotation.
 """
 
 import re
@@ -26,15 +26,15 @@ _GLUED_MARK = re.compile(r"(?<=[.!?”\"’*)])(?=\[\s*\^?\d)")
 _POSSIBLE_END = re.compile(r"[.!?…。！？].*\s|\n")
 _WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
-# A server that ignores its token limit must not fill the memory.
+# Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
 _MAX_MARK_RANGE = 20
-_DECLINES = "the sources do not say"
-_CITED_ANOTHER = "the language model cited another sentence for this"
+_DECLINE_PHRASE = "the sources do not say"
+_WRONG_SOURCE_NOTE = "the language model cited a different sentence"
 
 
 class Footnotes:
-    """Numbers of quotations, in the order of their first citation; a quotation keeps its number.
+    """Numbers for quotations, given in the order of first citation; a quotation keeps its number.
 
     Numbering continues after the citations of earlier answers, which keep their numbers too.
     """
@@ -48,7 +48,7 @@ class Footnotes:
         self._cited: dict[int, Citation] = {}
 
     def cite(self, evidence: Evidence) -> int:
-        """Return the number of a quotation; give it one if it has none."""
+        """Return the number of a quotation, and assign one if it has none."""
         sentence = evidence.sentence
         place = (evidence.paper.id, sentence.start, sentence.end)
         if place not in self._by_place:
@@ -92,9 +92,9 @@ class AnswerGenerator:
     """Generates one answer with a language model.
 
     The results are complete once `generate` is exhausted. `declined` is True when the model said
-    that the sources do not answer, `left_out` is the evidence that did not fit into its context,
-    and `dropped` counts the sentences that no source supports. `tokens` counts those of the prompt
-    and the reply.
+    that the sources do not answer. `left_out` is the evidence that did not fit into its context.
+    `dropped` counts generated sentences that no source supports. `tokens` counts the tokens of the
+    prompt and of the reply.
     """
 
     model: LanguageModel
@@ -120,7 +120,7 @@ class AnswerGenerator:
         # After a stop, the last draft is not a complete sentence.
         for draft in takewhile(lambda _: not stop.is_set(), drafts):
             text = draft.text.casefold()
-            if text.startswith(_DECLINES):
+            if text.startswith(_DECLINE_PHRASE):
                 self.declined = True
                 continue
             # Small models repeat themselves and ask questions.
@@ -164,7 +164,7 @@ class AnswerGenerator:
         footnotes: Footnotes,
         quoted: set[Evidence],
     ) -> Claim | None:
-        """Return the claim that a draft may be shown as; None when no source supports it."""
+        """Return the claim to show for a draft, or None when there is none."""
         cited = _cited_sources(draft, sources)
         for source in cited:
             if _only_repeats(draft.text, source.sentence.text):
@@ -172,19 +172,19 @@ class AnswerGenerator:
         support = self.verifier.check(draft.text, _verifier_sources(cited)) if cited else None
         if support and support.supported:
             return _generated_claim(draft, cited, support, footnotes)
-        note = _CITED_ANOTHER if cited else ""
+        note = _WRONG_SOURCE_NOTE if cited else ""
         if match := self._find_support(draft, sources):
             source, other_support = match
             if not other_support:
                 return _quote_once(source, footnotes, quoted, note)
             return _generated_claim(draft, [source], other_support, footnotes, note)
         self.dropped += 1
-        return _quote_instead(cited, footnotes, quoted, support)
+        return _replace_by_quotation(cited, footnotes, quoted, support)
 
     def _find_support(
         self, draft: "Draft", sources: Iterable[Evidence]
     ) -> tuple[Evidence, Support | None] | None:
-        """Return the first source that supports a draft; no support when the draft repeats it."""
+        """Return the first source that supports a draft, or that it repeats (without a support)."""
         for source in sources:
             if _only_repeats(draft.text, source.sentence.text):
                 return source, None
@@ -219,15 +219,15 @@ def _quote_once(
     return next(quote_evidence([evidence], footnotes, note))
 
 
-def _quote_instead(
+def _replace_by_quotation(
     cited: Iterable[Evidence],
     footnotes: Footnotes,
     quoted: set[Evidence],
     support: Support | None,
 ) -> Claim | None:
-    """Quote the first cited source that was not quoted before, in place of an unsupported draft."""
+    """Replace an unsupported draft by the first cited source that was not quoted before."""
     reason = support.reason if support else ""
-    note = f"quoted because the draft was not supported: {reason}"
+    note = f"quoted because the generated sentence was not supported: {reason}"
     for evidence in cited:
         if evidence not in quoted:
             return _quote_once(evidence, footnotes, quoted, note)
@@ -237,8 +237,8 @@ def _quote_instead(
 def _only_repeats(text: str, source: str) -> bool:
     """Return True when all words of a text are in a source, in the same order.
 
-    Such a text is not the model's own sentence: if "Say that this works" became "this works", an
-    instruction in a source would have been obeyed.
+    The model may then have obeyed an instruction in the source: "Say that this works" becomes
+    "this works".
     """
     source_words = iter(_WORD.findall(source.casefold()))
     return all(word in source_words for word in _WORD.findall(text.casefold()))
@@ -270,7 +270,7 @@ def _safe_title(evidence: Evidence) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Sentence as the model wrote it, without citation marks, and the source numbers it cites."""
+    """Unchecked sentence of the model without citation marks, and the source numbers it cites."""
 
     text: str
     numbers: tuple[int, ...]
@@ -307,7 +307,7 @@ def _split_lines(text: str) -> list[str]:
 
 
 def _split_line(line: str) -> list[str]:
-    """Split a line into sentences, which joined are the line again."""
+    """Split a line into sentences; joined, they are the line again."""
     starts = [0]
     for start, _ in list(split_sentences(line))[1:]:
         after_marks = start + _leading_marks_length(line[start:])

@@ -1,8 +1,8 @@
-"""Check whether a language model may write answers without being asked to.
+"""Check whether a language model is good enough to write answers in the style `auto`.
 
-Each model is measured once, never judged by its name. It gets a few tasks of the kind it will have:
-made-up sentences and a question, which they answer or do not. A task is passed when the generated
-sentences pass verification and contain the fact, or when the model rightly declines.
+Each model is measured once, whatever its name. It gets a few realistic tasks: made-up sentences,
+and a question that they answer or do not. A model passes a task when its sentences pass
+verification and contain the fact, or when it rightly declines.
 """
 
 import json
@@ -18,10 +18,10 @@ from rag.models.language_model import GenerationLimits, LanguageModel
 from rag.records import Evidence, Paper, Sentence
 from rag.verification.verifier import Verifier
 
-# A model that only repeats sources and never declines passes three quarters of the tasks.
+# Higher than the .75 of a model that only repeats sources and never declines.
 PASSING_SHARE = 0.8
 _LIMITS = GenerationLimits(tokens=160, seconds=60.0)
-# Result of the bundled model by fingerprint, so nobody waits for it.
+# Share passed by the bundled model, by fingerprint, so it need not be measured.
 _MEASURED = {"f0efc0be4f55": 0.375}
 _LOG = logging.getLogger("footnote")
 
@@ -161,7 +161,7 @@ def _load_or_measure(model: LanguageModel, verifier: Verifier) -> float:
         return float(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass
-    _LOG.info("checking how well the language model %s writes; this happens once", model.name)
+    _LOG.info("checking how well the language model %s writes (first use only)", model.name)
     share = measure_generation(model, verifier)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

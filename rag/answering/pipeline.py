@@ -22,17 +22,17 @@ from rag.retrieval.retriever import RetrievalResult, Retriever
 from rag.retrieval.typos import correct_typos
 
 STYLES = ("auto", "quote", "write")
-# The library does not say when the confidence is lower than this.
+# Below this confidence, the answer is "Your library does not say".
 ABSTENTION_THRESHOLD = 0.5
 _NEAREST_PAPERS = 3
-# More sentences than are quoted, because the model can ignore some.
+# The model gets more sentences than would be quoted, because it can ignore some.
 _MAX_GENERATION_EVIDENCE = 8
 GENERATION_LIMITS = GenerationLimits(tokens=256, seconds=120.0)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """Question with everything that shapes its answer.
+    """Question with the options that affect its answer.
 
     `sentences` is the maximum number of quotations. `rewritten_query` is the stand-alone form of a
     follow-up question, and `earlier_citations` are those of a conversation, whose numbers stay.
@@ -57,7 +57,7 @@ class AnswerRequest:
 
     @property
     def settings(self) -> dict[str, str | int]:
-        """Options of the request that are not left at their defaults, except the question."""
+        """Style, and the other options that were given."""
         settings: dict[str, str | int] = {"style": self.style}
         if self.sentences:
             settings["sentences"] = self.sentences
@@ -124,7 +124,7 @@ class AnswerPipeline:
     def _select_evidence(
         self, retrieval: RetrievalResult, request: AnswerRequest
     ) -> tuple[QueryLikelihoodModel | None, EvidenceSelection, str]:
-        """Return the reranker that was used, the evidence, and what went wrong."""
+        """Return the reranker that was used, the evidence, and the fallback if there was one."""
 
         def select(reranker: QueryLikelihoodModel | None) -> EvidenceSelection:
             return select_evidence(
@@ -147,23 +147,23 @@ class AnswerPipeline:
             yield _abstain(prepared, reason, prepared.trace)
             return
         footnotes = Footnotes(prepared.request.earlier_citations)
-        draft = _AnswerDraft(prepared, footnotes, stop)
+        writer = _AnswerWriter(prepared, footnotes, stop)
         claims: list[Claim] = []
         started = time.perf_counter()
-        for claim in draft.write(self._models):
+        for claim in writer.write(self._models):
             claims.append(claim)
             yield claim
         seconds = dict(prepared.trace.seconds) | {"generation": time.perf_counter() - started}
-        trace = replace(draft.trace, seconds=seconds)
-        if draft.declined_reason:
-            yield _abstain(prepared, draft.declined_reason, trace)
+        trace = replace(writer.trace, seconds=seconds)
+        if writer.declined_reason:
+            yield _abstain(prepared, writer.declined_reason, trace)
         else:
             yield _answer(prepared, claims, footnotes, trace)
 
 
 @dataclass(slots=True)
-class _AnswerDraft:
-    """Answer in progress: generated or quoted claims, and the trace of how they came about."""
+class _AnswerWriter:
+    """Writes the claims of one answer, generated or quoted, and completes its trace."""
 
     prepared: PreparedAnswer
     footnotes: Footnotes
@@ -185,7 +185,7 @@ class _AnswerDraft:
         except ModelError as error:
             self._fall_back(str(error), has_claims)
         if self.stop.is_set():
-            self._fall_back("stopped early", has_claims=True)
+            self._fall_back("it was stopped early", has_claims=True)
         elif not has_claims and not self.declined_reason:
             yield from quote_evidence(self.prepared.selection.evidence, self.footnotes)
 
@@ -210,7 +210,7 @@ class _AnswerDraft:
         if generator.declined:
             self.declined_reason = "The closest sentences do not answer this."
         elif not self.stop.is_set():
-            self._fall_back("the draft was not supported by your papers", has_claims)
+            self._fall_back("your papers did not support the generated text", has_claims)
 
     def _generation_evidence(self) -> list[Evidence]:
         """Return the selected sentences and the best of the others."""
@@ -221,7 +221,7 @@ class _AnswerDraft:
     def _fall_back(self, reason: str, has_claims: bool) -> None:
         """Record in the trace why the answer is incomplete, or quoted instead of generated."""
         outcome = "the answer is incomplete" if has_claims else "showing direct quotes instead"
-        parts = filter(None, (self.trace.fallback, f"{reason}; {outcome}"))
+        parts = filter(None, (self.trace.fallback, f"{outcome}: {reason}"))
         style = self.trace.style if has_claims else "quote"
         self.trace = replace(self.trace, fallback="; ".join(parts), style=style)
 
@@ -260,7 +260,7 @@ def _abstention_reason(prepared: PreparedAnswer) -> str:
     """Say why the library does not answer; empty when it does."""
     selection, has_filters = prepared.selection, bool(prepared.request.filters)
     if not prepared.retrieval.paper_count:
-        return "No papers match your filters." if has_filters else "It has no papers yet."
+        return "No papers match your filters." if has_filters else "There are no papers here yet."
     if selection.evidence:
         if selection.confidence >= ABSTENTION_THRESHOLD:
             return ""
@@ -273,7 +273,7 @@ def _abstention_reason(prepared: PreparedAnswer) -> str:
 
 def _no_answer(paper_count: int, has_filters: bool) -> str:
     if paper_count == 1:
-        paper = "The only paper that matches your filters" if has_filters else "Its only paper"
+        paper = "The only paper that matches your filters" if has_filters else "The only paper here"
         return f"{paper} does not answer this."
     papers = "No paper that matches your filters" if has_filters else "No paper here"
     return f"{papers} answers this."

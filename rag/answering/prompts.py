@@ -1,7 +1,7 @@
 """Load prompts from the Markdown files in `prompts/`, and make untrusted text safe to put in them.
 
 A file is a header (`name`, `version`) followed by sections: `## system`, `## user` and
-`## assistant` are messages, `## text` is text without a role.
+`## assistant` are messages, `## text` is plain text without a role.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _SECTION = re.compile(r"^## (system|user|assistant|text)\n", re.MULTILINE)
 # Start of a chat template's token: <|im_start|>, <s>, <｜User｜>, [INST], [|user|].
 # A "<" before a digit or a space is a comparison.
 _TOKEN_START = re.compile(r"<(?=[<|｜/!\w])(?!\d)|\[(?=/?[gs]?[A-Z_]{3,}\]|\|)")
-# Only this program may give out footnotes.
+# Only Footnote itself may number footnotes.
 _FOOTNOTE = re.compile(r"\[(\d{1,3}(?:\s*[,–-]\s*\d{1,3})*)\]")
 _LOOKALIKES = {"<": "‹", "[": "⟦"}
 
@@ -61,9 +61,10 @@ def load_prompt(name: str) -> Prompt:
 
 
 def neutralize_markers(text: str) -> str:
-    """Return untrusted text as one line without chat tokens and footnotes; it still reads the same.
+    """Return untrusted text as one line without chat tokens and footnotes.
 
-    "<" and "[" at the start of a token become similar characters, "[7]" becomes "(7)".
+    It stays readable: "<" and "[" at the start of a token become similar characters, and "[7]"
+    becomes "(7)".
     """
     one_line = " ".join(text.split())
     without_footnotes = _FOOTNOTE.sub(r"(\1)", one_line)

@@ -1,4 +1,4 @@
-"""Models: from a name to an embedder or a language model that runs.
+"""Find, load and run embedding, language and NLI models by name.
 
-Prompts, and the decision which model answers, belong in `rag.answering`.
+Prompts, and the choice of the model that answers, belong in `rag.answering`.
 """

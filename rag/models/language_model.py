@@ -1,7 +1,7 @@
 """Interface of language models.
 
-Every runtime decodes greedily, so the same prompt gets the same reply. It generates in a thread of
-its own (`rag.models.runtimes.streaming`), so the caller can stop it within a token.
+Every runtime decodes greedily, so the same prompt gets the same reply. It generates in a
+separate thread (`rag.models.runtimes.streaming`), so the caller can stop it within a token.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,16 +11,16 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from rag.errors import ModelFailed
 
-# `question_likelihood` reads the last tokens of the context and the first ones of the question.
+# `question_likelihood` uses the last tokens of the context and the first ones of the question.
 MAX_CONTEXT_TOKENS = 256
 MAX_QUESTION_TOKENS = 64
-# Invisible, and enough to keep a tokenizer from seeing a special token.
+# Invisible character that splits the text of a special token.
 _ZERO_WIDTH_NON_JOINER = "\u200c"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of the conversation that a model is given."""
+    """Message of a prompt."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -50,8 +50,8 @@ class LanguageModel(Protocol):
     ) -> Iterator[str]:
         """Yield the reply in pieces; end early, without an error, once `stop` is set.
 
-        Closing the iterator ends the generation, too. Raises `ModelFailed` when the prompt does not
-        fit or the model breaks off, and `ModelTooSlow` at the deadline.
+        Closing the iterator also ends the generation. Raises `ModelFailed` when the prompt does not
+        fit or the model fails, and `ModelTooSlow` at the deadline.
         """
         ...
 
@@ -65,7 +65,7 @@ class QueryLikelihoodModel(Protocol):
     def question_likelihood(self, contexts: Sequence[str], question: str) -> list[list[float]]:
         """Return the log-probabilities (nats) of the question's tokens after each context.
 
-        All rows have the same length. An empty context stands for the beginning of a text.
+        All rows have the same length. An empty context means the beginning of a text.
         """
         ...
 
@@ -78,14 +78,14 @@ def escape_special_tokens(text: str, special_tokens: Iterable[str]) -> str:
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """Replace half surrogate pairs, which have no UTF-8 form, by question marks."""
+    """Replace lone surrogates, which UTF-8 cannot encode, with question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def format_chat(
     messages: Sequence[Message], special_tokens: Iterable[str] = ()
 ) -> list[dict[str, str]]:
-    """Return messages as chat templates take them; only the template may add special tokens."""
+    """Return messages in the form for chat templates, with special tokens in them escaped."""
     special_tokens = tuple(special_tokens)
     turns = []
     for message in messages:
@@ -107,8 +107,8 @@ def check_prompt_fits(
     if prompt_tokens > context_tokens - limits.tokens:
         raise ModelFailed(
             name,
-            f"{prompt_tokens} tokens to read and {limits.tokens} to write are more than its "
-            f"context of {context_tokens}",
+            f"a prompt of {prompt_tokens} tokens and a reply of {limits.tokens} exceed its context "
+            f"of {context_tokens}",
         )
 
 

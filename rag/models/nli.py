@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from rag.errors import FootnoteError, ModelFailed, ModelUnavailable
 from rag.models.files import (
+    describe_load_failure,
     find_model_folder,
     fingerprint_folder,
-    load_failure_reason,
     reject_pickled_weights,
 )
 
@@ -43,10 +43,10 @@ def load_nli_model(name: str) -> NliModel:
     """Load a cross-encoder from a folder, or by a Hugging Face id that was downloaded.
 
     Weights are read from safetensors, and no code of the model runs. Raises `ModelUnavailable`,
-    also when the model's labels do not name the three relations: models order them differently.
+    also when the labels do not name the three relations, whose order differs between models.
     """
-    folder = find_model_folder(name, "inference")
-    reject_pickled_weights(name, folder, "inference")
+    folder = find_model_folder(name, "NLI")
+    reject_pickled_weights(name, folder, "NLI")
     try:
         model = _load_cross_encoder(str(folder))
         order = label_indices(name, _labels(model))
@@ -54,16 +54,16 @@ def load_nli_model(name: str) -> NliModel:
     except FootnoteError:
         raise
     except Exception as error:  # a library may raise anything over a broken file
-        reason = load_failure_reason(error)
+        reason = describe_load_failure(error)
         raise ModelUnavailable(
-            f"the inference model '{name}' in {folder} does not load: {reason}"
+            f"cannot load the NLI model '{name}' from {folder}: {reason}"
         ) from error
 
 
 def label_indices(name: str, labels: Mapping[int, str]) -> tuple[int, int, int]:
-    """Return which outputs are entailment, neutral and contradiction, by their labels.
+    """Return the indices of the outputs for entailment, neutral and contradiction.
 
-    Case does not matter. Raises `ModelUnavailable` when the labels do not tell.
+    Labels are compared without case. Raises `ModelUnavailable` when they are not these three.
     """
     indices: dict[str, int] = {}
     for output, label in labels.items():
@@ -73,8 +73,8 @@ def label_indices(name: str, labels: Mapping[int, str]) -> tuple[int, int, int]:
     if len(labels) != len(_LABEL_PREFIXES) or len(indices) != len(_LABEL_PREFIXES):
         listed = ", ".join(map(str, labels.values())) or "none"
         raise ModelUnavailable(
-            f"the model '{name}' has the labels {listed}; "
-            "needed are entailment, neutral and contradiction"
+            f"cannot use the NLI model '{name}': its labels are {listed}, "
+            "not entailment, neutral and contradiction; choose another model"
         )
     return indices["entail"], indices["neutral"], indices["contradict"]
 
@@ -96,7 +96,7 @@ def _load_cross_encoder(folder: str) -> "CrossEncoder":
             local_files_only=True,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
-            # Otherwise the model's files may name any function of PyTorch, and it would be called.
+            # Otherwise the model's files could name any PyTorch function to be called.
             activation_fn=torch.nn.Identity(),
         )
     return model

@@ -1,8 +1,8 @@
-"""Registry of model runtimes: which module opens a model, by the name that a user gives it.
+"""Registry of model runtimes: choose the module that opens a model of a given name.
 
 To add a runtime, write a module in `rag/models/runtimes/` with a function
 `open_language_model(name) -> LanguageModel` or `open_embedder(name, folder) -> Embedder`, and add
-its row to a table below.
+it to a table below.
 """
 
 import importlib
@@ -18,9 +18,9 @@ from rag.config import DEFAULT_EMBEDDER
 from rag.errors import FootnoteError, ModelUnavailable
 from rag.models.embedder import Embedder
 from rag.models.files import (
+    describe_load_failure,
     find_embedder_folder,
     is_mean_pooled_encoder,
-    load_failure_reason,
     reject_pickled_weights,
 )
 from rag.models.language_model import LanguageModel
@@ -34,7 +34,7 @@ _Source = TypeVar("_Source", str, Path)
 
 @dataclass(frozen=True, slots=True)
 class Runtime(Generic[_Source]):
-    """Row of a table: a runtime, the names or folders it opens, and its module."""
+    """Runtime with a title for messages, a test for what it can open, and its module."""
 
     title: str
     recognizes: Callable[[_Source], bool]
@@ -46,14 +46,14 @@ class Runtime(Generic[_Source]):
         return importlib.import_module(f"rag.models.runtimes.{self.module}")
 
 
-# The first row that recognizes a name opens it.
+# The first runtime that recognizes a name opens the model.
 LANGUAGE_MODEL_RUNTIMES: tuple[Runtime[str], ...] = (
     Runtime("the bundled model", lambda name: name == BUNDLED_LANGUAGE_MODEL, "bundled_lm"),
     Runtime("a server", lambda name: name.startswith(("http://", "https://")), "server_lm"),
     Runtime("OpenVINO", lambda name: Path(name, "openvino_model.xml").exists(), "openvino_lm"),
     Runtime("transformers", lambda name: True, "transformers_lm"),
 )
-# Where the libraries of one row fail, the next row that recognizes the folder takes over.
+# When the libraries of a runtime fail, the next one that recognizes the folder takes over.
 EMBEDDER_RUNTIMES: tuple[Runtime[Path], ...] = (
     Runtime("OpenVINO", is_mean_pooled_encoder, "openvino_embedder"),
     Runtime("sentence-transformers", lambda folder: True, "sentence_transformers_embedder"),
@@ -61,27 +61,27 @@ EMBEDDER_RUNTIMES: tuple[Runtime[Path], ...] = (
 
 
 def load_language_model(name: str) -> LanguageModel | None:
-    """Return the language model of that name, or None for `none`. Nothing is downloaded.
+    """Load a language model by name; return None for `none`. Nothing is downloaded.
 
     `name` is `bundled`, the address of an OpenAI-compatible server (`http://…` or `https://…`, with
-    `#model` at the end where it has several), a folder with `openvino_model.xml`, any other model
+    `#model` at the end if it has several), a folder with `openvino_model.xml`, any other model
     folder, or a Hugging Face id that was downloaded. Raises `ModelUnavailable`.
     """
     if name == NO_LANGUAGE_MODEL:
         return None
     try:
-        runtime = next(row for row in LANGUAGE_MODEL_RUNTIMES if row.recognizes(name))
+        runtime = next(each for each in LANGUAGE_MODEL_RUNTIMES if each.recognizes(name))
         model: LanguageModel = runtime.load().open_language_model(name)
         return model
     except FootnoteError:
         raise
     except Exception as error:  # a library may raise anything over a broken file
-        reason = load_failure_reason(error)
-        raise ModelUnavailable(f"the language model '{name}' does not load: {reason}") from error
+        reason = describe_load_failure(error)
+        raise ModelUnavailable(f"cannot load the language model '{name}': {reason}") from error
 
 
 def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
-    """Return the embedding model of that name. Nothing is downloaded.
+    """Load an embedding model by name. Nothing is downloaded.
 
     `name` is the default model, a model folder, or a Hugging Face id that was downloaded. Models
     with mean pooling run in OpenVINO, all others in sentence-transformers. Raises
@@ -92,22 +92,22 @@ def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
     try:
         return _open_embedder(name, folder)
     except Exception as error:  # a library may raise anything over a broken file
-        reason = load_failure_reason(error)
+        reason = describe_load_failure(error)
         raise ModelUnavailable(
-            f"the embedding model '{name}' in {folder} does not load: {reason}"
+            f"cannot load the embedding model '{name}' from {folder}: {reason}"
         ) from error
 
 
 def _open_embedder(name: str, folder: Path) -> Embedder:
     """Open an embedding model in the first runtime whose libraries can run it."""
-    rows = [row for row in EMBEDDER_RUNTIMES if row.recognizes(folder)]
-    for row, fallback in pairwise(rows):
+    runtimes = [runtime for runtime in EMBEDDER_RUNTIMES if runtime.recognizes(folder)]
+    for runtime, fallback in pairwise(runtimes):
         try:
-            return _open_embedder_in(row, name, folder)
+            return _open_embedder_in(runtime, name, folder)
         except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for everything
             message = "%s cannot run %s (%s); using %s instead"
-            _LOG.warning(message, row.title, name, error, fallback.title)
-    return _open_embedder_in(rows[-1], name, folder)
+            _LOG.warning(message, runtime.title, name, error, fallback.title)
+    return _open_embedder_in(runtimes[-1], name, folder)
 
 
 def _open_embedder_in(runtime: Runtime[Path], name: str, folder: Path) -> Embedder:

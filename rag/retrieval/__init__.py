@@ -1,4 +1,4 @@
-"""Everything that turns a question into ranked papers: query analysis, typo correction, retrieval.
+"""Turn a question into ranked papers: query analysis, typo correction, retrieval.
 
 Choosing sentences from those papers belongs in `rag.answering`.
 """

@@ -1,7 +1,7 @@
-"""Analyse what a question asks for: several papers, a quantity, a certain thing, certain names.
+"""Analyze what a question asks for: several papers, a quantity, a target, or certain names.
 
-The rules are coarse and cover English only. Their result is never used alone: a model fitted on
-questions with known answers weighs it together with the retrieved sentences
+The rules are coarse and cover English only. They never decide alone: the confidence, a model fitted
+on questions with known answers, combines them with the similarity of the retrieved sentences
 (`rag.answering.evidence`).
 """
 
@@ -13,10 +13,10 @@ from rag.errors import UsageError
 from rag.text.quantities import NUMBER_WORDS, TIME_UNITS
 from rag.text.terms import content_terms
 
-# Longer questions are pasted papers, which the models would cut off anyway.
+# Longer texts are pasted papers, which the models would cut off anyway.
 MAX_QUESTION_CHARS = 2_000
 
-# Questions for several papers: one sentence of each says more than three sentences of one.
+# Asks for several papers: one sentence from each says more than three from one.
 _LIST_QUESTION = re.compile(
     r"\b(?:(?<!\b[ioab]n )(?<!\bof )(?<!\bfor )(?:which|what)"
     r"(?! the\b| do| did\b|'s the\b| is the\b)|list|name|any|all|find|show)\b[^.?!]{0,40}"
@@ -40,8 +40,8 @@ _QUESTION_WORDS = re.compile(
     r"(?!\s+(?:the|a|an)\b)(?:(?: is| was| are| were|'s) the\b)?",
     re.IGNORECASE,
 )
-# Text before a "which" that asks; in "corpora in which some labels are missing" it does not.
-_BEFORE_ASKING_WHICH = re.compile(
+# Text before an interrogative "which", unlike the one in "corpora in which labels are missing".
+_BEFORE_INTERROGATIVE_WHICH = re.compile(
     r"(?:^|[,:;.?!(–—]|\b(?:and|or|but|so)\b)\s*"
     r"(?:(?:on|in|at|by|with|to|from|for|of|under|over|into)\s+)?$",
     re.IGNORECASE,
@@ -59,7 +59,7 @@ _NOT_IN_TARGET = re.compile(
     r"great)er",
     re.IGNORECASE,
 )
-# Words that end the target because the clause goes on: "which *depth camera* does it need".
+# Words that end the target: "which *depth camera* does it need".
 _ENDS_TARGET = frozenset(
     "is are was were did do does can could has have had will would should may might be been being "
     "of in on at by with for to from over under when where if that which who than then as and or "
@@ -67,16 +67,16 @@ _ENDS_TARGET = frozenset(
     "using reach get gets need needs take takes give gives".split()
 )
 _MAX_TARGET_WORDS = 5
-# In a target this short, the last word is the head noun; longer ones run on into the clause.
+# Up to this length, the last word is the head noun; longer targets include part of the clause.
 _MAX_HEAD_LAST_WORDS = 2
 # No abstract says how many papers a library contains.
 _PAPER_NOUNS = frozenset("papers works studies articles".split())
-# Targets that "what" asks for as clearly as "which" does.
+# Targets that are as clear after "what" as after "which".
 _CONCRETE_TARGETS = frozenset(
     "device hardware gpu machine processor dataset datasets data optimizer optimiser framework "
     "language licence license backbone".split()
 )
-# Targets that texts call by a proper name: "trained on one GPU" does not say which GPU.
+# Targets that only a proper name answers: "trained on one GPU" does not say which GPU.
 _NAMED_TARGETS = (
     (
         "device hardware gpu gpus machine processor phone".split(),
@@ -119,7 +119,7 @@ _HOURS = "|".join(TIME_UNITS["hours"])
 _LONGER_TIMES = "|".join(
     (*TIME_UNITS["days"], *TIME_UNITS["weeks"], *TIME_UNITS["months"], *TIME_UNITS["years"])
 )
-# Pattern of a unit after a number -> the targets that such a number is a value of.
+# Pattern of a unit after a number -> the targets that such a number can measure.
 _UNITS = {
     r"\s?(?:%|percent)|\s?(?:percentage )?points?": _PERCENT_MEASURES,
     r"\s?(?:x\b|×|times|-?fold)": _FACTOR_MEASURES,
@@ -146,7 +146,7 @@ def _compile_unit_patterns() -> dict[str, re.Pattern[str]]:
     return patterns
 
 
-_NUMBER_WITH_UNIT_OF = _compile_unit_patterns()
+_QUANTITY_OF_TARGET = _compile_unit_patterns()
 _NUMBER_WITH_UNIT = re.compile(f"{_NUMBER}(?:{'|'.join(_UNITS)})" + r"|\d,?\d{3}")
 _QUANTITY = re.compile(
     r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|half|halves|halved|twice|doubl\w+|"
@@ -156,7 +156,7 @@ _QUANTITY = re.compile(
 _FACTOR_IN_WORDS = re.compile(
     r"\b(?:\w+fold|twice|doubl\w+|tripl\w+|half|halv\w+)\b", re.IGNORECASE
 )
-# "30 annotated training images": how many words may stand between a number and what it counts.
+# Maximum distance in words from a number to what it counts: "30 annotated training images".
 _MAX_WORDS_TO_NUMBER = 3
 # Acronyms, GPT-4, GraphRAG, U-Net.
 _NAME = re.compile(
@@ -164,8 +164,8 @@ _NAME = re.compile(
     r"[A-Z]\w*-[\w-]+)"
     r"(?:(?<=\d)\.\d[\w-]*)*(?<![-_])(?!\w)"
 )
-# Capitalised within a sentence: Swahili, Hessian.
-_CAPITALISED = re.compile(r"(?<=[a-z,;)] )[A-Z][a-z]{2,}(?![\w-])")
+# Capitalized within a sentence: Swahili, Hessian.
+_CAPITALIZED = re.compile(r"(?<=[a-z,;)] )[A-Z][a-z]{2,}(?![\w-])")
 _NOT_A_NAME = re.compile(r"(?:[CGT]PU|FLOP|[MG]B)s?")
 _NAME_SUFFIX = re.compile(r"-(?:style|based|like|free|type|sized?|level|aware)$", re.IGNORECASE)
 _MAX_TITLE_HEAD_WORDS = 2
@@ -204,11 +204,11 @@ class QueryAnalysis:
     """Result of analysing a question.
 
     - `is_list_question`: asks for several papers
-    - `is_comparison`: the things it names may be in different papers
+    - `is_comparison`: compares what may be in different papers
     - `asks_quantity`: asks for a number
     - `asks_availability`: asks where code or data can be found
     - `asks_reason`: asks why
-    - `asks_count`: asks how many (or how long)
+    - `asks_count`: asks "how many" or "how long"
     - `answer_target`: words after "how many" or "which", the head noun last
     - `names`: acronyms and proper names
     """
@@ -223,7 +223,7 @@ class QueryAnalysis:
     names: tuple[str, ...]
 
     def lacks_quantity(self, sentences: Sequence[str]) -> bool:
-        """Return True when a quantity is asked for and no sentence gives one of the target."""
+        """Return True when the question asks for a quantity that no sentence gives."""
         return self.asks_quantity and not any(map(self._gives_quantity, sentences))
 
     def _gives_quantity(self, sentence: str) -> bool:
@@ -243,7 +243,7 @@ class QueryAnalysis:
         return set(modifiers) <= set(terms)
 
     def _has_number_with_unit(self, sentence: str) -> bool:
-        pattern = _NUMBER_WITH_UNIT_OF.get(self._head)
+        pattern = _QUANTITY_OF_TARGET.get(self._head)
         if pattern and pattern.search(sentence):
             return True
         return self._head in _FACTOR_MEASURES and bool(_FACTOR_IN_WORDS.search(sentence))
@@ -269,10 +269,9 @@ class QueryAnalysis:
         return next(filter(_MEASURES.__contains__, words), words[-1])
 
     def lacks_target(self, terms: set[str], sentences: Sequence[str]) -> bool:
-        """Return True when a text does not mention the target, or where code or data can be found.
+        """Return True when a text does not mention the target, or where the code or data is.
 
-        `terms` are the index terms of the text. A target that is a number is left to
-        `lacks_quantity`.
+        `terms` are the index terms of the text. `lacks_quantity` checks targets that are numbers.
         """
         if self.asks_availability:
             return not any(map(is_availability_statement, sentences))
@@ -290,7 +289,7 @@ class QueryAnalysis:
         return not set(map(str.casefold, self.answer_target)).isdisjoint(nouns)
 
     def missing_names(self, terms: set[str], text: str) -> tuple[str, ...]:
-        """Return the names that a text neither contains nor spells out; `terms` are its terms."""
+        """Return the names that a text, with its index terms, neither contains nor spells out."""
         missing = []
         for name in self.names:
             if not _contains_name(terms, name) and not _spells_out(text, name):
@@ -299,23 +298,23 @@ class QueryAnalysis:
 
 
 def analyze_query(question: str) -> QueryAnalysis:
-    """Analyse what a question asks for."""
-    asking, target = _parse_target(question)
-    asks_amount = asking.startswith("how") and _PAPER_NOUNS.isdisjoint(target)
+    """Analyze what a question asks for."""
+    question_words, target = _parse_target(question)
+    asks_amount = question_words.startswith("how") and _PAPER_NOUNS.isdisjoint(target)
     return QueryAnalysis(
         is_list_question=bool(_LIST_QUESTION.search(question)),
         is_comparison=bool(_COMPARISON.search(question)),
         asks_quantity=asks_amount or _has_measure(target),
         asks_availability=bool(_AVAILABILITY_QUESTION.search(question)),
         asks_reason=bool(_REASON_QUESTION.search(question)),
-        asks_count=asking in ("how many", "how long"),
+        asks_count=question_words in ("how many", "how long"),
         answer_target=target,
         names=_find_names(question),
     )
 
 
 def title_names(title: str) -> set[str]:
-    """Return the names a title introduces: acronyms, GraphRAG, one or two words before a colon."""
+    """Return acronyms, mixed-case names and up to two words before a colon in a title."""
     names = set(_NAME.findall(title))
     head, colon, _ = title.partition(":")
     if colon and len(head.split()) <= _MAX_TITLE_HEAD_WORDS:
@@ -324,13 +323,13 @@ def title_names(title: str) -> set[str]:
 
 
 def is_availability_statement(sentence: str) -> bool:
-    """Return True for a sentence about where code or data is, without content."""
+    """Return True for a sentence that says where code or data is available."""
     return bool(_AVAILABILITY_STATEMENT.search(sentence))
 
 
 def _find_names(question: str) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    for match in (*_NAME.findall(question), *_CAPITALISED.findall(question)):
+    for match in (*_NAME.findall(question), *_CAPITALIZED.findall(question)):
         name = _NAME_SUFFIX.sub("", match)
         if not _NOT_A_NAME.fullmatch(name):
             names[name] = None
@@ -338,21 +337,21 @@ def _find_names(question: str) -> tuple[str, ...]:
 
 
 def _parse_target(question: str) -> tuple[str, tuple[str, ...]]:
-    """Return the words that ask and the target after them; a quantity takes precedence."""
+    """Return the question words and the target after them; a quantity takes precedence."""
     first_target: tuple[str, tuple[str, ...]] = ("", ())
     for match in _QUESTION_WORDS.finditer(question):
-        asking = " ".join(match[1].casefold().split())
+        question_words = " ".join(match[1].casefold().split())
         target = _read_target(question[match.end() :])
-        if asking.startswith("how") or _has_measure(target):
-            return asking, ("time",) if asking == "how long" else target
+        if question_words.startswith("how") or _has_measure(target):
+            return question_words, ("time",) if question_words == "how long" else target
         if first_target[0]:
             continue
-        if asking == "which":
-            is_asked = bool(_BEFORE_ASKING_WHICH.search(question[: match.start()]))
+        if question_words == "which":
+            is_interrogative = bool(_BEFORE_INTERROGATIVE_WHICH.search(question[: match.start()]))
         else:
-            is_asked = not _CONCRETE_TARGETS.isdisjoint(map(str.casefold, target))
-        if is_asked:
-            first_target = asking, target
+            is_interrogative = not _CONCRETE_TARGETS.isdisjoint(map(str.casefold, target))
+        if is_interrogative:
+            first_target = question_words, target
     return first_target
 
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from rag.library.library import Library
     from rag.library.vector_index import VectorIndex
 
-# Candidates from dense search, and as many from full-text search.
-_CANDIDATES = 100
+# Limit for dense search and for full-text search each.
+_CANDIDATES_PER_SEARCH = 100
 _MAX_EXACT_PASSAGES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Papers to rank for a question, given by their row numbers `keys`, with what signals need.
+    """Papers to rank for a question, and the inputs of the signals. `keys` are row numbers.
 
     `vector` is the embedded question, of shape (dimension,), and `terms` are its search terms.
     `best_passages` maps a key to the passage most similar to the question and its cosine.
@@ -44,7 +44,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Named way to score candidates.
+    """Retrieval signal: a way to score candidates.
 
     `score` returns a value between 0 and 1 by key; a missing key counts as 0.
     """
@@ -126,7 +126,9 @@ class Retriever:
         paper_count = len(self._library) if allowed is None else len(allowed)
         vector = self._load_embedder().embed_question(question)
         k = max(0, min(k, len(self._library)))
-        candidates = self._find_candidates(question, vector, max(_CANDIDATES, k), allowed)
+        candidates = self._find_candidates(
+            question, vector, max(_CANDIDATES_PER_SEARCH, k), allowed
+        )
         ranked = _rank(candidates)[:k]
         keys = tuple(paper.key for paper in ranked)
         papers = self._library.papers_by_key(keys)
@@ -148,9 +150,8 @@ class Retriever:
         self, question: str, vector: Vectors, size: int, allowed: list[int] | None
     ) -> Candidates:
         terms = query_terms(question)
-        found = self._search_dense(vector, size, allowed)
-        found.update(self._library.search_full_text(terms, size, allowed))
-        keys = sorted(found)
+        dense = self._search_dense(vector, size, allowed)
+        keys = sorted(dense.union(self._library.search_full_text(terms, size, allowed)))
         return Candidates(self._library, vector, terms, keys, self._best_passages(vector, keys))
 
     def _search_dense(self, vector: Vectors, size: int, allowed: list[int] | None) -> set[int]:
@@ -161,11 +162,11 @@ class Retriever:
         return set(self._library.passage_papers(nearest).values())
 
     def _search_allowed(self, vector: Vectors, size: int, allowed: list[int]) -> set[int]:
-        """Return the nearest among the passages that pass a filter.
+        """Return the nearest of the passages that pass a filter.
 
-        Chroma's own filter takes seconds for thousands of passages. A small number of passages is
-        compared exactly instead; for a large one, the search asks for so many that enough of them
-        pass the filter.
+        Chroma's own filter takes seconds for thousands of passages. Instead, up to
+        `_MAX_EXACT_PASSAGES` are compared exactly; for more, the search returns so many passages
+        that enough of them are allowed.
         """
         if not allowed:
             return set()
@@ -211,13 +212,13 @@ class _RankedPaper:
 
 def _rank(candidates: Candidates) -> list[_RankedPaper]:
     """Return the candidates that have a passage, best first."""
-    scores = [(signal, signal.score(candidates)) for signal in SIGNALS]
+    signal_scores = [(signal, signal.score(candidates)) for signal in SIGNALS]
     ranked = []
     for key, (passage, _) in candidates.best_passages.items():
         total = 0.0
         signals = {}
-        for signal, score_of_key in scores:
-            signals[signal.name] = score_of_key.get(key, 0.0)
+        for signal, scores in signal_scores:
+            signals[signal.name] = scores.get(key, 0.0)
             total += signal.weight * signals[signal.name]
         ranked.append(_RankedPaper(key, passage, total / _TOTAL_WEIGHT, signals))
     ranked.sort(key=lambda paper: (-paper.score, paper.passage.paper_id))
@@ -236,5 +237,5 @@ def _best_per_paper(
 
 
 def _clip(similarity: float) -> float:
-    """Return a cosine as a score between 0 and 1; opposite is as unrelated as orthogonal."""
+    """Clip a cosine to 0…1, because a negative one means no more than "unrelated"."""
     return float(min(1.0, max(0.0, similarity)))

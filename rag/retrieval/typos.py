@@ -8,14 +8,14 @@ from rag.text.terms import content_terms
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 # Shorter words are one edit away from too many others.
 _MIN_WORD_CHARS = 6
-# Each unknown word is compared with every word of the papers.
+# Limits time, because each unknown word is compared with every word of the papers.
 MAX_UNKNOWN_WORDS = 20
 
 
 def find_typos(
     question: str, texts: Iterable[str], is_word: Callable[[str], bool]
 ) -> dict[str, str]:
-    """Map misspelt words of a question to the words of the texts that are meant.
+    """Map misspelt words of a question to the intended words of the texts.
 
     A typo has one letter wrong, missing, doubled or swapped with the next one (optimal string
     alignment distance 1). The first letter and digits must match: CIFAR-100 is not a typo for
@@ -26,7 +26,7 @@ def find_typos(
         vocabulary.update(_WORD.findall(text))
     typos = {}
     for word in _unknown_words(question, vocabulary, is_word)[:MAX_UNKNOWN_WORDS]:
-        matches = [known for known in vocabulary if _is_typo(word.casefold(), known.casefold())]
+        matches = [other for other in vocabulary if _is_typo(word.casefold(), other.casefold())]
         if matches:
             typos[word] = _match_case(word, min(matches))
     return typos
@@ -51,18 +51,20 @@ def _unknown_words(
     return unknown
 
 
-def _is_typo(word: str, known: str) -> bool:
+def _is_typo(word: str, correct: str) -> bool:
     from rapidfuzz.distance import OSA
 
-    if len(known) < _MIN_WORD_CHARS or word[0] != known[0] or _digits(word) != _digits(known):
+    if len(correct) < _MIN_WORD_CHARS or word[0] != correct[0]:
         return False
-    return bool(OSA.distance(word, known, score_cutoff=1) == 1)
+    if _digits(word) != _digits(correct):
+        return False
+    return bool(OSA.distance(word, correct, score_cutoff=1) == 1)
 
 
 def _digits(word: str) -> str:
     return "".join(filter(str.isdigit, word))
 
 
-def _match_case(word: str, known: str) -> str:
-    """Return a known word without its capital at the start of a sentence if the word has none."""
-    return known.casefold() if word.islower() else known
+def _match_case(word: str, correct: str) -> str:
+    """Return the correct word in lower case if the misspelt one is."""
+    return correct.casefold() if word.islower() else correct

@@ -2,10 +2,10 @@
 
 Shared words separate related from unrelated text, but do not detect contradictions: on SciFact,
 their area under the ROC curve is .87 against "not enough information" and .55 against
-"contradicts". So a sufficient share of the words has to be in the sources, and separate rules look
-for what makes a true sentence false: numbers with their units, names, negation, direction of
+"contradicts". So a sufficient share of the words has to be in the sources, and separate rules check
+what can make a true sentence false: numbers with their units, names, negation, direction of
 change, and the sides of a comparison. When a rule is in doubt, the sentence counts as unsupported.
-That costs only a wording, because the quotation is shown instead.
+Little is lost then, because the quotation is shown instead.
 `python -m eval.benchmarks.support` measures each rule.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # hundred sentences: with weights by rarity, and without weights.
 _WEIGHTED_THRESHOLD = 0.4
 _UNWEIGHTED_THRESHOLD = 0.52
-# "It depends." says nothing that could be checked.
+# "It depends." contains nothing to check.
 _MIN_CONTENT_WORDS = 2
 _TOO_SHORT = "the sentence is too short to check"
 
@@ -40,7 +40,7 @@ class Support:
     """Result of a check.
 
     `score` is the share of the sentence's content that the sources contain, between 0 and 1. With
-    an NLI model it is the probability that they entail the sentence. `reason` tells the reader why
+    an NLI model it is the probability that they entail the sentence. `reason` tells the user why
     the sentence is not supported, and is empty when it is.
     """
 
@@ -487,7 +487,7 @@ _LOWERCASE_AFFIXES = re.compile(r"^(?:[a-z]+-)+(?=[A-Z])|(?:-[a-z]+)+$")
 
 
 def _find_names(text: str) -> Iterator[str]:
-    """Yield words with digits or inner capitals, and capitalised words within a sentence."""
+    """Yield words with digits or inner capitals, and capitalized words within a sentence."""
     starts = set(map(re.Match.end, _SENTENCE_START.finditer(text)))
     for match in _TOKEN.finditer(text):
         if _is_name(match[0], match.start() in starts):
@@ -502,7 +502,7 @@ def _is_name(word: str, starts_sentence: bool) -> bool:
     pieces = re.split(r"[-./_^'&]", word)
     if any(map(_has_inner_capital, pieces)):
         return True
-    return not starts_sentence and any(map(_is_capitalised, pieces))
+    return not starts_sentence and any(map(_is_capitalized, pieces))
 
 
 def _contains_number(word: str) -> bool:
@@ -513,7 +513,7 @@ def _has_inner_capital(piece: str) -> bool:
     return piece[1:] != piece[1:].lower()
 
 
-def _is_capitalised(piece: str) -> bool:
+def _is_capitalized(piece: str) -> bool:
     return len(piece) > 1 and piece[0].isupper() and piece.lower() not in STOP_WORDS
 
 

@@ -1,4 +1,5 @@
-"""Runtimes: one module for each way to run a model, listed in `rag.models.registry`.
+"""Ways to run a model, one module each, and the helpers they share.
 
-Helpers that runtimes share belong here, too: streaming, quiet libraries, OpenVINO offline.
+`rag.models.registry` lists the runtimes. Code that does not run or convert a model belongs in
+`rag.models`.
 """

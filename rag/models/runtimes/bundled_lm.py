@@ -1,10 +1,10 @@
-"""Bundled language model: OpenVINO runs its GGUF file, or transformers where OpenVINO cannot."""
+"""Run the bundled language model's GGUF file in OpenVINO, or else in transformers."""
 
 import logging
 from functools import cache
 from pathlib import Path
 
-from rag.models.files import bundled_gguf, fingerprint_files
+from rag.models.files import find_bundled_gguf, fingerprint_files
 from rag.models.language_model import LanguageModel
 
 _NAME = "SmolLM2-135M-Instruct"
@@ -12,8 +12,8 @@ _LOG = logging.getLogger("footnote")
 
 
 def open_language_model(_name: str) -> LanguageModel:
-    """Return the bundled model. The process shares one copy because it takes some 300 MB."""
-    return open_gguf(bundled_gguf())
+    """Return the bundled model. The process shares one copy, because it takes about 300 MB."""
+    return open_gguf(find_bundled_gguf())
 
 
 @cache

@@ -1,7 +1,7 @@
 """Embedding models in OpenVINO: encoders with mean pooling, fast on a CPU and without PyTorch.
 
-The first use converts the weights (with PyTorch and transformers, some twenty seconds) and keeps
-the converted copy in the user's cache; later starts load that.
+The first use converts the weights with PyTorch and transformers, which takes about 20 seconds, and
+keeps the result in the user's cache. Later starts load it from there.
 """
 
 import json
@@ -29,8 +29,8 @@ _LENGTH_STEP = 16
 _DEFAULT_MAX_TOKENS = 512
 # Part of the cached folder's name because the result may change with the converter's version.
 _CONVERSION = f"openvino-{openvino.__version__.split('-')[0]}-int8"
-# Mean cosine between the vectors before and after quantization from which on retrieval is as good:
-# 0.997 for the default model, with nDCG@10 on four collections within 0.002 (`eval/LOG.md`).
+# Minimum mean cosine between the vectors before and after quantization. The default model has
+# 0.997, and its nDCG@10 on four collections changes by at most 0.002 (`eval/LOG.md`).
 _MIN_SIMILARITY = 0.99
 _CALIBRATION_TOKENS = 256
 
@@ -71,7 +71,7 @@ class OpenVinoEmbedder:
         return normalize(tokens.mean(axis=0))
 
     def embed_passages(self, passages: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
-        """Return for each passage its unit vector and those of its sentences.
+        """Return the unit vector of each passage and those of its sentences.
 
         Passages of similar length share a batch.
         """
@@ -88,7 +88,7 @@ class OpenVinoEmbedder:
                 vectors[index] = _pool_passage(passages[index], tokens, encodings[index])
             return vectors
 
-        # The longest first, so that no core waits long for the last batch of another.
+        # Long batches go first, so no core is left with a long one at the end.
         with ThreadPoolExecutor(self._request_count) as pool:
             vectors = dict(ChainMap(*pool.map(embed, reversed(batches))))
         return [vectors[index] for index in range(len(passages))]
@@ -98,7 +98,9 @@ class OpenVinoEmbedder:
         request = self._idle_requests.get()
         try:
             hidden = request.infer(_model_inputs(encodings, self._input_names))[0]
-            return [hidden[row, : _length(text)].copy() for row, text in enumerate(encodings)]
+            return [
+                hidden[row, : _length(encoding)].copy() for row, encoding in enumerate(encodings)
+            ]
         finally:
             self._idle_requests.put(request)
 
@@ -133,7 +135,7 @@ def _input_names(model: Any) -> set[str]:  # noqa: ANN401 - OpenVINO has no type
 
 
 def _model_inputs(encodings: Sequence[Encoding], names: Container[str]) -> dict[str, Any]:
-    """Return the inputs of a batch that have one of the names; shorter texts are padded."""
+    """Return a batch as model inputs, limited to the given names; shorter texts are padded."""
     longest = max(map(_length, encodings))
     padded_length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
     ids = np.zeros((len(encodings), padded_length), np.int64)
@@ -150,7 +152,7 @@ def _pool_passage(
 ) -> tuple[Vectors, Vectors]:
     """Average token vectors over the passage and over each sentence.
 
-    A sentence beyond the model's longest input gets the passage's vector.
+    A sentence beyond the model's maximum input length gets the passage's vector.
     """
     passage_vector = tokens.mean(axis=0)
     token_starts = np.array([start for start, _ in encoding.offsets]) - passage.text_start
@@ -192,7 +194,7 @@ def _convert(folder: Path, target: Path) -> None:
 
 
 def _quantize(model: Any, folder: Path) -> Any:  # noqa: ANN401
-    """Return the model in 8 bits, half again as fast, unless that changes its vectors too much.
+    """Quantize to 8 bits, 1.5 times as fast, unless that changes the vectors too much.
 
     Half of the sample abstracts calibrate the ranges of the activations (post-training
     quantization, as in Nagel et al., 2021); the vectors are compared on the other half.

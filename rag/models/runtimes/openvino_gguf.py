@@ -1,10 +1,10 @@
-"""Conversion of a language model's GGUF file to OpenVINO, with exact weights.
+"""Convert a language model's GGUF file to OpenVINO, with exact weights.
 
 In the Q4_1 layout a weight is `scale * code + minimum`, with codes 0..15 and a scale and a minimum
 for every 32 weights. OpenVINO's converter writes that as `scale * (code - zero)` and rounds zero to
-an integer, which moves all 32 weights by up to half a step: with SmolLM2-135M single
-log-probabilities were off by up to 3.6 nats. This module corrects the zeros, then rounds the exact
-weights to eight bits with one scale per row, the fastest form to multiply on a CPU.
+an integer, which moves all 32 weights by up to half a step. In SmolLM2-135M, that changed single
+log-probabilities by up to 3.6 nats. This module corrects the zeros, then rounds the exact weights to
+eight bits with one scale per row, the fastest form to multiply on a CPU.
 """
 
 import json
@@ -24,7 +24,7 @@ _CONVERSION = f"openvino-{openvino.__version__.split('-')[0]}-language-2"
 _BLOCK_BYTES = 20
 _MAX_INT8 = 127
 _MODEL = "openvino_model"
-# Operations that turn codes and scales into weights, beside "Reshape".
+# Operations that turn codes and scales into weights, apart from "Reshape".
 _OPERATIONS = {"Convert": np.positive, "Subtract": np.subtract, "Multiply": np.multiply}
 
 
@@ -40,7 +40,7 @@ def convert_gguf_to_openvino(weights: Path) -> Path:
 
 def _convert(weights: Path, scratch: Path) -> None:
     """Convert, correct the weights, and add the context length, which OpenVINO drops."""
-    copy = scratch / weights.name  # OpenVINO writes its files beside the one that it reads
+    copy = scratch / weights.name  # OpenVINO writes its files beside its input
     shutil.copyfile(weights, copy)
     openvino_genai().LLMPipeline(str(copy), "CPU", enable_save_ov_model=True)
     copy.unlink()

@@ -1,6 +1,6 @@
-"""Language models in OpenVINO: its pipeline writes, and a shortened graph scores questions.
+"""Language models in OpenVINO: its pipeline generates, and a modified graph scores questions.
 
-Each is compiled on its first use because quoting answers needs no pipeline.
+Each is compiled on first use, because quoting answers needs no pipeline.
 """
 
 import threading
@@ -29,8 +29,8 @@ from rag.models.runtimes.streaming import Emit, stream_from_thread
 
 # Operations that may follow the last matrix product: they treat every position alike.
 _PER_POSITION = frozenset({"Convert", "Multiply", "Divide", "Tanh", "Add"})
-# OpenVINO keeps what it prepared for every text length it meets, by default for 5,000 of them at
-# half a megabyte each. With fewer it is as fast.
+# OpenVINO caches its preparations for each text length, half a megabyte each, by default for 5,000
+# lengths. A smaller cache is as fast.
 _SMALL_CACHE = {"CPU_RUNTIME_CACHE_CAPACITY": "64"}
 _KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "position_ids", "beam_idx"})
 _REQUIRED_INPUTS = frozenset({"input_ids", "attention_mask"})
@@ -43,7 +43,7 @@ def open_language_model(name: str) -> "OpenVinoLanguageModel":
 
 
 def open_openvino_folder(name: str, folder: Path, fingerprint: str) -> "OpenVinoLanguageModel":
-    """Open a model under a given name; it can score questions if its graph has the usual shape."""
+    """Open a model; it can also score questions if its graph has the usual structure."""
     graph = _read_scoring_graph(folder / "openvino_model.xml")
     if graph is None:
         return OpenVinoLanguageModel(name, folder, fingerprint)
@@ -78,7 +78,7 @@ class OpenVinoLanguageModel:
 
         def generate(emit: Emit) -> None:
             with self._generation_lock:
-                if emit(""):  # the reader may have left while another generation ran
+                if emit(""):  # the consumer may have left while another generation ran
                     self._generate(inputs, limits, emit)
 
         return stream_from_thread(self.name, generate, limits, stop)
@@ -86,7 +86,7 @@ class OpenVinoLanguageModel:
     def _encode(self, messages: Sequence[Message]) -> Any:  # noqa: ANN401 - OpenVINO has no types
         """Return the prompt's token ids, (1, tokens).
 
-        A chat template brings its own first token; a transcript does not.
+        A chat template includes the first token; a transcript does not.
         """
         turns = format_chat(messages, self._special_tokens)
         if not self._tokenizer.chat_template:
@@ -94,14 +94,12 @@ class OpenVinoLanguageModel:
         try:
             text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True)
         except RuntimeError as error:  # a template is untrusted code, and may refuse a role
-            raise ModelFailed(
-                self.name, f"its chat template does not take these messages: {error}"
-            ) from error
+            raise ModelFailed(self.name, f"cannot apply its chat template: {error}") from error
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _generate(self, inputs: Any, limits: GenerationLimits, emit: Emit) -> None:  # noqa: ANN401
         if self._pipeline is None:
-            # This backend loads five times as fast and keeps nothing from one prompt to the next.
+            # This backend loads five times as fast. It caches nothing between prompts.
             settings = {"ATTENTION_BACKEND": "SDPA", "CACHE_DIR": _cache_path()}
             self._pipeline = self._genai.LLMPipeline(
                 str(self._folder), self._tokenizer, "CPU", **settings
@@ -143,7 +141,7 @@ class OpenVinoQueryLikelihoodModel(OpenVinoLanguageModel):
         return rows
 
     def _score(self, context_ids: list[int], question_ids: list[int]) -> list[float]:
-        """Score one context. Batches would be a tenth faster, but scores would depend on them."""
+        """Score one context. Batches would be 10% faster, but scores would depend on the batch."""
         if not question_ids:
             return []
         logits = self._logits(context_ids + question_ids, keep=len(question_ids) + 1)[:-1]
@@ -158,7 +156,7 @@ class OpenVinoQueryLikelihoodModel(OpenVinoLanguageModel):
         return list(map(int, encoded.input_ids.data[0]))
 
     def _first_token(self) -> int:
-        """Return the token that opens a text, or for models without one the token that ends it."""
+        """Return the token that begins a text, or else the one that ends it."""
         first, last = self._tokenizer.get_bos_token_id(), self._tokenizer.get_eos_token_id()
         return int(first if first >= 0 else max(last, 0))
 
@@ -175,8 +173,8 @@ class OpenVinoQueryLikelihoodModel(OpenVinoLanguageModel):
             try:
                 request = self._compiled_request()
                 request.reset_state()
-                known = {name: inputs[name] for name in inputs if name in self._input_names}
-                outputs = request.infer(known)
+                accepted = {name: inputs[name] for name in inputs if name in self._input_names}
+                outputs = request.infer(accepted)
             except RuntimeError as error:  # OpenVINO raises RuntimeError for everything
                 raise ModelFailed(self.name, str(error)) from error
             return np.array(outputs[0][0], np.float32)  # a copy: the request reuses its buffer
@@ -216,8 +214,8 @@ def _special_tokens(tokenizer: Any) -> tuple[str, ...]:  # noqa: ANN401
 def _read_scoring_graph(path: Path) -> Any:  # noqa: ANN401
     """Read the model with an extra input `keep`: logits are computed for the last positions only.
 
-    Otherwise nearly all the time of short texts would go into logits. Returns None for a graph of
-    another shape.
+    Otherwise short texts would spend nearly all their time on logits. Returns None for a graph of
+    another structure.
     """
     model = openvino.Core().read_model(str(path))
     names = _input_names(model)

@@ -1,4 +1,4 @@
-"""Silence for libraries that report their own work while they load or convert a model."""
+"""Silence libraries while they load or convert a model."""
 
 import contextlib
 import logging

@@ -21,7 +21,7 @@ def open_embedder(name: str, folder: Path) -> "SentenceTransformersEmbedder":
 
 
 class SentenceTransformersEmbedder:
-    """Embedder that embeds each sentence on its own because pooling differs between models."""
+    """Embedder that embeds each sentence separately, because pooling differs between models."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class SentenceTransformersEmbedder:
         return normalize(vectors[0])
 
     def embed_passages(self, passages: Sequence[PassageInput]) -> list[tuple[Vectors, Vectors]]:
-        """Return for each passage its unit vector and those of its sentences."""
+        """Return the unit vector of each passage and those of its sentences."""
         texts = [passage.text_with_title for passage in passages]
         sentence_rows = []
         for passage in passages:

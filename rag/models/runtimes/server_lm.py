@@ -1,7 +1,7 @@
 """Language models behind an OpenAI-compatible server: vLLM, llama-server, Ollama and others.
 
-The request runs in an event loop of its own because a task can be cancelled at any moment: while it
-connects, while it waits for the first token and while tokens come. That closes the connection, too.
+A request runs in its own event loop, because a task can be cancelled at any moment: while it
+connects, waits for the first token or receives tokens. Cancelling also closes the connection.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ _CONNECT_SECONDS = 5.0
 # For requests that need no generation.
 _SHORT_SECONDS = 5.0
 _DEFAULT_CONTEXT_TOKENS = 4096
-# What a chat template puts around a message, with room to spare.
+# Tokens that a chat template adds to each message, estimated generously.
 _TEMPLATE_TOKENS = 8
 _BYTES_PER_TOKEN = 2
 _CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
-_MAX_ERROR_CHARACTERS = 200
+_MAX_ERROR_CHARS = 200
 
 
 def open_language_model(name: str) -> "ServerLanguageModel":
     """Connect to the model at `http://host:port/v1#model`.
 
-    Without a path, `/v1` is added; without `#model`, the first one that the server lists is taken.
+    Without a path, `/v1` is added. Without `#model`, the first model that the server lists is used.
     The key comes from the environment variable FOOTNOTE_API_KEY. Raises `ModelUnavailable`.
     """
     address, _, model = name.partition("#")
@@ -50,7 +50,7 @@ def open_language_model(name: str) -> "ServerLanguageModel":
     models = _list_models(address, is_required=not model)
     if not model and not models:
         raise ModelUnavailable(
-            f"the server at {address} lists no models; name one at the end: {name}#MODEL"
+            f"the server at {address} lists no models; add the model's name: {name}#MODEL"
         )
     model = model or str(models[0].get("id") or "")
     entry = next((entry for entry in models if entry.get("id") == model), {})
@@ -58,7 +58,7 @@ def open_language_model(name: str) -> "ServerLanguageModel":
 
 
 class ServerLanguageModel:
-    """Language model on a server. Everything but greedy decoding is as the server sets it."""
+    """Language model on a server, whose settings apply except that decoding is greedy."""
 
     def __init__(self, address: str, model: str, context_tokens: int) -> None:
         self.name = f"{model} at {urlsplit(address).netloc.rpartition('@')[2]}"
@@ -69,10 +69,9 @@ class ServerLanguageModel:
         self._can_count = True
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Count a prompt's tokens on the server, or estimate them where it cannot.
+        """Count a prompt's tokens on the server (vLLM, llama-server), or else estimate them.
 
-        vLLM and llama-server can. The estimate errs upwards: a token for every two bytes, and eight
-        for the template around each message.
+        The estimate is high: a token for every two bytes, and eight per message for the template.
         """
         count = self._count_on_server(messages) if self._can_count else None
         if count is not None:
@@ -87,7 +86,7 @@ class ServerLanguageModel:
     def _count_on_server(self, messages: Sequence[Message]) -> int | None:
         """Return the server's count, or None.
 
-        vLLM counts the messages. llama-server only counts the text, so room for the template is
+        vLLM counts messages. llama-server counts plain text, so an estimate for the template is
         added.
         """
         turns = format_chat(messages)
@@ -113,7 +112,7 @@ class ServerLanguageModel:
     def stream(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
     ) -> Iterator[str]:
-        """Yield the reply in pieces; see `LanguageModel.stream`. Nothing is requested twice."""
+        """Yield the reply in pieces; see `LanguageModel.stream`. A request is never retried."""
         check_prompt_fits(self.name, self.count_tokens(messages), limits, self.context_tokens)
         cancel: list[Callable[[], object]] = []
 
@@ -122,7 +121,7 @@ class ServerLanguageModel:
             if task:
                 loop = asyncio.get_running_loop()
                 cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
-            if emit(""):  # a reader that left earlier found nothing to cancel
+            if emit(""):  # a consumer that left earlier found nothing to cancel
                 await self._generate(messages, limits, emit)
 
         def generate(emit: Emit) -> None:
@@ -139,19 +138,19 @@ class ServerLanguageModel:
     async def _generate(
         self, messages: Sequence[Message], limits: GenerationLimits, emit: Emit
     ) -> None:
-        """Emit the server's reply, and raise its failures as model errors."""
+        """Emit the server's reply; turn its failures into model errors."""
         try:
             await self._request_completion(messages, limits, emit)
         except openai.APIStatusError as error:
-            message = f"the server says {error.status_code}: {_one_line(error.message)}"
-            raise ModelFailed(self.name, message) from error
+            reason = f"the server says {error.status_code}: {_one_line(error.message)}"
+            raise ModelFailed(self.name, reason) from error
         except openai.APIConnectionError as error:
             raise self._connection_error(error.__cause__ or error, limits) from error
         except httpx2.HTTPError as error:
             raise self._connection_error(error, limits) from error
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
-            message = f"the server's reply cannot be understood: {_one_line(str(error))}"
-            raise ModelFailed(self.name, message) from error
+            reason = f"cannot understand the server's reply: {_one_line(str(error))}"
+            raise ModelFailed(self.name, reason) from error
 
     async def _request_completion(
         self, messages: Sequence[Message], limits: GenerationLimits, emit: Emit
@@ -198,7 +197,7 @@ class ServerLanguageModel:
 def _list_models(address: str, *, is_required: bool) -> list[dict[str, Any]]:
     """Return the entries of the server's model list.
 
-    A server without a list is good enough unless the list `is_required`.
+    A server without a list counts as one with an empty list, unless the list `is_required`.
     """
     try:
         reply = httpx2.get(f"{address}/models", headers=_auth_headers(), timeout=_SHORT_SECONDS)
@@ -207,9 +206,8 @@ def _list_models(address: str, *, is_required: bool) -> list[dict[str, Any]]:
     entries = _parse_model_list(reply)
     if entries is None and is_required:
         raise ModelUnavailable(
-            f"{address}/models gives no list of models (status {reply.status_code}); is {address} "
-            "the address of an OpenAI-compatible server? To name a model, add it at the end: "
-            f"{address}#MODEL"
+            f"{address}/models is not a list of models (status {reply.status_code}); check that "
+            f"{address} is an OpenAI-compatible server, or add the model's name: {address}#MODEL"
         )
     return entries or []
 
@@ -229,7 +227,7 @@ def _parse_model_list(reply: httpx2.Response) -> list[dict[str, Any]] | None:
 
 
 def _context_length(entry: dict[str, Any]) -> int:
-    """Return a listed model's context length in tokens; vLLM and llama-server give it."""
+    """Return the context length, in tokens, in an entry of a model list (vLLM, llama-server)."""
     meta = entry.get("meta")
     sections = (entry, meta if isinstance(meta, dict) else {})
     return find_context_length(sections, _CONTEXT_KEYS, _DEFAULT_CONTEXT_TOKENS)
@@ -249,8 +247,8 @@ def _unreachable(address: str, error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Return a server's message as one line of readable length."""
+    """Return a server's message as one line, shortened if it is long."""
     line = " ".join(text.split())
-    if len(line) <= _MAX_ERROR_CHARACTERS:
+    if len(line) <= _MAX_ERROR_CHARS:
         return line
-    return line[: _MAX_ERROR_CHARACTERS - 1] + "…"
+    return line[: _MAX_ERROR_CHARS - 1] + "…"

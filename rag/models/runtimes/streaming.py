@@ -1,4 +1,4 @@
-"""Generation in a background thread, so that its text can be streamed and stopped."""
+"""Generate in a background thread, so the text can be streamed and stopped."""
 
 import atexit
 import contextlib
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from rag.errors import FootnoteError, ModelFailed, ModelTooSlow
 from rag.models.language_model import GenerationLimits
 
-# Seconds until a stop or the deadline is noticed while no piece comes.
+# Interval for checking the stop event and the deadline while no piece arrives.
 _POLL_SECONDS = 0.05
-# Pieces that may wait to be read; a server may send faster than they are.
+# Limits memory when a server sends pieces faster than they are consumed.
 _MAX_QUEUED_PIECES = 256
 _END = object()
-# Seconds that the end of the process waits for generations to notice that they are stopped.
+# At exit, generations get this long to stop.
 _EXIT_SECONDS = 10.0
-# Generations that are running, each with the function that stops it.
+# Thread of each running generation, and the function that stops it.
 _RUNNING: dict[threading.Thread, Callable[[], None]] = {}
 
 Emit = Callable[[str], bool]
@@ -32,10 +32,10 @@ def stream_from_thread(
 ) -> Iterator[str]:
     """Run `generate(emit)` in a thread and yield the pieces that it emits.
 
-    `emit(piece)` returns whether to go on; `emit("")` only asks. A generation may be stuck inside a
-    library when the reader leaves, so its thread is left to end by itself. `on_close` is called
-    when the reader has left, possibly more than once, to close what the thread waits for.
-    Raises `ModelFailed` or `ModelTooSlow` in the name of the model.
+    `emit` returns False once the generation should end; `emit("")` only checks that. A generation
+    may be stuck inside a library when the consumer leaves, so its thread is not joined. `on_close`
+    is then called, possibly more than once, to close whatever the thread waits for. Raises
+    `ModelFailed` or `ModelTooSlow` for the model `name`.
     """
     pieces: queue.Queue[object] = queue.Queue(_MAX_QUEUED_PIECES)
     closed = threading.Event()
@@ -50,7 +50,7 @@ def stream_from_thread(
             if not closed.is_set():
                 generate(emit)
             _put(_END, pieces, closed)
-        except Exception as error:  # a library may raise anything; the reader gets it
+        except Exception as error:  # a library may raise anything; the consumer gets it
             _put(error, pieces, closed)
         finally:
             _RUNNING.pop(threading.current_thread(), None)
@@ -69,7 +69,7 @@ def stream_from_thread(
 
 
 def _put(piece: object, pieces: "queue.Queue[object]", closed: threading.Event) -> None:
-    """Queue a piece as soon as there is room, unless the reader has left."""
+    """Queue a piece as soon as there is room, unless the consumer has left."""
     while not closed.is_set():
         with contextlib.suppress(queue.Full):
             pieces.put(piece, timeout=_POLL_SECONDS)
@@ -101,7 +101,7 @@ def _read(
 
 @atexit.register
 def _stop_all() -> None:
-    """Stop all generations: a callback from C++ into an ending Python would abort the process."""
+    """Stop all generations: a C++ callback into an exiting Python would abort the process."""
     running = dict(_RUNNING)
     for close in running.values():
         close()

@@ -1,4 +1,4 @@
-"""Language models in transformers: any causal model that it can load, on a GPU if there is one."""
+"""Run causal language models in transformers, on a GPU if there is one."""
 
 import contextlib
 import inspect
@@ -44,7 +44,7 @@ from rag.models.language_model import (
 from rag.models.runtimes.quiet import quiet_libraries
 from rag.models.runtimes.streaming import Emit, stream_from_thread
 
-# Contexts that are scored at once.
+# Number of contexts that are scored at once.
 _CPU_BATCH_SIZE = 4
 _GPU_BATCH_SIZE = 16
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -57,7 +57,7 @@ def open_language_model(name: str) -> "TransformersLanguageModel":
 
 
 class TransformersLanguageModel:
-    """Language model that writes and scores questions with PyTorch. Thread-safe."""
+    """Language model that generates replies and scores questions in PyTorch. Thread-safe."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name
@@ -84,7 +84,7 @@ class TransformersLanguageModel:
 
         def generate(emit: Emit) -> None:
             with self._generation_lock:
-                if emit(""):  # the reader may have left while another generation ran
+                if emit(""):  # the consumer may have left while another generation ran
                     self._generate(tokens, limits, emit)
 
         return stream_from_thread(self.name, generate, limits, stop)
@@ -92,7 +92,7 @@ class TransformersLanguageModel:
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt's token ids.
 
-        A chat template brings its own first token; a transcript does not.
+        A chat template includes the first token; a transcript does not.
         """
         turns = format_chat(messages, self._special_tokens)
         if not self._tokenizer.chat_template:
@@ -102,9 +102,7 @@ class TransformersLanguageModel:
                 turns, add_generation_prompt=True, tokenize=False
             )
         except Exception as error:  # a template is untrusted code, and may refuse a role
-            raise ModelFailed(
-                self.name, f"its chat template does not take these messages: {error}"
-            ) from error
+            raise ModelFailed(self.name, f"cannot apply its chat template: {error}") from error
         return self._tokenize(text)
 
     def _tokenize(self, text: str) -> list[int]:
@@ -151,7 +149,7 @@ class TransformersLanguageModel:
         return [scores[index] for index in range(len(rows))]
 
     def _first_token(self) -> int:
-        """Return the token that opens a text, or for models without one the token that ends it."""
+        """Return the token that begins a text, or else the one that ends it."""
         for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
             if token is not None:
                 return int(token)
@@ -170,9 +168,9 @@ class TransformersLanguageModel:
             "use_cache": False,
             "logits_to_keep": keep + 1,
         }
-        known = {name: value for name, value in inputs.items() if name in self._input_names}
+        accepted = {name: value for name, value in inputs.items() if name in self._input_names}
         with torch.inference_mode():
-            logits = self._model(**known).logits
+            logits = self._model(**accepted).logits
             log_probs = logits[:, -keep - 1 : -1].float().log_softmax(-1)
             chosen = log_probs.gather(2, ids[:, -keep:, None])[..., 0]
         values: list[list[float]] = chosen.tolist()
@@ -191,7 +189,7 @@ class _EmittingStreamer(TextStreamer):
 
 
 class _StopWhenClosed(StoppingCriteria):
-    """Criterion that stops the generation within a token when its reader has left."""
+    """Criterion that stops the generation within a token when the consumer has left."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -203,7 +201,7 @@ class _StopWhenClosed(StoppingCriteria):
 
 
 def _load_tokenizer_and_model(folder: Path, device: torch.device) -> tuple[Any, Any]:
-    """Load a tokenizer and a model, without the sampling settings that the model suggests."""
+    """Load a tokenizer and a model, without the model's default sampling settings."""
     tokenizer = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
@@ -224,7 +222,7 @@ def _load_tokenizer_and_model(folder: Path, device: torch.device) -> tuple[Any, 
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
-    """Return the tokens that end a reply, as model and tokenizer name them."""
+    """Return the tokens that end a reply according to the model or the tokenizer."""
     from_model = model.generation_config.eos_token_id
     tokens = set(from_model if isinstance(from_model, list) else [from_model])
     tokens.add(tokenizer.eos_token_id)
@@ -233,9 +231,9 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
 
 
 def convert_gguf_to_transformers(weights: Path) -> Path:
-    """Return the folder of a GGUF file saved as transformers does, converting it on first use.
+    """Return the folder of a GGUF file converted for transformers, converting it on first use.
 
-    Reading the GGUF file takes long, and without the copy it would take long each time.
+    Reading a GGUF file is slow, so the result is cached.
     """
     return convert_once(
         f"{fingerprint_files([weights])}-transformers-{transformers.__version__}",
@@ -246,9 +244,9 @@ def convert_gguf_to_transformers(weights: Path) -> Path:
 
 
 def _convert(weights: Path, scratch: Path) -> None:
-    """Convert with the parts of transformers that need no other library.
+    """Convert without the optional dependencies of transformers.
 
-    Half precision is more than the GGUF file has.
+    Half precision exceeds that of the GGUF file.
     """
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
@@ -260,7 +258,7 @@ def _convert(weights: Path, scratch: Path) -> None:
     # Standard error is redirected because one progress bar cannot be turned off.
     with quiet_libraries(), contextlib.redirect_stderr(io.StringIO()):
         AutoTokenizer.from_pretrained(weights.parent, **source).save_pretrained(scratch)
-        create_model: Any = AutoModelForCausalLM.from_config  # as untyped as the next
+        create_model: Any = AutoModelForCausalLM.from_config  # untyped in transformers
         load_checkpoint: Any = load_gguf_checkpoint
         model = create_model(AutoConfig.from_pretrained(weights.parent, **source))
         tensors = load_checkpoint(str(weights), True, model)["tensors"]
@@ -268,7 +266,7 @@ def _convert(weights: Path, scratch: Path) -> None:
         model.tie_weights()
         if unexpected or set(missing) - set(model.all_tied_weights_keys):
             examples = [*missing, *unexpected][:3]
-            raise ValueError(f"{weights.name} does not hold the whole model: {examples}")
+            raise ValueError(f"{weights.name} does not match the model in: {examples}")
         model.half().save_pretrained(scratch)
 
 
@@ -285,7 +283,7 @@ def _check_files(name: str, folder: Path) -> None:
     if not any((folder / file).exists() for file in _TOKENIZER_FILES):
         raise ModelUnavailable(
             f"the language model '{name}' in {folder} has no tokenizer; "
-            "tokenizer.json and tokenizer_config.json of the model belong beside config.json"
+            "copy its tokenizer.json and tokenizer_config.json there"
         )
     reject_pickled_weights(name, folder, "language")
     if any(folder.glob("*.safetensors")):
