@@ -1,4 +1,4 @@
-"""Conversations: which questions are follow-ups, and what lasts from turn to turn."""
+"""Conversations: follow-up questions, and filters and footnotes that carry over between turns."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Evidence: which sentences are selected, how a model reorders them, and what is called missing."""
+"""Evidence: selection of sentences, reranking by a model, and what the papers lack."""
 
 import json
 from dataclasses import astuple

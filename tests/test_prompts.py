@@ -1,7 +1,7 @@
-"""Prompts: golden renders, the file format, and untrusted text that passes for nothing else.
+"""Prompts: golden renders, the file format, and untrusted text that stays text.
 
-Renew the golden renders with `FOOTNOTE_GOLDEN=renew pytest tests/test_prompts.py`, and check the
-difference.
+Update the golden renders with `FOOTNOTE_GOLDEN=renew pytest tests/test_prompts.py`, and review the
+diff.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Security: network, pickles, code in models and templates, files for others, SECURITY.md.
+"""Security: network, pickles, code in models and templates, private files, SECURITY.md.
 
 Requests to the page are tested in test_server.py.
 """
@@ -130,7 +130,7 @@ EVALUATION_QUESTION = {
 
 @pytest.fixture
 def user_folders(tmp_path, monkeypatch):
-    """Give the processes of a test settings and data of their own."""
+    """Give the processes of a test their own settings and data."""
     monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path / "settings"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
@@ -245,7 +245,7 @@ def test_first_use_converts_models_without_the_network_and_leaves_the_home_folde
     assert run.returncode == 0, run.stderr
     assert "71% on average" in run.stdout
     assert len(list((tmp_path / "cache" / "models").iterdir())) == 2
-    # Libraries may use their own caches; a client id or a consent file is not welcome.
+    # Libraries may use their own caches, but may not leave a client id or a consent file.
     assert {path.name for path in home.iterdir()} <= {".cache", ".config", ".local"}
     assert attempts == []
 
@@ -674,7 +674,7 @@ def bundled_in_openvino():
 def test_chat_template_in_openvino_reaches_nothing_either(
     bundled_in_openvino, tmp_path, template, canary
 ):
-    """OpenVINO renders templates in C++ that knows no Python and no files, but no time limit."""
+    """OpenVINO renders templates in C++, without Python or files, but also without a time limit."""
     folder = tmp_path / "model"
     folder.mkdir()
     for file in bundled_in_openvino.iterdir():
@@ -744,7 +744,7 @@ def test_embedding_function_named_by_a_collection_is_not_created(library_copy):
     assistant.add(PAPERS)
     assert "71%" in assistant.ask(LEDGERS).text
     assert created == []
-    # A client that asks for it would have created it.
+    # The configuration is valid: a client that reads it creates the function.
     settings = Settings(anonymized_telemetry=False)
     client = chromadb.PersistentClient(str(library_copy / "chroma"), settings)
     assert client.list_collections()[0].configuration["embedding_function"] in created

@@ -179,12 +179,15 @@ class AnswerGenerator:
                 return _quote_once(source, footnotes, quoted, note)
             return _generated_claim(draft, [source], other_support, footnotes, note)
         self.dropped += 1
-        return _replace_by_quotation(cited, footnotes, quoted, support)
+        return _replace_with_quotation(cited, footnotes, quoted, support)
 
     def _find_support(
         self, draft: "Draft", sources: Iterable[Evidence]
     ) -> tuple[Evidence, Support | None] | None:
-        """Return the first source that supports a draft, or that it repeats (without a support)."""
+        """Return the first source that supports a draft, with the support.
+
+        The support is None when the draft only repeats the source.
+        """
         for source in sources:
             if _only_repeats(draft.text, source.sentence.text):
                 return source, None
@@ -219,13 +222,13 @@ def _quote_once(
     return next(quote_evidence([evidence], footnotes, note))
 
 
-def _replace_by_quotation(
+def _replace_with_quotation(
     cited: Iterable[Evidence],
     footnotes: Footnotes,
     quoted: set[Evidence],
     support: Support | None,
 ) -> Claim | None:
-    """Replace an unsupported draft by the first cited source that was not quoted before."""
+    """Replace an unsupported draft with the first cited source that was not quoted before."""
     reason = support.reason if support else ""
     note = f"quoted because the generated sentence was not supported: {reason}"
     for evidence in cited:

@@ -13,7 +13,7 @@ from rag.errors import UsageError
 from rag.text.quantities import NUMBER_WORDS, TIME_UNITS
 from rag.text.terms import content_terms
 
-# Longer texts are pasted papers, which the models would cut off anyway.
+# Longer inputs are pasted papers, which the models would truncate anyway.
 MAX_QUESTION_CHARS = 2_000
 
 # Asks for several papers: one sentence from each says more than three from one.
@@ -204,7 +204,7 @@ class QueryAnalysis:
     """Result of analysing a question.
 
     - `is_list_question`: asks for several papers
-    - `is_comparison`: compares what may be in different papers
+    - `is_comparison`: compares methods or data that may be in different papers
     - `asks_quantity`: asks for a number
     - `asks_availability`: asks where code or data can be found
     - `asks_reason`: asks why
