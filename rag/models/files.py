@@ -98,7 +98,7 @@ def reject_pickled_weights(name: str, folder: Path, kind: str) -> None:
 def describe_load_failure(error: Exception) -> str:
     """Describe why a library could not load a model.
 
-    Some libraries advise to set an option that Footnote does not have; that advice is replaced.
+    Some libraries suggest an option that Footnote does not have; that advice is replaced.
     """
     if "trust_remote_code" in str(error):
         return "it needs its own code, and Footnote never runs a model's code"

@@ -3,8 +3,8 @@
 In the Q4_1 layout a weight is `scale * code + minimum`, with codes 0..15 and a scale and a minimum
 for every 32 weights. OpenVINO's converter writes that as `scale * (code - zero)` and rounds zero to
 an integer, which moves all 32 weights by up to half a step. In SmolLM2-135M, that changed single
-log-probabilities by up to 3.6 nats. This module corrects the zeros and then rounds the exact weights
-to 8 bits with one scale per row, the fastest form to multiply on a CPU.
+log-probabilities by up to 3.6 nats. This module corrects the zeros and then rounds the exact
+weights to 8 bits with one scale per row, the fastest form to multiply on a CPU.
 """
 
 import json
