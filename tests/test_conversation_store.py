@@ -123,7 +123,7 @@ answers = st.builds(
     Answer, texts, texts, *[st.lists(records, max_size=2).map(tuple) for records in (claims, citations, hits)],
     st.booleans(), texts, numbers, traces,
 )  # fmt: skip
-# What belongs to all examples is the folder, which each of them writes anew.
+# All examples share the folder, and each of them overwrites the file.
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -234,17 +234,17 @@ def test_recently_changed_conversations_come_first_within_a_second(store):
 
 
 @pytest.mark.promise("login")
-@pytest.mark.parametrize("stranger", ["", "Ada", "ada ", "%", "' OR 1=1 --"])
-def test_owners_cannot_open_each_others_conversations(store, stranger):
+@pytest.mark.parametrize("other", ["", "Ada", "ada ", "%", "' OR 1=1 --"])
+def test_owners_cannot_open_each_others_conversations(store, other):
     store.save("talk", "ada", "lib", 0, answer("private", "words"))
-    assert store.list_conversations(stranger) == store.list_conversations(stranger, "private") == []
+    assert store.list_conversations(other) == store.list_conversations(other, "private") == []
     attempts = (
-        lambda: store.find("talk", stranger),
-        lambda: store.answers("talk", stranger),
-        lambda: store.save("talk", stranger, "lib", 0, answer("mine now")),
-        lambda: store.save("talk", stranger, "lib", 1, answer("mine too")),
-        lambda: store.rename("talk", stranger, "mine"),
-        lambda: store.delete("talk", stranger),
+        lambda: store.find("talk", other),
+        lambda: store.answers("talk", other),
+        lambda: store.save("talk", other, "lib", 0, answer("mine now")),
+        lambda: store.save("talk", other, "lib", 1, answer("mine too")),
+        lambda: store.rename("talk", other, "mine"),
+        lambda: store.delete("talk", other),
     )
     for attempt in attempts:
         with pytest.raises(ConversationNotFound, match="no longer exists"):
@@ -460,7 +460,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(
-        FootnoteError, match=r"conversations\.sqlite cannot be read: .*move it away"
+        FootnoteError, match=r"cannot read the conversations in .*conversations\.sqlite: .*move it away"
     ):
         ConversationStore(path)
     assert path.read_bytes() == content
@@ -472,7 +472,7 @@ def test_later_damage_is_reported_when_it_is_read(store, path):
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     opened = ConversationStore(path)
-    with pytest.raises(FootnoteError, match=r"conversations\.sqlite cannot be read: "):
+    with pytest.raises(FootnoteError, match=r"cannot read the conversations in .*conversations\.sqlite: "):
         opened.list_conversations("", "text")
 
 
@@ -515,7 +515,7 @@ def test_an_unwritable_place_is_named(tmp_path):
     ):
         ConversationStore(tmp_path / "file" / "conversations.sqlite")
     (tmp_path / "folder.sqlite").mkdir()
-    with pytest.raises(FootnoteError, match=r"folder\.sqlite cannot be used now"):
+    with pytest.raises(FootnoteError, match=r"cannot use the conversations in .*folder\.sqlite: "):
         ConversationStore(tmp_path / "folder.sqlite")
 
 

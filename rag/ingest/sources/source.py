@@ -4,7 +4,7 @@
         for number, outcome in source:
             ...  # a Paper, or a Rejection with the reason why it is not one
 
-A record that cannot be read never costs the others.
+A record that cannot be read is rejected and does not affect the others.
 """
 
 import os
@@ -27,7 +27,7 @@ from rag.ingest.sources.registry import FORMATS, detect_format
 from rag.records import Paper, Rejection
 from rag.text.cleaning import escape_control_chars, printable_path
 
-# A file with so many rejected records, and fewer valid ones, is not read any further.
+# Reading stops after this many rejected records if there are fewer valid ones.
 MAX_REJECTIONS = 100_000
 _MAX_REASON = 400  # characters
 _MB = 1024 * 1024
@@ -49,7 +49,10 @@ _MAX_SHARE_OF_CONTROLS = 0.05
 
 
 class Source:
-    """Open file of papers. Iterating yields (record number, Paper or Rejection), from 1."""
+    """Open file of papers. Iterating yields (record number, Paper or Rejection).
+
+    Records are numbered from 1; 0 stands for the whole file.
+    """
 
     def __init__(self, name: str, stream: Stream, format_: Format) -> None:
         self.name = printable_path(name)
@@ -95,7 +98,7 @@ class Source:
     def _read_records(self) -> Iterator[tuple[int, RawRecord | ParseFailure]]:
         """Yield numbered records, and give up on a file that is mostly invalid.
 
-        The report keeps every rejection in memory, so their number must be limited.
+        Reports keep every rejection in memory, so their number is limited.
         """
         self._rejections = 0
         for number, record in enumerate(self._parse(self._stream), start=1):
@@ -138,7 +141,7 @@ def open_source(path: str | os.PathLike[str], format_name: str | None = None) ->
 
 
 def _choose_format(name: str, stream: Stream, format_name: str | None) -> Format:
-    if reason := _find_binary_reason(stream, name):
+    if reason := _find_refusal_reason(stream, name):
         raise source_error(name, reason)
     format_ = FORMATS[format_name] if format_name else detect_format(stream, name)
     if format_ is None:
@@ -153,8 +156,8 @@ def _choose_format(name: str, stream: Stream, format_name: str | None) -> Format
     return format_
 
 
-def _find_binary_reason(stream: Stream, name: str) -> str:
-    """Return why a file is not text that any parser can read; empty for a text."""
+def _find_refusal_reason(stream: Stream, name: str) -> str:
+    """Return the reason why no parser can read a file, or an empty string for text."""
     head = stream.head
     if not head.strip():
         return "the file is empty"

@@ -1,8 +1,8 @@
 """Blocks of text from saved listing pages, paired as titles and abstracts.
 
-Only its place before an abstract and its form mark a title, so the rules consider both. A text that
-does not mainly consist of such pairs is rejected as a whole: a wrong paper in the library is worse
-than a missing one.
+Nothing marks a title except its form and its place before an abstract, so the rules consider both.
+A text that does not mainly consist of such pairs is rejected as a whole: a wrong paper in the
+library is worse than a missing one.
 """
 
 import re
@@ -17,28 +17,28 @@ from rag.ingest.sources.common.raw_record import (
     WrongFormat,
 )
 
-# A sample of so many blocks or characters decides if a text is a listing.
+# Blocks and characters of the sample that decides if a text is a listing.
 _MAX_SAMPLE_BLOCKS = 400
 _MAX_SAMPLE_SIZE = 2_000_000
-# Characters from which a block is an abstract: always, at the end of a sentence, after a title.
+# Minimum characters of an abstract: of any block, of one that ends a sentence, after a title.
 _MIN_LONG_ABSTRACT = 400
 _MIN_ABSTRACT = 250
 _MIN_SHORT_ABSTRACT = 80
-# A listing has abstracts of at least so many characters.
+# Minimum characters of the abstracts in a listing.
 _MIN_PLAUSIBLE_ABSTRACT = 150
 _MIN_SHARE_OF_LETTERS = 0.8
 _MIN_SHARE_OF_PLAUSIBLE_PAPERS = 0.7
 # Hardly any abstract is shorter than this (2 of 712), but many paragraphs are.
 _MAX_SHORT_PARAGRAPH = 500
 _MAX_TYPICAL_ABSTRACT = 2_200  # arXiv allows 1,920
-_MAX_FURNITURE = 120
+_MAX_BOILERPLATE = 120
 _SECTION_LABEL = re.compile(
     r"(?:background|objectives?|aims?|methods?|results?|findings|conclusions?|significance)"
     r"\s*[:.]",
     re.IGNORECASE,
 )
 
-# Spaces are in brackets, because these are parts of a verbose expression.
+# Spaces are in brackets because these patterns become part of a verbose one.
 _MONTH = (
     r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)"
     r"(?:uary|ruary|ch|il|e|y|ust|tember|ober|ember)?\.?"
@@ -48,7 +48,7 @@ _DATE = (
     rf"\d{{1,2}}[ ]{_MONTH}(?:[ ]\d{{4}})?|\d{{4}}-\d\d-\d\d)"
 )
 _DAY = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
-_FURNITURE = re.compile(
+_BOILERPLATE = re.compile(
     rf"""(?:
       new | subscribe | (?:daily|weekly|monthly|trending)(?:\ papers)? | papers
     | hugging\ face(?:'s\ logo|\ logo)?
@@ -108,7 +108,7 @@ class Block:
 def pair_blocks(
     blocks: Iterable[Block | ParseFailure], *, is_trusted: bool
 ) -> Iterator[RawRecord | ParseFailure]:
-    """Join titles and abstracts to records.
+    """Pair titles and abstracts to records.
 
     Raises `WrongFormat` for a text that is not a listing, unless it is trusted to be one.
     """
@@ -132,7 +132,7 @@ def _take_sample(blocks: Iterator[Block | ParseFailure]) -> Iterator[Block | Par
 
 
 def _is_listing(sample: list[Block | ParseFailure]) -> bool:
-    """Tell if titles and abstracts make up most of a text, and if most of them look like papers."""
+    """Tell if a text mostly consists of titles with abstracts, and if most look like papers."""
     outcomes = list(_join_blocks(sample))
     records = [outcome for outcome in outcomes if isinstance(outcome, RawRecord)]
     orphans = len(outcomes) - len(records)
@@ -188,7 +188,7 @@ class _PaperBuilder:
         return self._title is not None and not self._abstract
 
     def accepts(self, text: str) -> bool:
-        """Tell if a text is an abstract, of this or another paper, or the end of this one's."""
+        """Tell if a text is an abstract, or the short last paragraph of this paper's abstract."""
         if is_abstract(text, is_after_title=self.lacks_abstract):
             return True
         return bool(self._abstract) and _AVAILABILITY.match(text) is not None
@@ -198,7 +198,7 @@ class _PaperBuilder:
         self._title = title
 
     def add_abstract(self, text: str) -> Iterator[RawRecord | ParseFailure]:
-        """Add an abstract or a paragraph of it, after finishing the paper that it is not from."""
+        """Add an abstract or a paragraph of it; if it is another paper's, finish this one first."""
         if self._abstract and not _continues(self._abstract, text):
             yield from self.finish()
         if self._title is None:
@@ -219,7 +219,7 @@ class _PaperBuilder:
 
 
 def _continues(abstract: str, text: str) -> bool:
-    """Tell the next paragraph of an abstract from the abstract of a paper without title."""
+    """Tell the next paragraph of an abstract from the abstract of another paper without title."""
     has_short_part = min(len(abstract), len(text)) <= _MAX_SHORT_PARAGRAPH
     if has_short_part and len(abstract) + len(text) <= _MAX_TYPICAL_ABSTRACT:
         return True
@@ -227,7 +227,7 @@ def _continues(abstract: str, text: str) -> bool:
 
 
 def is_abstract(text: str, *, is_after_title: bool = False) -> bool:
-    """Tell if a block reads as an abstract. After a title, a short one is enough."""
+    """Tell if a text reads like an abstract. After a title, a shorter text is accepted."""
     ends_sentence = bool(_ENDS_SENTENCE.search(text))
     if len(text) >= _MIN_LONG_ABSTRACT or (ends_sentence and len(text) >= _MIN_ABSTRACT):
         return True
@@ -248,6 +248,6 @@ def _is_person(name: str) -> bool:
     return bool(_PERSON.fullmatch(name)) and name[0].isupper()
 
 
-def is_page_furniture(text: str) -> bool:
-    """Tell if a text belongs to the page around the papers: a button, a date, a vote count."""
-    return len(text) <= _MAX_FURNITURE and _FURNITURE.fullmatch(text) is not None
+def is_boilerplate(text: str) -> bool:
+    """Tell if a text belongs to the page and not to a paper: a button, a date, a vote count."""
+    return len(text) <= _MAX_BOILERPLATE and _BOILERPLATE.fullmatch(text) is not None
