@@ -1,4 +1,6 @@
-"""Evaluation of Footnote: scores of its answers (`harness`) and of its parts (`benchmarks`).
+"""Evaluation of Footnote: of its answers (`harness`) and of its parts (`benchmarks`).
+
+The assistant itself is in `rag`, which imports nothing from here.
 
 >>> run = evaluate(Assistant.sample(), Path("runs/today"), Plan(split="dev"))  # doctest: +SKIP
 >>> print(run.interval("nugget recall"))                                      # doctest: +SKIP
@@ -33,7 +35,7 @@ __all__ = [
     "write_report",
 ]
 
-# Imported on first use, so that the command and the page start without what they do not need.
+# Imported on first use, to keep the command and the page quick to start.
 _MODULES = {
     "METRICS": "metrics",
     "Metric": "metrics",

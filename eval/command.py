@@ -27,7 +27,9 @@ _TABLE_METRICS = (
     "answer rate",
     "CRAG score",
 )
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]
+FirstRun = Annotated[Path, typer.Argument(metavar="FIRST", help="Folder of the run to start from.")]
+SecondRun = Annotated[Path, typer.Argument(metavar="SECOND", help="Folder of the changed run.")]
+GatedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run to check.")]
 
 
 @app.callback()
@@ -39,21 +41,29 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     ] = None,
     library: Annotated[
         Path | None,
-        typer.Option("--library", "-L", metavar="DIR", help="Library that they are about."),
+        typer.Option(
+            "--library", "-L", metavar="DIR", help="Library that your questions are about."
+        ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for the run and its report."),
     ] = Path("footnote-eval"),
     split: Annotated[
-        str, typer.Option(metavar="dev|test|all", help="Split of the questions.")
+        str,
+        typer.Option(
+            metavar="dev|test|all", help="Questions for tuning (dev), for reporting (test), or all."
+        ),
     ] = "test",
-    every: Annotated[int, typer.Option(min=1, metavar="N", help="Take every n-th question.")] = 1,
+    every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Ask only every n-th question.")
+    ] = 1,
     style: StyleOption = "auto",
     model: ModelOption = "",
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SYSTEM", help="Run only this system besides the assistant; repeatable."
+            metavar="SYSTEM", help="Besides the assistant, run only this system; repeatable."
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -86,55 +96,61 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     assistant = Assistant.open(folder, language_model=model, create=False)
     plan = Plan(questions or sample_questions_file(), split, style, tuple(only or ()), every)
     with _progress_bar() as on_progress:
-        finished = evaluate(assistant, output, plan, on_progress=on_progress)
-    report = write_report(finished, output)
-    errors = _collect_errors(finished)
+        finished_run = evaluate(assistant, output, plan, on_progress=on_progress)
+    report = write_report(finished_run, output)
+    errors = _collect_errors(finished_run)
     if errors:
-        print_message(f"{len(errors)} replies failed and score 0; the first: {errors[0]}")
+        print_message(
+            f"{len(errors)} replies failed and got the lowest scores; the first: {errors[0]}"
+        )
     if as_json:
-        print_json(_run_summary(finished, report, len(errors)))
+        print_json(_run_summary(finished_run, report, len(errors)))
     else:
-        typer.echo(f"{_means_table(finished)}\nreport: {report}")
+        typer.echo(f"{_means_table(finished_run)}\nreport: {report}")
 
 
 @app.command()
-def compare(first: RunArgument, second: RunArgument, as_json: JsonOption = False) -> None:
+def compare(first: FirstRun, second: SecondRun, as_json: JsonOption = False) -> None:
     """Compare the second run with the first, metric by metric.
 
-    Intervals of 95 % and p values are of paired differences; p is adjusted for the number of
-    metrics (Holm).
+    Prints the mean differences on the questions that both runs have, with 95 % intervals and p
+    values. p is adjusted for the number of metrics (Holm).
     """
     from dataclasses import asdict
 
-    from eval.harness import comparison
+    from eval.harness.comparison import compare as compare_scores
+    from eval.harness.comparison import load_scores, verdict
 
-    _, first_scores = comparison.load_scores(first)
-    _, second_scores = comparison.load_scores(second)
-    comparisons = comparison.compare(first_scores, second_scores)
+    _, first_scores = load_scores(first)
+    _, second_scores = load_scores(second)
+    comparisons = compare_scores(first_scores, second_scores)
     if as_json:
         records = []
-        for line in comparisons:
-            records.append(asdict(line) | {"verdict": comparison.verdict(line)})
+        for comparison in comparisons:
+            records.append(asdict(comparison) | {"verdict": verdict(comparison)})
         print_json(records)
         return
     typer.echo(f"{'':30}{'n':>5} {'first':>8} {'second':>8}  {'difference':26} p (Holm)")
-    for line in comparisons:
-        typer.echo(_comparison_line(line))
+    for comparison in comparisons:
+        typer.echo(_comparison_line(comparison))
 
 
 @app.command()
 def gate(
-    run: RunArgument,
+    run: GatedRun,
     baseline: Annotated[
-        Path, typer.Option("--baseline", metavar="FILE", help="Scores that must not get worse.")
+        Path, typer.Option("--baseline", metavar="FILE", help="File with the baseline's scores.")
     ],
-    update: Annotated[bool, typer.Option("--update", help="Make this run the baseline.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Make the run the new baseline.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Exit with code 1 if answers got worse, and print the reasons.
+    """Check that answers did not get worse than a baseline.
 
-    A gated metric must not be worse than the baseline by more than 0.05 with confidence, and counts
-    that must be 0 must be 0.
+    Prints the reasons and exits with code 1 if the CRAG score fell and the 95 % interval of its
+    change reaches below -0.05, if a count that must be 0 is not, if a question failed, or if one of
+    the baseline was not asked.
     """
     from eval.harness import comparison
 
@@ -163,19 +179,22 @@ def gate(
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="Questions, JSON Lines.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="File of questions, JSON Lines.", metavar="FILE")],
     library: Annotated[
         Path | None,
         typer.Option(
             "--library",
             "-L",
             metavar="DIR",
-            help="Library that they are about; the sample papers by default.",
+            help="Library that the questions are about; the sample papers by default.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a file of questions against a library; exit with code 1 if there are problems."""
+    """Check a file of questions against the library they are about.
+
+    Lists the problems, and exits with code 1 if there are any.
+    """
     from eval.harness.questions import check_file, describe_check
 
     question_count, problems = check_file(file, library)
@@ -230,14 +249,14 @@ def _means_table(run: "Run") -> str:
     return "\n".join(lines)
 
 
-def _comparison_line(line: "MetricComparison") -> str:
+def _comparison_line(comparison: "MetricComparison") -> str:
     from eval.harness.comparison import NO_DIFFERENCE, verdict
 
-    means = f"{line.questions:5} {line.first:8.3f} {line.second:8.3f}"
-    interval = f"{line.difference:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
-    outcome = verdict(line)
+    means = f"{comparison.questions:5} {comparison.first:8.3f} {comparison.second:8.3f}"
+    difference = f"{comparison.difference:+.3f} [{comparison.low:+.3f}, {comparison.high:+.3f}]"
+    outcome = verdict(comparison)
     mark = "" if outcome == NO_DIFFERENCE else f"  {outcome}"
-    return f"{line.metric:30}{means}  {interval:26} {line.p_holm:.3f}{mark}"
+    return f"{comparison.metric:30}{means}  {difference:26} {comparison.p_holm:.3f}{mark}"
 
 
 @contextmanager

@@ -145,9 +145,9 @@ def test_stopped_run_resumes_and_ends_with_the_same_results(
     evaluations.start(REQUEST, questions)
     assert pausing.reached.wait(30)
     state = evaluations.state
-    assert (state.working, state.done, state.total) == (True, 1, 3)
+    assert (state.is_working, state.done, state.total) == (True, 1, 3)
     evaluations.stop()
-    assert evaluations.state.stopping
+    assert evaluations.state.is_stopping
     pausing.may_go.set()
     assert "was stopped" in watch_to_end(evaluations)[-1].message
     run = single_run(folder)
@@ -178,7 +178,7 @@ def test_only_one_run_at_a_time_over_all_processes(pausing, questions, tmp_path)
         evaluations.delete(run.name)
     pausing.may_go.set()
     states = watch_to_end(evaluations)
-    assert [state.working for state in states[-2:]] == [True, False]
+    assert [state.is_working for state in states[-2:]] == [True, False]
     elsewhere.start(REQUEST, questions)
     assert not watch_to_end(elsewhere)[-1].failed
 
@@ -243,8 +243,7 @@ def test_bug_is_reported_and_the_next_run_can_start(assistant, questions, tmp_pa
     evaluations = EvaluationRunner(tmp_path / "runs", open_assistant)
     evaluations.start(REQUEST, questions)
     assert (
-        "error in Footnote itself (RuntimeError: the roof fell in)"
-        in watch_to_end(evaluations)[-1].message
+        "internal error (RuntimeError: the roof fell in)" in watch_to_end(evaluations)[-1].message
     )
     assert "an evaluation in the page" in caplog.text
     evaluations.start(REQUEST, questions)
@@ -254,7 +253,7 @@ def test_bug_is_reported_and_the_next_run_can_start(assistant, questions, tmp_pa
 def test_preview_describes_what_a_run_would_ask(questions):
     # 258 of the curated questions are of the split "test".
     assert describe_request(RunRequest(every=10), None).startswith(
-        "26 curated questions for the assistant, about the sample"
+        "26 curated questions about the sample papers"
     )
     preview = describe_request(
         RunRequest(
@@ -262,7 +261,7 @@ def test_preview_describes_what_a_run_would_ask(questions):
         ),
         questions,
     )
-    assert preview == "2 questions from mine.jsonl for the assistant, about “physics”."
+    assert preview == "2 questions from mine.jsonl about “physics”, for the assistant."
     assert "baselines and ablations" in describe_request(RunRequest(with_baselines=True), None)
     with pytest.raises(UsageError, match="choose a file"):
         describe_request(REQUEST, None)
@@ -274,7 +273,7 @@ MANIFEST = {"count": 10, "language_model": "bundled", "systems": {"assistant": "
 
 
 def test_time_left_follows_the_pace_after_the_models_are_loaded():
-    estimate = TimeEstimate(MANIFEST, known=0)
+    estimate = TimeEstimate(MANIFEST, existing_rows=0)
     assert estimate.seconds_left(0, "assistant", 100.0) is None
     assert estimate.seconds_left(1, "assistant", 160.0) is None
     assert estimate.seconds_left(2, "assistant", 162.0) == pytest.approx(8 * 2)
@@ -282,7 +281,7 @@ def test_time_left_follows_the_pace_after_the_models_are_loaded():
 
 
 def test_rows_of_an_earlier_attempt_do_not_count_for_the_pace():
-    estimate = TimeEstimate(MANIFEST, known=4)
+    estimate = TimeEstimate(MANIFEST, existing_rows=4)
     assert [estimate.seconds_left(done, "assistant", 50.0) for done in range(5)] == [None] * 5
     assert estimate.seconds_left(5, "assistant", 53.0) is None
     assert estimate.seconds_left(6, "assistant", 56.0) == pytest.approx(4 * 3)
@@ -290,7 +289,8 @@ def test_rows_of_an_earlier_attempt_do_not_count_for_the_pace():
 
 def test_baselines_are_expected_to_be_faster_than_the_assistant():
     estimate = TimeEstimate(
-        MANIFEST | {"systems": {"assistant": "assistant", "dense only": "baseline"}}, known=0
+        MANIFEST | {"systems": {"assistant": "assistant", "dense only": "baseline"}},
+        existing_rows=0,
     )
     assert [estimate.seconds_left(done, "assistant", 2.0 * done) for done in range(2)] == [None] * 2
     # Eight rows of the assistant are left, and ten of a baseline at 0.03 of its time.
@@ -298,7 +298,7 @@ def test_baselines_are_expected_to_be_faster_than_the_assistant():
 
 
 def test_pace_is_that_of_the_last_seconds():
-    estimate = TimeEstimate(MANIFEST, known=0)
+    estimate = TimeEstimate(MANIFEST, existing_rows=0)
     for done, now in ((0, 0.0), (1, 0.0), (2, 500.0), (3, 510.0), (4, 520.0)):
         left = estimate.seconds_left(done, "assistant", now)
     assert left == pytest.approx(6 * 10)
@@ -307,28 +307,34 @@ def test_pace_is_that_of_the_last_seconds():
 @pytest.mark.parametrize(
     ("progress", "expected"),
     [
-        (RunProgress("r", working=True), "Loading models and questions"),
+        (RunProgress("r", is_working=True), "Loading models and questions"),
         (
-            RunProgress("r", working=True, done=1, total=2600, system="assistant"),
+            RunProgress("r", is_working=True, done=1, total=2600, system="assistant"),
             "1 of 2,600 questions asked. Running: assistant",
         ),
         (
-            RunProgress("r", working=True, done=1, total=9, system="dense only", seconds_left=41.0),
+            RunProgress(
+                "r", is_working=True, done=1, total=9, system="dense only", seconds_left=41.0
+            ),
             "asked, about 40 s left. Running: dense only",
         ),
         (
-            RunProgress("r", working=True, done=1, total=9, system="dense only", seconds_left=1.0),
+            RunProgress(
+                "r", is_working=True, done=1, total=9, system="dense only", seconds_left=1.0
+            ),
             "about 5 s left",
         ),
         (
             RunProgress(
-                "r", working=True, done=1, total=9, system="dense only", seconds_left=200.0
+                "r", is_working=True, done=1, total=9, system="dense only", seconds_left=200.0
             ),
             "about 3 min left",
         ),
-        (RunProgress("r", working=True, done=9, total=9), "writing the report"),
+        (RunProgress("r", is_working=True, done=9, total=9), "writing the report"),
         (
-            RunProgress("r", working=True, stopping=True, done=1, total=9, system="assistant"),
+            RunProgress(
+                "r", is_working=True, is_stopping=True, done=1, total=9, system="assistant"
+            ),
             "Stopping after the current question",
         ),
         (RunProgress("r", message="The <run> is done."), "The &lt;run&gt; is done."),
@@ -338,7 +344,7 @@ def test_pace_is_that_of_the_last_seconds():
 def test_progress_is_described(progress, expected):
     html = run_progress_html(progress)
     assert expected in html
-    assert ("<progress aria-label=" in html) == progress.working
+    assert ("<progress aria-label=" in html) == progress.is_working
 
 
 def test_progress_is_empty_before_the_first_run():
@@ -486,7 +492,7 @@ def test_worst_answers_show_expected_and_given_answer_and_cause(one_run):
     assert text.count("Cause") == 1
     assert f"Expected{HOSTILE}" in text
     assert "The KV cache shrinks by 71% on average" in text
-    assert "not in the library. The expected papers do not state every nugget" in text
+    assert "not in the library. The gold papers do not state every nugget" in text
 
 
 def test_summary_shows_abstentions_and_failures(one_run):

@@ -225,7 +225,7 @@ def check_inert(markdown):
 
 
 def is_plain(text):
-    """Tell whether a text has no control characters and no invisible ones that reverse the text."""
+    """Return True if a text has no control, invisible or direction-changing characters."""
     return not re.search(
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]", text
     )

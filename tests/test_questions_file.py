@@ -137,7 +137,7 @@ def test_problem_of_a_record_is_reported_with_its_line(save, row, problem):
         ),
         (
             ROW | {"id": "q2", "kind": "typo", "variant_of": "q1", "split": "test"},
-            "question q2 is not in the same split as q1, its base question",
+            "question q2 is not in the same split as its base question q1",
         ),
     ],
 )

@@ -148,7 +148,7 @@ def write_undecodable_judgments(folder):
     (folder / "qrels.tsv").write_bytes(b"\xff\xfe")
 
 
-# What is wrong, as the message says it, and how to damage the folder.
+# Expected message, and how to damage the folder.
 FAULTS = {
     r"tiny: no such folder": shutil.rmtree,
     r"corpus.jsonl: no such file": remove("corpus.jsonl"),
@@ -158,10 +158,10 @@ FAULTS = {
     ),
     r"corpus.jsonl: row 1: expected an object": write("corpus.jsonl", "[1]"),
     r"corpus.jsonl: row 1: Expecting value": write("corpus.jsonl", "d1, Heron counts"),
-    r"corpus.jsonl: row 2: a second row with the _id 'q1'": write("corpus.jsonl", f"{ROW}\n{ROW}"),
+    r"corpus.jsonl: row 2: duplicate _id 'q1'": write("corpus.jsonl", f"{ROW}\n{ROW}"),
     r"tiny: expected one file queries\*.jsonl, found none": remove("queries.jsonl"),
     r"found queries.jsonl and queries2.jsonl": write("queries2.jsonl", ROW),
-    r"queries.jsonl: row 1: no text under the _id 'q1'": write(
+    r"queries.jsonl: row 1: no text with the _id 'q1'": write(
         "queries.jsonl", ROW.replace("Herons?", " ")
     ),
     r"qrels.tsv: no such file": remove("qrels.tsv"),
@@ -172,12 +172,8 @@ FAULTS = {
         "qrels.tsv", JUDGMENTS + "q1 d1 1\n"
     ),
     r"qrels.tsv: line 3: expected a query": write("qrels.tsv", JUDGMENTS + "q1\td2\tgood\n"),
-    r"qrels.tsv: line 3: the query 'q9' is not among": write(
-        "qrels.tsv", JUDGMENTS + "q9\td1\t1\n"
-    ),
-    r"qrels.tsv: line 3: the document 'd9' is not in": write(
-        "qrels.tsv", JUDGMENTS + "q1\td9\t1\n"
-    ),
+    r"qrels.tsv: line 3: unknown query 'q9'": write("qrels.tsv", JUDGMENTS + "q9\td1\t1\n"),
+    r"qrels.tsv: line 3: unknown document 'd9'": write("qrels.tsv", JUDGMENTS + "q1\td9\t1\n"),
     r"no query of split 'dev' has a relevant document; its splits: dev, test": write(
         "qrels.tsv", JUDGMENTS.replace("1\n", "0\n")
     ),

@@ -208,7 +208,7 @@ def test_error_of_a_system_becomes_a_row_with_the_lowest_scores(
     assert failed.reply.error == "out of memory"
     assert (failed.scores["correct-abstention rate"], failed.scores["CRAG score"]) == (0, -1)
     reasons = gate([], [QuestionScores("cup", "cup", failed.scores, True)])
-    assert reasons == ["1 questions failed, cup first"]
+    assert reasons == ["questions failed: 1 (first: cup)"]
 
 
 def test_user_defined_metric_is_scored_beside_the_others(quoting, two_systems, tmp_path):
@@ -302,10 +302,8 @@ def test_gate_stops_regressions_and_counts_that_must_be_zero():
         "CRAG score: worse than the baseline by 0.200 [0.200, 0.200]"
     ]
     (reason,) = gate(baseline, score_rows([0.5] * 40, invalid=1.0))
-    assert reason == "invalid citations: must be 0, but is not in 40 answers, q0 first"
-    assert gate(baseline, baseline[:-1]) == [
-        "1 questions of the baseline were not asked, q39 first"
-    ]
+    assert reason == "invalid citations: must be 0, but is not in 40 answers (first: q0)"
+    assert gate(baseline, baseline[:-1]) == ["questions of the baseline not asked: 1 (first: q39)"]
 
 
 def test_scores_can_be_saved_and_loaded(tmp_path):
@@ -366,7 +364,7 @@ def test_compare_command_reports_the_direction_of_each_change(footnote, tmp_path
     assert last_words["words"] == "higher"
 
 
-def test_gate_command_updates_and_holds_a_baseline(footnote, saved_run, tmp_path):
+def test_gate_command_updates_and_checks_a_baseline(footnote, saved_run, tmp_path):
     baseline = tmp_path / "baseline.json"
     gate_run = ("eval", "gate", saved_run, "--baseline", baseline)
     assert footnote(*gate_run).code == 2
@@ -406,7 +404,7 @@ def test_check_command_lists_problems_of_a_file(footnote, small_library, plan, t
 
 
 def test_answers_to_a_slice_of_the_curated_questions_do_not_get_worse(tmp_path):
-    """Renew the baseline with `footnote eval gate … --update`, and only on purpose."""
+    """Update the baseline only on purpose, with `footnote eval gate … --update`."""
     plan = Plan(split="dev", style="quote", only=(NEVER,), every=12)
     evaluate(Assistant.sample(), tmp_path / "run", plan)
     baseline = Path(__file__).parent.parent / "eval" / "data" / "baseline.json"

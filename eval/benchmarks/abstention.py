@@ -4,15 +4,15 @@
 
 Questions with known answers are put to libraries that hold their source and to libraries that do
 not. For each kind of question, the benchmark prints the area under the ROC curve and the shares
-answered and refused at a confidence of .5. It leaves out the half of the subjects on which
+answered and abstained at a confidence of .5. It leaves out the half of the subjects on which
 `eval.training.abstention` fits the confidence.
 
 - `squad2`: paragraphs as papers; the library holds half of the subjects.
 - `scitldr`: one-line descriptions of papers. The library holds half of the papers; the others
   have similar ones in it (`neighbour`; not used for fitting).
-- `foreign`: each set's questions put to the other's library; `acl`: those of `squad2` put to every
-  fourth abstract of the ACL Anthology, because in a larger library more of a question's words
-  occur by chance.
+- `foreign`: questions of each of these two sets, put to the library of the other.
+- `acl`: questions of `squad2`, put to every fourth abstract of the ACL Anthology. In this larger
+  library, more of a question's words occur by chance.
 - `qasper`: questions about a whole paper, by readers of its abstract. Few make sense without the
   paper, so they are not used for fitting.
 - `curated`: the `dev` split of the curated questions. All of them are used for fitting; `footnote
@@ -47,6 +47,7 @@ KINDS = ("squad2", "scitldr", "neighbour", "foreign", "acl", "qasper", "curated"
 # Kinds that are only reported.
 NOT_FITTED = ("neighbour", "qasper")
 _MAX_CHARACTERS = 2000
+_SQUAD_QUESTIONS = 6_000  # roughly; spaces the questions evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,13 @@ class Case:
     @property
     def is_training(self) -> bool:
         """True if the confidence may be fitted on this case."""
-        in_half = self.kind == "curated" or coin(self.subject, "fit")
-        return in_half and self.kind not in NOT_FITTED
+        in_training_half = self.kind == "curated" or hash_bit(self.subject, "fit")
+        return in_training_half and self.kind not in NOT_FITTED
 
     @property
     def is_reported(self) -> bool:
         """True if the case belongs to the half that is held out, or is curated."""
-        return self.kind == "curated" or not coin(self.subject, "fit")
+        return self.kind == "curated" or not hash_bit(self.subject, "fit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ class Outcome:
 Cases = Iterator[tuple[Assistant, list[Case]]]
 
 
-def coin(text: str, salt: str) -> bool:
-    """Flip a coin that always falls the same way for a text."""
+def hash_bit(text: str, salt: str) -> bool:
+    """Return a pseudo-random bit that is always the same for a text, to split texts in halves."""
     return hashlib.sha256(f"{salt}:{text}".encode()).digest()[0] % 2 == 0
 
 
@@ -91,7 +92,7 @@ def coin(text: str, salt: str) -> bool:
 
 
 def squad_cases(data: Path, folder: Path, limit: int) -> Cases:
-    """Yield questions about SQuAD paragraphs, half of them absent, and descriptions of papers."""
+    """Yield questions about SQuAD paragraphs, half of them absent, and foreign descriptions."""
     answerable, present = [], []
     for row in _squad_rows(data):
         if not row["is_impossible"]:
@@ -111,7 +112,7 @@ def squad_cases(data: Path, folder: Path, limit: int) -> Cases:
 
 
 def scitldr_cases(data: Path, folder: Path, limit: int) -> Cases:
-    """Yield descriptions of papers, half of them absent, and questions about SQuAD paragraphs."""
+    """Yield descriptions of papers, half of them absent, and foreign SQuAD questions."""
     present = []
     for document in load_documents(data / "scitldr"):
         if _is_present(document.id):
@@ -123,16 +124,16 @@ def scitldr_cases(data: Path, folder: Path, limit: int) -> Cases:
         kind = "scitldr" if answerable else "neighbour"
         cases.append(Case(kind, row["doc"], row["text"], answerable))
     yield assistant, cases
-    yield assistant, _foreign_squad_cases("foreign", data, max(1, 4 * 6000 // limit))
+    yield assistant, _foreign_squad_cases("foreign", data, max(1, 4 * _SQUAD_QUESTIONS // limit))
 
 
 def acl_cases(data: Path, folder: Path, limit: int) -> Cases:
-    """Yield questions about SQuAD paragraphs for every fourth abstract of the ACL Anthology."""
+    """Yield SQuAD questions, none of which the abstracts of the ACL Anthology answer."""
     documents = []
     for row in list(read_jsonl(data / "acl" / "acl.jsonl"))[::4]:
         documents.append(Document(row["id"], row["title"], row["abstract"]))
     assistant, _ = build_library(folder / "quarter-acl", documents)
-    yield assistant, _foreign_squad_cases("acl", data, max(1, 2 * 6000 // limit))
+    yield assistant, _foreign_squad_cases("acl", data, max(1, 2 * _SQUAD_QUESTIONS // limit))
 
 
 def qasper_cases(data: Path, folder: Path, limit: int) -> Cases:
@@ -146,9 +147,10 @@ def qasper_cases(data: Path, folder: Path, limit: int) -> Cases:
 
 
 def curated_cases() -> tuple[Assistant, list[Case]]:
-    """Return the curated questions but for false premises that the library contradicts.
+    """Return the sample library and its curated questions.
 
-    To those, both an abstention and an answer are right.
+    Follow-ups are left out, and so are false premises that the library contradicts: both an
+    abstention and an answer are right for those.
     """
     cases = []
     for question in curated_questions("dev"):
@@ -160,7 +162,7 @@ def curated_cases() -> tuple[Assistant, list[Case]]:
 
 
 def _is_present(subject: str) -> bool:
-    return coin(subject, "library")
+    return hash_bit(subject, "library")
 
 
 def _squad_rows(data: Path) -> list[Row]:
@@ -189,7 +191,7 @@ def ask_cases(assistant: Assistant, cases: Iterable[Case]) -> Iterator[Outcome]:
 
 
 def collect_outcomes(options: argparse.Namespace) -> list[Outcome]:
-    """Ask the questions of every kind, as the options of `add_options` say."""
+    """Ask the questions of every kind, with the options that `add_options` defines."""
     outcomes: list[Outcome] = []
     with working_folder(options.libraries) as folder:
         for load_cases in (squad_cases, scitldr_cases, acl_cases, qasper_cases):
@@ -199,7 +201,7 @@ def collect_outcomes(options: argparse.Namespace) -> list[Outcome]:
     return outcomes
 
 
-def reported(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def select_reported(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return the outcomes whose case is reported."""
     return [outcome for outcome in outcomes if outcome.case.is_reported]
 
@@ -218,10 +220,10 @@ def print_report(name: str, outcomes: Sequence[Outcome], scores: Sequence[float]
             if kind in ("all", outcome.case.kind):
                 (positives if outcome.case.answerable else negatives).append(score)
         answered = _share_text(np.array(positives) >= ABSTENTION_THRESHOLD)
-        refused = _share_text(np.array(negatives) < ABSTENTION_THRESHOLD)
+        abstained = _share_text(np.array(negatives) < ABSTENTION_THRESHOLD)
         has_both = positives and negatives
         area = f"{area_under_roc(positives, negatives):.3f}" if has_both else "-"
-        print(f"  {name:10} {kind:9} AUC {area:6}  answered {answered:14}  refused {refused}")
+        print(f"  {name:10} {kind:9} AUC {area:6}  answered {answered:14}  abstained {abstained}")
 
 
 def _share_text(hits: NDArray[np.bool_]) -> str:
@@ -238,8 +240,8 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
-    outcomes = reported(collect_outcomes(parser.parse_args()))
-    print(f"{len(outcomes)} cases, of subjects that the confidence was not fitted on, or curated")
+    outcomes = select_reported(collect_outcomes(parser.parse_args()))
+    print(f"{len(outcomes)} cases: curated, or of subjects that the confidence was not fitted on")
     print_report("as used", outcomes, confidences(outcomes))
 
 

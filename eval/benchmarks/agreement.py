@@ -4,13 +4,13 @@
 
 Short answers (`evouna`; Wang et al., 2023): people judged the answers of five systems to two sets
 of questions right or wrong. `eval.harness.nuggets.contains_nugget`, which this project uses, is
-compared with other metrics, and with calling every answer right. Intervals are resampled by
-question. Improper questions and answers without a judgment are left out.
+compared with other metrics, and with calling every answer right. Whole questions are resampled for
+the intervals. Improper questions and answers without a judgment are left out.
 
-Long answers (`ragchecker_meta`; Ru et al., 2024): pairs of answers. Two people each said which one
-is better, and by how much. There are no nuggets to match, so the benchmark prints how the
-difference of a metric between the two answers correlates with the mean of the two people, and with
-one person, where the other person is the ceiling.
+Long answers (`ragchecker_meta`; Ru et al., 2024): two people judged for pairs of answers which one
+is better, and by how much. There are no nuggets to match, so the benchmark prints how a metric's
+difference between the two answers correlates with the mean judgment, and with the judgment of one
+person. The correlation of the two people with each other is the ceiling.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def content_tokens(text: str) -> list[str]:
 
 
 def exact_match(tokens: Sequence[str], reference: Sequence[str]) -> float:
-    """Return 1 when both are the same tokens in the same order, else 0."""
+    """Return 1 if both are the same tokens in the same order, else 0."""
     return float(list(tokens) == list(reference))
 
 
@@ -90,7 +90,7 @@ def _shared_count(tokens: Sequence[str], reference: Sequence[str]) -> int:
 def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     """Return the agreement of two raters beyond chance (Cohen, 1960).
 
-    Not a number when both always agree by chance, that is, when they use a single label.
+    Returns NaN if both raters give every item the same single label, or if there are no items.
     """
     chance = _chance_agreement(first, second)
     agreed = sum(map(eq, first, second)) / max(1, len(first))
@@ -109,7 +109,7 @@ def _chance_agreement(first: Sequence[Hashable], second: Sequence[Hashable]) -> 
 
 
 def kappa_values(first: Sequence[bool], second: Sequence[bool]) -> Values:
-    """Return a value per item, (n,), whose mean is Cohen's kappa; the kappa must be a number.
+    """Return a value per item, (n,), whose mean is Cohen's kappa, which must not be NaN.
 
     This linearizes kappa in the contribution of each item (the large-sample variance of Fleiss,
     Cohen and Everitt, 1969): the mean over a resample is nearly the resample's kappa, and the
@@ -124,9 +124,9 @@ def kappa_values(first: Sequence[bool], second: Sequence[bool]) -> Values:
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the linear correlation of two rows of values, (n,).
+    """Return the linear correlation of two arrays, (n,).
 
-    Not a number when either is constant.
+    Returns NaN if either is constant.
     """
     a, b = np.asarray(first, float), np.asarray(second, float)
     if not len(a) or np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -138,7 +138,7 @@ def pearson(first: ArrayLike, second: ArrayLike) -> float:
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Return the correlation of the ranks (Spearman, 1904); ties share their mean rank.
 
-    Not a number when either is constant.
+    Returns NaN if either is constant.
     """
     return pearson(_mean_ranks(first), _mean_ranks(second))
 
@@ -152,7 +152,7 @@ def _mean_ranks(values: ArrayLike) -> Values:
 def fisher_interval(correlation: float, n: int) -> Interval:
     """Return a linear correlation in `n` pairs with its 95 % interval (Fisher, 1921).
 
-    Up to three pairs say nothing: the interval is then -1 to 1.
+    With three pairs or fewer, the interval is -1 to 1.
     """
     if not abs(correlation) < 1:
         return Interval(correlation, correlation, correlation)
@@ -212,7 +212,7 @@ def _has_alphanumeric(text: str) -> bool:
 
 
 def load_long_pairs(path: Path) -> list[LongPair]:
-    """Load the pairs; the file holds each of them twice, with one person's labels each."""
+    """Load the pairs; the file contains each pair twice, with the labels of one person each."""
     pairs = []
     for _, (first, second) in groupby(sorted(_read_json(path), key=_instance_id), _instance_id):
         judgments = {}
@@ -243,7 +243,7 @@ def _contains_accepted(answer: ShortAnswer) -> bool:
 
 
 def _reaches(answer: ShortAnswer, metric: TokenMetric, threshold: float) -> bool:
-    """Tell whether the metric reaches a threshold for one of the accepted answers."""
+    """Return True if the metric reaches a threshold for one of the accepted answers."""
     tokens = answer_tokens(answer.text)
     scores = map(partial(metric, tokens), map(answer_tokens, answer.accepted))
     return max(scores, default=0.0) >= threshold
@@ -273,32 +273,32 @@ LONG_METRICS: dict[str, Callable[[str, str], float]] = {
 def print_short(name: str, answers: Sequence[ShortAnswer]) -> None:
     """Print for each metric how well its "right" agrees with that of people."""
     clusters = [answer.question for answer in answers]
-    truth = np.array([answer.is_right for answer in answers])
+    judged = np.array([answer.is_right for answer in answers])
     questions = len(set(clusters))
-    share = f"{truth.mean():.3f}"
+    share = f"{judged.mean():.3f}"
     print(f"{name}: {len(answers)} answers to {questions} questions, {share} of them right")
     columns = Columns("<26", "<22", "<22", "<22", "", indent=2)
     columns.print_row("", "accuracy", "kappa", "precision of right", "recall of right")
     for metric, is_right in SHORT_METRICS.items():
-        called = np.array(list(map(is_right, answers)))
-        columns.print_row(metric, *agreement_intervals(called, truth, np.array(clusters)))
+        predicted = np.array(list(map(is_right, answers)))
+        columns.print_row(metric, *agreement_intervals(predicted, judged, np.array(clusters)))
 
 
 def agreement_intervals(
-    called: Values, truth: Values, clusters: Values
+    predicted: Values, judged: Values, clusters: Values
 ) -> Iterator[Interval | str]:
     """Yield accuracy, Cohen's kappa, and precision and recall of "right", each with its interval.
 
-    All arrays are (answers,). A dash stands for what is not defined: kappa without two labels,
-    precision when nothing is called right, recall when nothing is.
+    All arrays are (answers,). A dash replaces what is undefined: kappa if all labels are the same,
+    precision if no answer is predicted right, recall if no answer is judged right.
     """
-    yield bootstrap(called == truth, clusters.tolist())
-    labels, true_labels = called.tolist(), truth.tolist()
-    if math.isnan(cohens_kappa(labels, true_labels)):
+    yield bootstrap(predicted == judged, clusters.tolist())
+    predicted_labels, judged_labels = predicted.tolist(), judged.tolist()
+    if math.isnan(cohens_kappa(predicted_labels, judged_labels)):
         yield "-"
     else:
-        yield bootstrap(kappa_values(labels, true_labels), clusters.tolist())
-    for values, selected in ((truth, called), (called, truth)):
+        yield bootstrap(kappa_values(predicted_labels, judged_labels), clusters.tolist())
+    for values, selected in ((judged, predicted), (predicted, judged)):
         yield bootstrap(values[selected], clusters[selected].tolist()) if selected.any() else "-"
 
 
@@ -332,7 +332,7 @@ def _preference(pair: LongPair, metric: Callable[[str, str], float]) -> float:
 
 
 def _judgment_matrix(pairs: Sequence[LongPair], aspect: str) -> Values:
-    """Judgments of an aspect, (people, pairs)."""
+    """Return the judgments of an aspect, (people, pairs)."""
     return np.array([pair.judgments[aspect] for pair in pairs], float).T
 
 

@@ -1,7 +1,7 @@
 """Public test collections on this machine. None is shipped, and nothing is downloaded.
 
-They are read from the folder in `FOOTNOTE_DATA`, or from `../shared/data`. A collection is a
-folder with `corpus.jsonl` {_id, title, text}, one `queries*.jsonl` {_id, text[, split]} and
+They are read from the folder that `FOOTNOTE_DATA` names, or from `../shared/data`. A collection is
+a folder with `corpus.jsonl` {_id, title, text}, one `queries*.jsonl` {_id, text[, split]} and
 `qrels.tsv` (query, document, grade; the first line holds headings).
 """
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 class Document(NamedTuple):
-    """A document of a collection, to become a paper."""
+    """A document of a collection, from which a paper is made."""
 
     id: str
     title: str
@@ -40,7 +40,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A folder in the layout above, with its judged queries of one split."""
+    """A collection in the layout above, with its judged queries of one split."""
 
     name: str
     folder: Path
@@ -48,13 +48,13 @@ class Collection:
 
     @property
     def library_name(self) -> str:
-        """Folder name for its library; another corpus in a folder of the same name has another."""
+        """Folder name for the library; a digest of the corpus keeps it unique."""
         digest = hashlib.sha256((self.folder / "corpus.jsonl").read_bytes()).hexdigest()
         return f"{self.folder.resolve().name}-{digest[:8]}"
 
 
 def data_folder() -> Path:
-    """Return the folder that holds the collections; exit with a message when there is none."""
+    """Return the folder that holds the collections; exit with a message if there is none."""
     folder = Path(os.environ.get("FOOTNOTE_DATA") or "../shared/data")
     if not folder.is_dir():
         sys.exit(
@@ -110,7 +110,7 @@ def load_queries(folder: Path, split: str) -> list[Query]:
 
 
 def squad_documents(rows: Iterable[Row]) -> list[Document]:
-    """Return the distinct paragraphs of SQuAD rows as documents, in order, numbered from 0."""
+    """Return the distinct paragraphs of SQuAD rows as documents, with ids from 0 in order."""
     paragraphs: dict[tuple[str, str], Document] = {}
     for row in rows:
         key = (row["title"], row["context"])
@@ -123,9 +123,9 @@ def build_library(
 ) -> tuple[Assistant, dict[str, str]]:
     """Build a library of documents, and map the id of each paper to that of its document.
 
-    Each document gets a number as its PubMed id, so that two documents with one title stay two
-    papers. A library that is already in `folder` is used again. There is no language model, which
-    would take a second for each question.
+    Each document gets a number as its PubMed id, so that documents with the same title are not
+    merged. A library that is already in `folder` is used again. The assistant has no language
+    model, which would take a second for each question.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows, document_ids = [], {}
@@ -142,23 +142,22 @@ def build_library(
 
 
 def load_collections(names: Iterable[str], split: str) -> list[Collection]:
-    """Load several collections; exit with one line for each that is not in the layout."""
-    collections, faults = [], []
+    """Load several collections; exit with one line for each that is invalid."""
+    collections, errors = [], []
     for name in names:
         try:
             collections.append(load_collection(name, split))
-        except ValueError as fault:
-            faults.append(str(fault))
-    if faults:
-        sys.exit("\n".join(faults))
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        sys.exit("\n".join(errors))
     return collections
 
 
 def load_collection(name: str, split: str) -> Collection:
-    """Load the collection in the folder of this path, or of this name in the data folder.
+    """Load a collection by the path of its folder, or by its folder's name in the data folder.
 
-    Raises `ValueError` with the file and what is wrong with it when the folder is not in the
-    layout.
+    Raises `ValueError` with the file and the problem if the folder is not in the layout.
     """
     path = Path(name)
     is_name = path.name == name and not path.is_dir()
@@ -187,17 +186,17 @@ def _queries_file(folder: Path) -> Path:
 
 
 def _read_checked(path: Path, fields: tuple[str, ...]) -> dict[str, Row]:
-    """Read the rows of a file by id; each must have these fields, and some text besides its id."""
+    """Read the rows of a file by id; check that each has all fields, and text besides its id."""
     _check_file(path)
     rows: dict[str, Row] = {}
     try:
         for row in read_jsonl(path):
             _check_row(row, fields)
             if row["_id"] in rows:
-                raise ValueError(f"a second row with the _id '{row['_id']}'")
+                raise ValueError(f"duplicate _id '{row['_id']}'")
             rows[row["_id"]] = row
-    except ValueError as fault:
-        raise ValueError(f"{path}: row {len(rows) + 1}: {fault}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: row {len(rows) + 1}: {error}") from None
     return rows
 
 
@@ -212,30 +211,32 @@ def _check_row(row: Any, fields: tuple[str, ...]) -> None:  # noqa: ANN401 - JSO
     if not isinstance(row, dict) or not all(isinstance(row.get(field), str) for field in fields):
         raise ValueError(f"expected an object with {', '.join(fields)}, all strings")
     if not any(row[field].strip() for field in fields[1:]):
-        raise ValueError(f"no text under the _id '{row['_id']}'")
+        raise ValueError(f"no text with the _id '{row['_id']}'")
 
 
 def _check_judgments(path: Path, queries: Container[str], documents: Container[str]) -> None:
     _check_file(path)
     try:
         headings, *lines = path.read_text(encoding="utf-8").splitlines()
-    except ValueError as fault:
-        raise ValueError(f"{path}: {fault}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if _is_number(headings.split("\t")[-1]):
-        raise ValueError(f"{path}: line 1 is a judgment; it should hold headings")
+        raise ValueError(f"{path}: line 1 is a judgment, but must hold headings")
     for number, line in enumerate(lines, 2):
-        if reason := _judgment_fault(line.split("\t"), queries, documents):
+        if reason := _find_judgment_problem(line.split("\t"), queries, documents):
             raise ValueError(f"{path}: line {number}: {reason}")
 
 
-def _judgment_fault(judgment: list[str], queries: Container[str], documents: Container[str]) -> str:
-    """Return what is wrong with a judgment, or an empty string."""
+def _find_judgment_problem(
+    judgment: list[str], queries: Container[str], documents: Container[str]
+) -> str:
+    """Return the problem of a judgment, or an empty string if it is valid."""
     if len(judgment) != 3 or not _is_number(judgment[2]):
         return "expected a query, a document and a grade, separated by tabs"
     query, document, _ = judgment
     if query not in queries:
-        return f"the query '{query}' is not among the queries"
-    return "" if document in documents else f"the document '{document}' is not in the corpus"
+        return f"unknown query '{query}'"
+    return "" if document in documents else f"unknown document '{document}'"
 
 
 def _is_number(text: str) -> bool:

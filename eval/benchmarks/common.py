@@ -1,4 +1,4 @@
-"""Command-line options, folders, questions and the page's process, shared by benchmarks."""
+"""Options, folders, questions and the process of the page, shared by benchmarks."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ def add_library_option(parser: argparse.ArgumentParser) -> None:
 
 
 def open_assistant(library: Path | None) -> Assistant:
-    """Open an existing library, or the bundled sample papers when none is given."""
+    """Open an existing library, or the bundled sample papers if none is given."""
     return Assistant.open(library, create=False) if library else Assistant.sample()
 
 
@@ -45,13 +45,13 @@ def add_libraries_option(parser: argparse.ArgumentParser) -> None:
         "--libraries",
         type=Path,
         metavar="DIR",
-        help="keep the libraries in this folder, so that the next run need not embed again",
+        help="folder to keep the libraries in, so that the next run need not embed them again",
     )
 
 
 @contextlib.contextmanager
 def working_folder(folder: Path | None) -> Iterator[Path]:
-    """Yield a folder to work in: the one given, which is kept, or a temporary one."""
+    """Yield the given folder, which is kept, or a temporary one."""
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
@@ -62,9 +62,8 @@ def working_folder(folder: Path | None) -> Iterator[Path]:
 
 def curated_questions(split: str = "dev") -> list[Question]:
     """Load the curated questions about the sample papers that belong to a split."""
-    return [
-        question for question in load_questions(sample_questions_file()) if question.split == split
-    ]
+    questions = load_questions(sample_questions_file())
+    return [question for question in questions if question.split == split]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,8 @@ class Page:
 def serve_page(library: Path) -> Iterator[Page]:
     """Run `footnote ui` over a library in its own process until the context ends.
 
-    The process sees a fresh data folder instead of the user's own. Raises `RuntimeError` when it
-    ends before it answers.
+    The process uses a temporary data folder instead of the user's. Raises `RuntimeError` if it ends
+    before it responds.
     """
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
@@ -93,7 +92,9 @@ def serve_page(library: Path) -> Iterator[Page]:
         try:
             while not _responds(address):
                 if process.poll() is not None:
-                    raise RuntimeError(f"the page did not start: status {process.returncode}")
+                    raise RuntimeError(
+                        f"cannot start the page: footnote ui ended with status {process.returncode}"
+                    )
                 time.sleep(_POLL_SECONDS)
             yield Page(address, process.pid)
         finally:

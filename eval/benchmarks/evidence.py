@@ -1,12 +1,12 @@
-"""Measure how often the quoted sentences hold the answer.
+"""Measure how often the quoted sentences contain the answer.
 
 `python -m eval.benchmarks.evidence [--questions N] [--libraries DIR]`
 
-The papers are the paragraphs of a reading-comprehension set (`squad2`), the questions those that
-their paragraph answers. Prints how often one of the accepted answers is in the first quoted
-sentence, and in the first three, for the assistant as used and for each ablation of evidence
-selection; an abstention holds none. First sentences of paragraphs often answer, unlike those of
-abstracts. The answer may also be in another paragraph than the question's: only its words count.
+The papers are the paragraphs of a reading-comprehension set (`squad2`); the questions are those
+that their paragraph answers. Prints how often an accepted answer occurs in the first quoted
+sentence, and in the first three, for the assistant and for each ablation of evidence selection. An
+abstention counts as a miss, and an accepted answer counts in any paragraph. Unlike in abstracts,
+the first sentence of a paragraph often contains the answer.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def print_report(assistant: Assistant, items: Sequence[Item]) -> None:
-    """Print for each system how often an accepted answer is in the first sentences."""
+    """Print for each system how often an accepted answer occurs in the first sentences."""
     print(f"{len(items)} questions")
     columns = Columns("<30", "<26", "<7", "<26", "<7", indent=2)
     columns.print_row("", "in the first sentence", "p", f"in the first {ANSWER_SENTENCES}", "p")
@@ -63,12 +63,12 @@ def print_report(assistant: Assistant, items: Sequence[Item]) -> None:
 
 
 def answer_hits(system: System, items: Sequence[Item]) -> tuple[list[float], list[float]]:
-    """Return per item whether the first sentence, and the first three, hold an accepted answer."""
+    """Return hits, 1 or 0 per item: in the first sentence, and in the first three."""
     in_first, in_all = [], []
     for question, answers in items:
         reply = system.reply(_bare_question(question))
-        in_first.append(_holds_answer(reply, answers, 1))
-        in_all.append(_holds_answer(reply, answers, ANSWER_SENTENCES))
+        in_first.append(_contains_answer(reply, answers, 1))
+        in_all.append(_contains_answer(reply, answers, ANSWER_SENTENCES))
     return in_first, in_all
 
 
@@ -76,7 +76,7 @@ def _bare_question(text: str) -> Question:
     return Question(text, "dev", "base", "fact", text, True, (), ())
 
 
-def _holds_answer(reply: Reply, answers: Sequence[str], sentences: int) -> float:
+def _contains_answer(reply: Reply, answers: Sequence[str], sentences: int) -> float:
     for statement in reply.statements[:sentences]:
         for answer in answers:
             if answer in statement.text:

@@ -3,8 +3,8 @@
 `python -m eval.benchmarks.followups [--split dev|test]`
 
 The curated follow-ups are put to the sample library in three ways: in conversation after their
-history, alone without it, and concatenated with the question before. A follow-up that changes the
-topic must not cite papers of the old one; and a question that stands alone must not be rewritten,
+history, alone without it, and concatenated with the preceding question. A follow-up that changes
+the topic must not cite papers of the old one, and a stand-alone question must not be rewritten,
 whatever was asked before it. Tune on `dev`; `test` is for reporting.
 """
 
@@ -32,12 +32,12 @@ def ask_in_conversation(assistant: Assistant, question: Question) -> Answer:
 
 
 def ask_alone(assistant: Assistant, question: Question) -> Answer:
-    """Ask the question as if nothing had been said before."""
+    """Ask the question without its history."""
     return assistant.ask(question.question, sentences=ANSWER_SENTENCES, style="quote")
 
 
 def ask_concatenated(assistant: Assistant, question: Question) -> Answer:
-    """Ask the question and the one before it as a single question."""
+    """Ask the preceding question and the question as a single one."""
     text = f"{question.history[-1]} {question.question}"
     return assistant.ask(text, sentences=ANSWER_SENTENCES, style="quote")
 
@@ -50,7 +50,7 @@ METHODS: dict[str, Callable[[Assistant, Question], Answer]] = {
 
 
 def changes_topic(question: Question) -> bool:
-    """Tell whether a follow-up starts a topic of its own, as its note says."""
+    """Return True if a follow-up starts a new topic, according to its note."""
     return question.note.startswith("topic change")
 
 
@@ -68,7 +68,7 @@ def ask_all(
 def print_methods(assistant: Assistant, questions: Sequence[Question]) -> None:
     """Print the quality of the replies for each method, then the nugget recall of each question.
 
-    p is for a difference in nugget recall from asking in conversation.
+    p tests the difference in nugget recall from asking in conversation.
     """
     columns = Columns("<20", "<22", "<6", "<22", "")
     columns.print_row("", "nugget recall", "p", "right paper", "abstained")
@@ -97,9 +97,9 @@ def _right_paper(pair: QuestionReply) -> float:
 
 
 def old_topic_share(assistant: Assistant, question: Question, reply: Reply) -> float:
-    """Return the share of the reply's papers that belong to the old topic.
+    """Return the share of the cited papers that belong to the old topic.
 
-    Those are the papers that the history cites, without the question's gold papers.
+    Papers of the old topic are those cited in the history, except the question's gold papers.
     """
     if not reply.cited_papers:
         return 0.0
@@ -126,7 +126,7 @@ def print_topic_changes(assistant: Assistant, questions: Sequence[Question]) -> 
 
 
 def print_false_followups(assistant: Assistant, questions: Sequence[Question]) -> None:
-    """Print how many stand-alone questions are taken for follow-ups of an unrelated one."""
+    """Print how many stand-alone questions are mistaken for follow-ups to an unrelated one."""
     mistaken = []
     for question in questions:
         chat = assistant.chat()
@@ -134,7 +134,7 @@ def print_false_followups(assistant: Assistant, questions: Sequence[Question]) -
         if chat.ask(question.question, sentences=1, style="quote").trace.rewritten_query:
             mistaken.append(question.question)
     count = f"{len(mistaken)} of {len(questions)}"
-    print(f"taken for a follow-up although they stand alone: {count}", *mistaken, sep="\n  ")
+    print(f"stand-alone questions mistaken for follow-ups: {count}", *mistaken, sep="\n  ")
 
 
 def main() -> None:

@@ -2,12 +2,12 @@
 
 `python -m eval.benchmarks.growth [--papers N] [--folder DIR] [--runs N]`
 
-Four libraries: 1,000 and 10,000 abstracts of the ACL Anthology; all of it, added in one go that is
-killed once and resumed; and that library grown to N papers, first by the abstracts of the other
-test collections, then by perturbed copies, in which a third of the title's words and some
-sentences come from another paper. Papers are added by the command; each library is searched and
-asked by its own processes, the libraries in alternation. The results go into `eval/BENCHMARKS.md`.
-Libraries that are already in DIR are only asked.
+There are four libraries: 1,000 and 10,000 abstracts of the ACL Anthology; the whole Anthology,
+added by a run that is killed once and resumed; and a copy of that library grown to N papers, first
+by the abstracts of the other test collections, then by perturbed copies, in which a third of the
+title's words and some sentences come from another paper. Papers are added by the command. The
+libraries are then searched and asked in alternation, each in its own processes. The results go into
+`eval/BENCHMARKS.md`. Libraries that are already in DIR are not built again.
 """
 
 import argparse
@@ -44,9 +44,9 @@ from rag import Library, LibraryNotFound
 
 _SMALL_SIZES = (1_000, 10_000)
 _OTHER_COLLECTIONS = ("scitldr", "cacm", "cisi", "med", "qasper_linked")
-_STEP = 2_000
+_RATE_STEP = 2_000  # papers for each rate of the resumed run
 _POLL_SECONDS = 0.3
-# Kill when this many papers are in; most of the collection is then added in one go.
+# Kill the command when this many papers are in, so that the resumed run adds most of them.
 _KILL_AT = 4_000
 _QUESTIONS_SEARCHED = 200
 _QUESTIONS_ASKED = 10
@@ -65,7 +65,7 @@ class Progress:
     megabytes: float = 0.0
 
     def rate(self, start: int, end: int) -> float:
-        """Return the papers a second between two numbers of papers."""
+        """Return the papers per second between two sizes of the library."""
         first, last = np.interp([start, end], self.papers, self.seconds)
         return (end - start) / float(last - first)
 
@@ -84,7 +84,7 @@ def add_by_command(folder: Path, file: Path, kill_at: float = float("inf")) -> P
         if ended:
             progress.megabytes = usage.ru_maxrss / 1024  # kibibytes on Linux
             if status and papers < kill_at:
-                sys.exit(f"adding {file} ended with status {status}")
+                sys.exit(f"cannot add {file}: footnote add ended with status {status}")
             return progress
         if papers >= kill_at:
             os.kill(process.pid, signal.SIGKILL)
@@ -118,16 +118,17 @@ def _load_anthology() -> list[Row]:
     return papers
 
 
-def _grow_endlessly(anthology: list[Row]) -> Iterator[Row]:
+def _generate_papers(anthology: list[Row]) -> Iterator[Row]:
     """Yield the anthology, the other real abstracts, and perturbed copies without end."""
     papers = list(anthology)
     for name in _OTHER_COLLECTIONS:
         for document in load_documents(data_folder() / name):
             papers.append({"title": document.title or "Untitled", "abstract": document.text})
-    return chain(papers, _perturb_endlessly(papers))
+    return chain(papers, _generate_copies(papers))
 
 
-def _perturb_endlessly(papers: list[Row]) -> Iterator[Row]:
+def _generate_copies(papers: list[Row]) -> Iterator[Row]:
+    """Yield perturbed copies of the papers without end."""
     rng = random.Random(_SEED)  # noqa: S311 - reproducible, no secret
     while True:
         for paper in papers:
@@ -149,7 +150,7 @@ def _sample_sentences(paper: Row, share: float, rng: random.Random) -> list[str]
 
 
 def _build_libraries(folder: Path, papers: int) -> list[Path]:
-    """Build those of the four libraries that are missing; return all of them."""
+    """Build the missing ones of the four libraries; return the folders of all."""
     anthology = _load_anthology()
     libraries = []
     for size in _SMALL_SIZES:
@@ -161,7 +162,7 @@ def _build_libraries(folder: Path, papers: int) -> list[Path]:
     _build_library(whole, anthology)
     if not grown.exists():
         shutil.copytree(whole, grown)
-    _build_library(grown, islice(_grow_endlessly(anthology), papers))
+    _build_library(grown, islice(_generate_papers(anthology), papers))
     return [*libraries, whole, grown]
 
 
@@ -183,35 +184,35 @@ def _progress_file(library: Path) -> Path:
 
 
 def write_adding(libraries: Iterable[Path]) -> None:
-    """Write the pace at which each library was added."""
+    """Write how fast the papers of each library were added."""
     rows = []
     for library in libraries:
         progress = _load_progress(library)
         first, last = progress.papers[0], progress.papers[-1]
-        pace = f"{progress.rate(first, last):.1f}", f"{progress.seconds[-1]:,.0f}"
-        rows.append([f"{first:,}–{last:,}", *pace, f"{progress.megabytes:,.0f}"])
+        rate, seconds = f"{progress.rate(first, last):.1f}", f"{progress.seconds[-1]:,.0f}"
+        rows.append([f"{first:,}–{last:,}", rate, seconds, f"{progress.megabytes:,.0f}"])
     write_section(
         "Growth: adding",
-        "By the command. The larger libraries start with what was there before: what a killed run "
-        "left, or a smaller library.",
-        ["papers", "a second", "seconds", "peak memory, MB"],
+        "Papers are added by the command. The larger libraries start with the papers of a killed "
+        "run, or of a smaller library.",
+        ["papers", "per second", "seconds", "peak memory, MB"],
         rows,
     )
 
 
 def write_resumed_run(library: Path) -> None:
-    """Write the pace of the run that resumed a killed one, and how many papers it ended with."""
+    """Write how fast the run that resumed a killed one added papers."""
     progress = _load_progress(library)
     first, last = progress.papers[0], progress.papers[-1]
     rows = []
-    for start in range(first, last - _STEP + 1, _STEP):
-        end = start + _STEP
+    for start in range(first, last - _RATE_STEP + 1, _RATE_STEP):
+        end = start + _RATE_STEP
         rows.append([f"{start:,}–{end:,}", f"{progress.rate(start, end):.1f}"])
     write_section(
-        "Growth: pace over one run",
-        "The ACL Anthology in one go, in random order. The command was killed when "
-        f"{first:,} papers were in, and run again; in the end the library held {last:,}.",
-        ["papers", "a second"],
+        "Growth: rate over one run",
+        "The ACL Anthology in random order. The command was killed when the library held "
+        f"{first:,} papers, and run again until it held {last:,}.",
+        ["papers", "per second"],
         rows,
     )
 
@@ -222,10 +223,10 @@ def write_resumed_run(library: Path) -> None:
 _MEASURED = {
     "search p50, ms": 1,
     "p95, ms": 1,
-    "an answer, seconds": 2,
+    "answer, seconds": 2,
     "peak memory, MB": 0,
-    "cold, seconds": 2,
-    "cold, MB": 0,
+    "cold start, seconds": 2,
+    "cold start, MB": 0,
 }
 
 
@@ -248,10 +249,10 @@ def write_asking(libraries: Iterable[Path], bench: Bench) -> None:
         rows.append([f"{len(Library(library)):,}", *cells, _bytes_per_paper(library)])
     write_section(
         "Growth: asking",
-        f"{len(searches)} one-line descriptions of papers searched for, {len(questions)} questions "
-        "asked with models in memory, and one by the command. Most papers of the largest library "
-        "are perturbed copies of real ones.",
-        ["papers", *_MEASURED, "bytes a paper"],
+        f"{len(searches)} searches for one-line descriptions of papers and {len(questions)} "
+        "questions, with the models in memory; cold start: one question to the command. Most "
+        "papers of the largest library are perturbed copies of real ones.",
+        ["papers", *_MEASURED, "bytes per paper"],
         rows,
     )
 
@@ -276,7 +277,7 @@ def _ask_cold(library: Path, question: str) -> tuple[float, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        sys.exit(f"asking {library} ended with status {status}")
+        sys.exit(f"cannot ask {library}: footnote ask ended with status {status}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
@@ -286,13 +287,15 @@ def _bytes_per_paper(folder: Path) -> str:
 
 
 def main() -> None:
-    """Build what is missing, then ask."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--papers", type=int, default=111_000, help="number of papers in the largest library"
     )
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the libraries here")
-    parser.add_argument("--runs", type=int, default=3, help="how often each library is asked")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="folder to keep the libraries in"
+    )
+    parser.add_argument("--runs", type=int, default=3, help="number of runs on each library")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, working_folder(options.folder) as folder:
         libraries = _build_libraries(folder.resolve(), options.papers)

@@ -2,12 +2,12 @@
 
 `python -m eval.benchmarks.load [--minutes M] [--clients N…] [--library DIR] [--into FILE]`
 
-There are two interfaces, and each is measured for M minutes with each number of clients. In
-Python, every client is a thread, and all share one `Assistant`. At the page, which runs in its own
-process, every client is a browser session. Clients do not pause between an answer and the next
-question. An answer must be the same as a single client gets. Memory, open files and threads are
-those of the process that answers, so this needs Linux. The questions are about the sample papers,
-but any library can be asked. The results go into `eval/BENCHMARKS.md`, or into FILE.
+Two interfaces are measured, each for M minutes with each number of clients. In Python, clients are
+threads that share one `Assistant`. On the page, which runs in its own process, clients are browser
+sessions. Clients do not pause between an answer and the next question, and must get the same
+answers as a single client. Memory, open files and threads are those of the process that answers;
+measuring them needs Linux. The questions are about the sample papers, but any library can be asked.
+The results go into `eval/BENCHMARKS.md`, or into FILE.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from eval.benchmarks.common import add_library_option, open_assistant, serve_pag
 from eval.benchmarks.tables import FILE, write_section
 from rag import Answer, Assistant
 
-# Returns the answer to a question in a form that can be compared; raises whatever goes wrong.
+# Returns the answer to a question in a form that can be compared; raises any error.
 Ask = Callable[[str], str]
 # Starts a conversation.
 Client = Callable[[], Ask]
@@ -60,7 +60,7 @@ _SHOWN_SECONDS = re.compile(r"(?:(?<=>)|(?<=· ))\d+\.\d s\b")
 # An answer that takes longer is an error. The page gives up after 180 seconds, without its queue.
 _TIMEOUT_SECONDS = 600.0
 _MAX_MESSAGE = 1000
-_MEASURED = ("answers", "a second", "p50, s", "p95, s", "max, s", "errors", "different answers")
+_MEASURED = ("answers", "per second", "p50, s", "p95, s", "max, s", "errors", "different answers")
 _RESOURCES = ("memory, MB", "open files", "threads")
 _HEADINGS = ("interface", "clients", *_MEASURED, *_RESOURCES)
 
@@ -86,7 +86,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Resources of a process: resident memory (Linux: VmRSS), open file descriptors, threads."""
+    """Resources of a process: resident memory, open file descriptors, threads."""
 
     megabytes: float
     open_files: int
@@ -150,10 +150,10 @@ def ask_concurrently(clients: Sequence[Client], turns: Sequence[Iterable[Turn]])
 def measure_load(
     clients: Sequence[Client], turns: Sequence[Turn], seconds: float, pid: int
 ) -> Load:
-    """Let all clients ask for some seconds, after one question each to warm up.
+    """Let all clients ask for the given seconds, after one question each as a warm-up.
 
-    Each client starts at another conversation and goes round; questions that were begun are
-    finished. `pid` is the process that answers.
+    Each client starts with a different conversation and cycles through all of them. The answers to
+    questions asked in time are waited for. `pid` is the process that answers.
     """
     warm_up = ask_concurrently(clients, [turns[:1]] * len(clients))
     warm_up_errors = [outcome for outcome in warm_up if outcome.error]
@@ -165,7 +165,7 @@ def measure_load(
 
 
 def _turns_until(deadline: float, turns: Sequence[Turn], conversation: int) -> Iterator[Turn]:
-    """Yield the turns round and round until the deadline, from the given conversation on."""
+    """Cycle through the turns until the deadline, starting with the given conversation."""
     starts = [index for index, turn in enumerate(turns) if turn.starts_conversation]
     start = starts[conversation % len(starts)]
     for turn in cycle([*turns[start:], *turns[:start]]):
@@ -192,7 +192,7 @@ def _ask_turn(ask: Ask, turn: Turn) -> Outcome:
     start = time.perf_counter()
     try:
         answer = ask(turn.question)
-    except Exception as error:  # whatever it is, it is counted and printed
+    except Exception as error:  # any error is counted and printed
         message = f"{type(error).__name__}: {error}"
         return Outcome(turn.question, time.perf_counter() - start, message)
     seconds = time.perf_counter() - start
@@ -200,7 +200,7 @@ def _ask_turn(ask: Ask, turn: Turn) -> Outcome:
 
 
 def process_usage(pid: int) -> Usage:
-    """Return what a process of this machine uses at this moment."""
+    """Return the current resources of a process on this machine (Linux)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     fields = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.MULTILINE))
     open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -211,7 +211,7 @@ def process_usage(pid: int) -> Usage:
 
 
 def python_client(assistant: Assistant) -> Client:
-    """Return a client that asks an assistant; its answers come without their times."""
+    """Return a client that asks an assistant; times are removed from its answers."""
 
     def start_conversation() -> Ask:
         chat = assistant.chat()
@@ -245,13 +245,13 @@ class AskEvent:
 
 
 def connect(address: str) -> httpx2.Client:
-    """Return an HTTP client for a page; it keeps no idle connections open at the page."""
+    """Return an HTTP client for a page; it keeps no idle connections, which count as open files."""
     limits = httpx2.Limits(max_keepalive_connections=0)
     return httpx2.Client(base_url=address, timeout=_TIMEOUT_SECONDS, limits=limits, trust_env=False)
 
 
 def find_ask_event(http: httpx2.Client) -> AskEvent:
-    """Find the event by the id of the question's box, as the page's own script does."""
+    """Find the event by the id of the question box, as the page's own script does."""
     config = http.get("/config").json()
     components = {component["id"]: component for component in config["components"]}
     event = _submit_event(config, _find_component(components, elem_id="question"))
@@ -283,7 +283,7 @@ def _submit_event(config: dict[str, Any], component: int) -> dict[str, Any]:
 def page_client(http: httpx2.Client, event: AskEvent) -> Client:
     """Return a client that asks as a browser does, in its own session.
 
-    Its answers come without their times.
+    Times are removed from its answers.
     """
     session = secrets.token_hex(8)
 
@@ -309,7 +309,7 @@ def page_client(http: httpx2.Client, event: AskEvent) -> Client:
 def _send_event(http: httpx2.Client, body: dict[str, Any]) -> list[Any]:
     """Send an event through the page's queue, and return its final values.
 
-    Raises `RuntimeError` when the page refuses or fails.
+    Raises `RuntimeError` if the page refuses or fails.
     """
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     joined = http.post("/gradio_api/queue/join", json=body)
@@ -321,11 +321,11 @@ def _send_event(http: httpx2.Client, body: dict[str, Any]) -> list[Any]:
         for line in response.iter_lines():
             if "process_completed" in line or "unexpected_error" in line:
                 last = line
-            if time.monotonic() > deadline:  # heartbeats come for ever
-                raise RuntimeError("no answer")
+            if time.monotonic() > deadline:  # heartbeats never stop
+                raise RuntimeError(f"no answer within {_TIMEOUT_SECONDS:.0f} seconds")
     message = json.loads(last.removeprefix("data:") or "{}")
     if not message.get("success"):
-        raise RuntimeError(last or "the page fell silent")
+        raise RuntimeError(last or "the page closed the connection without an answer")
     values: list[Any] = message["output"]["data"]
     return values
 
@@ -336,7 +336,7 @@ def _send_event(http: httpx2.Client, body: dict[str, Any]) -> list[Any]:
 def measure_interface(
     name: str, new_client: Callable[[], Client], pid: int, options: argparse.Namespace
 ) -> Iterator[list[str]]:
-    """Yield a row for each number of clients; print it and what went wrong at once."""
+    """Yield a row for each number of clients, after printing it with its problems."""
     turns = record_turns(new_client(), CONVERSATIONS)
     for number in options.clients:
         clients = [new_client() for _ in range(number)]
@@ -354,7 +354,10 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=2.0, help="for each interface and number of clients"
+        "--minutes",
+        type=float,
+        default=2.0,
+        help="minutes for each interface and number of clients",
     )
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 10, 50], metavar="N")
     add_library_option(parser)
@@ -371,9 +374,9 @@ def main() -> None:
     description = (
         f"{options.minutes:g} minutes each; all clients ask without a pause, "
         f"{len(assistant.library):,} papers. From Python the clients are threads that share one "
-        "assistant; at the page they are sessions over HTTP. Different answers: those that differ "
-        "from what a single client gets. Memory (resident), open files and threads: of the process "
-        "that answers, after a first answer for each client → at the end."
+        "assistant; on the page they are sessions over HTTP. Different answers differ from those "
+        "that a single client gets. Memory (resident), open files and threads are those of the "
+        "process that answers: after a first answer for each client → at the end."
     )
     write_section("Load", description, _HEADINGS, rows, options.into)
 

@@ -3,9 +3,9 @@
 `python -m eval.benchmarks.page [--library DIR] [--runs N]`
 
 The benchmark measures the seconds from the command to a page that takes a question, and from a
-question to its first text and to the whole answer, alone and when ten users ask at once, each about
-another paper. It also counts how many of the ten got that paper. It needs Chromium, and Playwright
-of the extra `dev`.
+question to its first text and to the whole answer, for one user and for ten who ask at once, each
+about a different paper. It also counts how many of the ten got that paper. It needs Chromium, and
+Playwright of the extra `dev`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _USERS = 10
 _ANSWER_TIMEOUT_MS = 120_000
 _METHOD_NAME = re.compile(r"([\w.+-]*[A-Z][\w.+-]*): ")
 _COLUMNS = Columns("<44", "")
-# Notes by the page's own clock: Enter was pressed, the first text came, the answer was whole.
+# Records times by the page's clock: Enter pressed, first text, whole answer.
 _STOPWATCH = """() => {
   window.times = {};
   let before = 0;
@@ -46,7 +46,7 @@ _STOPWATCH = """() => {
 
 
 def find_questions(assistant: Assistant) -> dict[str, str]:
-    """Return questions that name a paper which answers them, with the paper's title."""
+    """Return questions that name the method of a paper, each with the paper's title."""
     questions: dict[str, str] = {}
     papers = list(assistant.papers())
     random.Random(0).shuffle(papers)  # noqa: S311 - reproducible, no secret
@@ -80,7 +80,7 @@ def launch_chromium() -> Iterator[Any]:
 
 
 class Tab:
-    """Tab of a browser session of its own, in which the page is ready for a question."""
+    """Tab in its own browser session, in which the page is ready for a question."""
 
     def __init__(self, browser: Any, address: str) -> None:  # noqa: ANN401 - Playwright is untyped
         self._context = browser.new_context()
@@ -94,7 +94,7 @@ class Tab:
         self._page.get_by_role("button", name="Ask", exact=True).wait_for()
 
     def start_stopwatch(self) -> None:
-        """Note the times of all questions from now on."""
+        """Record the times of all questions from now on."""
         self._page.evaluate(_STOPWATCH)
 
     def type(self, question: str) -> None:
@@ -143,7 +143,7 @@ def time_one_user(
     address: str,
     questions: Sequence[str],
 ) -> list[tuple[float, float]]:
-    """Ask the questions one after the other; the first only loads what is not loaded yet."""
+    """Ask the questions one after the other; return times of all but the first, a warm-up."""
     tab = Tab(browser, address)
     tab.start_stopwatch()
     times = []
@@ -181,14 +181,14 @@ def _print_seconds(label: str, seconds: Sequence[float]) -> None:
     _COLUMNS.print_row(label, median_and_range(seconds, digits=2))
 
 
-def _print_answers(who: str, times: Sequence[tuple[float, float]]) -> None:
+def _print_answers(label: str, times: Sequence[tuple[float, float]]) -> None:
     first, whole = zip(*times, strict=True)
-    _print_seconds(f"{who} until the first text", first)
-    _print_seconds(f"{who} until the whole answer", whole)
+    _print_seconds(f"{label} until the first text", first)
+    _print_seconds(f"{label} until the whole answer", whole)
 
 
 def main() -> None:
-    """Print the seconds, each as median and range."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_library_option(parser)
     parser.add_argument("--runs", type=int, default=5)

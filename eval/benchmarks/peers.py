@@ -1,14 +1,13 @@
-"""Footnote and two peers, each doing the same work.
+"""Run one action of Footnote or of a peer, for `eval.benchmarks.speed`.
 
 `python -m eval.benchmarks.peers SYSTEM ACTION FOLDER FILE`
 
-The peers are the twenty lines that people would write with a library's defaults: llama-index
+Each peer is the twenty lines that people would write with a library's defaults: llama-index
 (`HuggingFaceEmbedding`, `ChromaVectorStore`, `VectorStoreIndex`, `CitationQueryEngine` with
 `HuggingFaceLLM`) and txtai (its hybrid index and its RAG pipeline). All use the same two models.
-FILE holds one JSON object a line: papers {title, abstract, pmid} to `add`, or questions {question}
-to `search` and to `ask`. FOLDER holds the system's index. The result is printed as JSON for
-`eval.benchmarks.speed`, which runs each action in its own process. The peers come with the extra
-`bench`.
+FILE holds one JSON object per line: papers {title, abstract, pmid} to `add`, or questions
+{question} to `search` and to `ask`. FOLDER holds the system's index. The result is printed as JSON.
+The peers need the extra `bench`.
 """
 
 import argparse
@@ -36,13 +35,13 @@ _MAX_CHARACTERS = 2000
 
 
 class RagSystem(Protocol):
-    """A system that stores papers and answers questions; a paper goes by its number in `pmid`."""
+    """A system that stores papers and answers questions; `pmid` holds the number of each paper."""
 
     def load(self) -> None:
-        """Load models, as far as the system does that before its first question."""
+        """Load the models that the system can load before its first question."""
 
     def add(self, file: Path) -> None:
-        """Add the papers of a file, to be found by the next process."""
+        """Add the papers of a file, so that the next process finds them."""
 
     def search(self, question: str) -> list[str]:
         """Return the numbers of the `_K` nearest papers, best first."""
@@ -235,9 +234,9 @@ def search_papers(system: RagSystem, questions: Sequence[str]) -> Row:
 
 
 def answer_questions(system: RagSystem, questions: Sequence[str]) -> Row:
-    """Ask each question; if there are several, once more at first to load the models.
+    """Ask each question; if there are several, ask the first once more beforehand as a warm-up.
 
-    Returns per question the seconds to the first text and to the whole answer, and the answer.
+    Returns for each question the seconds to the first text and to the whole answer, and the answer.
     """
     if len(questions) > 1:
         list(system.ask(questions[0]))
@@ -255,7 +254,7 @@ def _timed_answer(system: RagSystem, question: str) -> tuple[float, float, str]:
     return first, time.perf_counter() - start, text
 
 
-def _act(system: RagSystem, action: str, file: Path) -> Row:
+def _run_action(system: RagSystem, action: str, file: Path) -> Row:
     if action == "add":
         return add_papers(system, file)
     questions = [row["question"] for row in read_jsonl(file)]
@@ -267,7 +266,7 @@ def _act(system: RagSystem, action: str, file: Path) -> Row:
 
 
 def main() -> None:
-    """Perform one action and print its result with the peak memory."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("system", choices=SYSTEMS)
     parser.add_argument("action", choices=("add", "search", "ask"))
@@ -276,7 +275,7 @@ def main() -> None:
     options = parser.parse_args()
     system = SYSTEMS[options.system](options.folder)
     system.load()
-    result = _act(system, options.action, options.file)
+    result = _run_action(system, options.action, options.file)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kibibytes on Linux
     print(json.dumps(result | {"megabytes": peak}))
 

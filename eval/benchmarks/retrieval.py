@@ -3,10 +3,10 @@
 `python -m eval.benchmarks.retrieval [COLLECTION…] [--split dev] [--libraries DIR]`
 
 A collection is the name of a folder in the data folder, or the path of any folder in the layout
-that `eval.benchmarks.collections` describes; other folders end the program before anything runs.
-For the fused ranking and for each of its signals, prints nDCG@10, success@1 ("first"), MRR@10,
-recall@10 and recall@100 with 95 % intervals, and whether the fused ranking beats the better of
-dense and full text (paired randomisation test).
+that `eval.benchmarks.collections` describes; an invalid folder ends the program before anything
+runs. For the fused ranking and for each of its signals, prints nDCG@10, success@1 ("first"),
+MRR@10, recall@10 and recall@100 with 95 % intervals, and whether the fused ranking beats the better
+of dense and full text (paired randomisation test).
 """
 
 import argparse
@@ -32,7 +32,7 @@ from rag import Hit
 Rankings = dict[str, list[list[str]]]
 
 _DEFAULT_COLLECTIONS = ("scitldr", "cisi", "cacm", "med")
-# Deep enough that papers in one signal's first hundred are rarely cut off by the others.
+# Deep enough to contain nearly all of the first hundred papers of each signal.
 _POOL_SIZE = 1000
 _MAX_CHARACTERS = 2000
 SIGNALS: dict[str, Callable[[Hit], float]] = {

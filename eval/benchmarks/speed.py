@@ -2,12 +2,12 @@
 
 `python -m eval.benchmarks.speed [PART…] [--runs N] [--papers N]`
 
-- `adding`: papers a second, embedding included, until the next process can find them.
+- `adding`: papers per second, embedding included, until the next process can find them.
 - `searching`: milliseconds from a question to the ten nearest papers, and how good these are.
 - `answering`: seconds to the first text and to the whole answer, with models in memory.
 - `cold`: seconds from the command to the last word of the answer.
 
-Each system runs in its own process, in alternation, `--runs` times; memory is the peak of that
+The systems run alternately, each in its own process, `--runs` times; memory is the peak of that
 process. The results go into `eval/BENCHMARKS.md`. Needs the extra `bench` and the test collections
 (see `eval.benchmarks.collections`).
 """
@@ -62,9 +62,9 @@ class Bench:
         return product(range(self.runs), SYSTEMS)
 
     def act(self, system: str, action: str, index: str, rows: Iterable[Row]) -> dict[str, Any]:
-        """Let a system perform an action on rows in its own process, and return the result.
+        """Run an action of a system on rows in a new process, and return the result.
 
-        Its index is in the folder of this name, or of this absolute path.
+        `index` is the folder of the system's index: a name in the working folder, or a path.
         """
         file = write_jsonl(self.folder / "rows.jsonl", rows)
         arguments = [system, action, str(self.folder / index), str(file)]
@@ -73,7 +73,7 @@ class Bench:
             command, capture_output=True, text=True, check=False
         )
         if process.returncode:
-            sys.exit(f"{system} could not {action}:\n{process.stderr[-2000:]}")
+            sys.exit(f"{system} cannot {action}:\n{process.stderr[-2000:]}")
         result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
         return result
 
@@ -109,7 +109,7 @@ def measure_adding(bench: Bench) -> None:
     write_section(
         "Adding",
         f"{len(papers):,} abstracts of the ACL Anthology into a new index, {bench.runs} times.",
-        ["system", "papers a second", "Footnote is faster by", "peak memory, MB"],
+        ["system", "papers per second", "Footnote is faster by", "peak memory, MB"],
         [_adding_row(system, rates, peaks) for system in SYSTEMS],
     )
 
@@ -148,8 +148,8 @@ def measure_searching(bench: Bench) -> None:
         rows.append([system, f"{first:.3f}", f"{gain:.3f}", *latencies])
     write_section(
         "Searching",
-        f"{len(queries):,} one-line descriptions of papers (SciTLDR, test), each to be led to its "
-        f"paper among {len(documents):,}; milliseconds to the ten nearest.",
+        f"{len(queries):,} searches for a paper among {len(documents):,} by its one-line "
+        "description (SciTLDR, test); milliseconds to the ten nearest.",
         ["system", "right paper first", "nDCG@10", "p50, ms", "p95, ms"],
         rows,
     )
@@ -210,15 +210,15 @@ def measure_answering(bench: Bench) -> None:
     headings = ["system", "seconds to the first text", "to the whole answer"]
     write_section(
         "Answering",
-        f"{len(questions)} questions to the sample library, models in memory; the median question "
-        "of each run.",
+        f"{len(questions)} questions to the sample library with models in memory; the median "
+        "question of each run.",
         [*headings, "Footnote is faster by", "peak memory, MB"],
         rows,
     )
 
 
 def measure_cold_start(bench: Bench) -> None:
-    """Answer one question in a new process, with all files in the machine's cache."""
+    """Answer one question in a new process, with all files in the machine's file cache."""
     questions = _build_sample_indexes(bench)[:1]
     for system in SYSTEMS:  # converts the language model
         _answer_cold(bench, system, questions)
@@ -233,14 +233,15 @@ def measure_cold_start(bench: Bench) -> None:
         rows.append([system, median_and_range(seconds[system], 2), ratio])
     write_section(
         "Cold start",
-        "From the command to the last word of one answer, the interpreter's start included.",
+        "Seconds from the command to the last word of one answer, including the interpreter's "
+        "start.",
         ["system", "seconds", "Footnote is faster by"],
         rows,
     )
 
 
 def _answer_cold(bench: Bench, system: str, questions: list[Row]) -> None:
-    """Run Footnote by its command, and the peers by their shortest program."""
+    """Run Footnote's command, or the shortest program of a peer."""
     if system != _OURS:
         bench.act(system, "ask", f"{system}-sample", questions)
         return
@@ -258,7 +259,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> None:
-    """Run some of the parts, or all."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ", ".join(PARTS)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{parts}; all by default")

@@ -2,10 +2,10 @@
 
 `python -m eval.benchmarks.startup [--runs N] [--library DIR]`
 
-Each command runs in its own process, in alternation, several times. Prints the minimum, the median
-and the maximum of wall-clock seconds, the interpreter's start included, with files in the
-machine's cache. Then the curated questions are put to one assistant with its models loaded:
-seconds to the first text and to the whole answer.
+The commands run alternately, several times, each in its own process. Prints the minimum, the median
+and the maximum of wall-clock seconds, including the interpreter's start, with files in the
+machine's file cache. Then asks an assistant with its models loaded curated questions, and prints
+the seconds to the first text and to the whole answer.
 """
 
 import argparse

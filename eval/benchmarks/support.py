@@ -2,9 +2,9 @@
 
 `python -m eval.benchmarks.support [--split dev] [--failures KIND]`
 
-True sentences should pass: one-line descriptions that people wrote of a paper (`scitldr`), checked
-against the sentences of its abstract; and sentences of the sample library with a clause dropped,
-checked against the whole sentence. False ones should not: the same descriptions checked against
+True sentences should pass: one-line descriptions of papers, written by people (`scitldr`), checked
+against the sentences of the abstract; and sentences of the sample library with a clause dropped,
+checked against the whole sentence. False ones should not: the same descriptions, checked against
 another abstract; and sentences of the sample library with one detail changed. Prints the shares
 with 95 % intervals for several thresholds of term overlap, with equal weights for all terms and
 with idf weights. The thresholds in `rag` were chosen on `dev`.
@@ -33,7 +33,7 @@ from rag.verification.verifier import LexicalVerifier, Source, Support
 THRESHOLDS = (0.3, 0.4, 0.5, 0.52, 0.6)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _MIN_WORDS = 5
-# How far down the list the other abstract is that a description is checked against.
+# A description is also checked against the abstract this many rows further down.
 _OTHER_OFFSET = 37
 
 
@@ -146,7 +146,7 @@ _DIRECTIONS = (
 
 
 def _opposite_directions() -> dict[str, str]:
-    """Map each word of `_DIRECTIONS` to its opposite; the first pair of a word counts."""
+    """Map each word of `_DIRECTIONS` to its opposite in the first pair that contains it."""
     forward: dict[str, str] = {}
     backward: dict[str, str] = {}
     for pair in _DIRECTIONS.split(","):
@@ -183,7 +183,7 @@ def change_details(sentence: str, other_name: str) -> Iterator[tuple[str, str]]:
 
 
 def _other_number(number: str, sentence: str) -> str:
-    """Return the number with another first digit, one that the sentence does not hold."""
+    """Return the number with another first digit, such that it does not occur in the sentence."""
     for first in "123456789":
         candidate = first + number[1:]
         if candidate not in sentence:
@@ -195,7 +195,7 @@ def _other_number(number: str, sentence: str) -> str:
 
 
 def fit_idf(texts: Sequence[str]) -> Callable[[str], float]:
-    """Return the inverse document frequency of the verifier's own terms in these texts."""
+    """Return a function from terms, as the verifier splits texts, to their idf in these texts."""
     counts: Counter[str] = Counter()
 
     def count_term(term: str) -> float:
@@ -212,7 +212,7 @@ def fit_idf(texts: Sequence[str]) -> Callable[[str], float]:
 
 
 def verify_cases(cases: Sequence[Case], weight: Callable[[str], float]) -> list[Outcome]:
-    """Check every case with these weights of terms, at no threshold."""
+    """Check every case with these weights of terms, without a threshold."""
     verifier = LexicalVerifier(weight, 0.0)
     return [(case, verifier.check(case.sentence, case.sources)) for case in cases]
 

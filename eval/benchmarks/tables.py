@@ -16,7 +16,7 @@ Written by the commands named below; do not edit by hand. Each section gives the
 machine. Figures are medians of several alternating runs, with minimum and maximum in brackets;
 ratios are taken run by run.
 """
-# Instruction sets that matter for matrix products.
+# Instruction sets that speed up matrix products.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 
 
@@ -68,7 +68,7 @@ def _markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> s
 
 
 def _provenance() -> str:
-    """Describe how the figures came about: command, date, machine and Python version."""
+    """Describe how the figures were measured: command, date, machine and Python version."""
     command = ["python", "-m", f"eval.benchmarks.{Path(sys.argv[0]).stem}"]
     for argument in sys.argv[1:]:
         command.append("DIR" if Path(argument).is_absolute() else argument)

@@ -21,13 +21,13 @@ from eval.harness.statistics import (
 )
 from rag.errors import UsageError
 
-# Raised when the names or the meaning of saved scores change: older runs are refused.
+# Increase it when the names or the meaning of saved scores change, to refuse older runs.
 FORMAT_VERSION = 2
 SIGNIFICANCE_LEVEL = 0.05
 NO_DIFFERENCE = "no clear difference"
 _row_id = attrgetter("id")
-# A gated metric may drop by this much, and by more if the drop could be chance.
-_MARGIN = 0.05
+# The gate fails if a gated metric fell and its 95 % interval does not exclude a larger drop.
+_MAX_DROP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def compare(
 ) -> list[MetricComparison]:
     """Compare the second run with the first in every metric that both have.
 
-    Metrics are known by their names; a name that is not among `metrics` has no better direction.
+    A metric that is not among `metrics` has no better direction.
     Raises `UsageError` if the runs share no question.
     """
     pairs = _match_rows(first, second)
@@ -170,7 +170,7 @@ def gate(
     new: Sequence[QuestionScores],
     metrics: Sequence[Metric] = METRICS,
 ) -> list[str]:
-    """Return the reasons why a change must not land, one line each; empty if it may land."""
+    """Return the reasons why a change must not be merged, one line each; empty if it may be."""
     reasons = [*_missing_questions(baseline, new), *_failed_questions(new)]
     for metric in metrics:
         if metric.must_be_zero:
@@ -187,26 +187,26 @@ def _missing_questions(
     missing = sorted(set(map(_row_id, baseline)).difference(map(_row_id, new)))
     if not missing:
         return []
-    return [f"{len(missing)} questions of the baseline were not asked, {missing[0]} first"]
+    return [f"questions of the baseline not asked: {len(missing)} (first: {missing[0]})"]
 
 
 def _failed_questions(rows: Iterable[QuestionScores]) -> list[str]:
     failed = [row.id for row in rows if row.failed]
-    return [f"{len(failed)} questions failed, {failed[0]} first"] if failed else []
+    return [f"questions failed: {len(failed)} (first: {failed[0]})"] if failed else []
 
 
 def _nonzero_scores(metric: str, rows: Iterable[QuestionScores]) -> list[str]:
-    faulty = [row.id for row in rows if row.scores.get(metric)]
-    if not faulty:
+    nonzero = [row.id for row in rows if row.scores.get(metric)]
+    if not nonzero:
         return []
-    return [f"{metric}: must be 0, but is not in {len(faulty)} answers, {faulty[0]} first"]
+    return [f"{metric}: must be 0, but is not in {len(nonzero)} answers (first: {nonzero[0]})"]
 
 
 def _regression(
     metric: str, baseline: Iterable[QuestionScores], new: Iterable[QuestionScores]
 ) -> list[str]:
     old_scores, new_scores, clusters = _pair_scores(metric, _match_rows(baseline, new))
-    if not clusters or is_non_inferior(new_scores, old_scores, _MARGIN, clusters):
+    if not clusters or is_non_inferior(new_scores, old_scores, _MAX_DROP, clusters):
         return []
     change = paired_difference(new_scores, old_scores, clusters)
     interval = f"[{-change.high:.3f}, {-change.low:.3f}]"

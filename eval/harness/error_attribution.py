@@ -17,13 +17,14 @@ from eval.harness.replies import Reply
 _CONSIDERED_PAPERS = 8
 
 ERROR_CAUSES = {
-    "failed": "The system gave no reply because of an error; the row scores 0.",
-    "not in the library": "The expected papers do not state every nugget: fix the question.",
+    "failed": "The system gave no reply because of an error; it gets the lowest scores.",
+    "not in the library": "The gold papers do not state every nugget: fix the question.",
     "not retrieved": "The first eight papers retrieved do not state every nugget.",
     "not selected": "The nuggets were in the papers retrieved, but the sentences that state them "
     "were not selected as evidence.",
-    "not stated": "The footnotes quote the nuggets, but the reply does not state them in time.",
-    "wrongly cited": "The reply states the nuggets, but cites no paper that answers.",
+    "not stated": "The footnotes quote the nuggets, but the first three sentences of the reply do "
+    "not state them.",
+    "wrongly cited": "The reply states the nuggets, but cites no gold paper.",
     "should not have abstained": "The nuggets were retrieved, but the system abstained.",
     "should have abstained": "The system answered a question that the library does not answer.",
 }

@@ -57,7 +57,7 @@ _HEADLINE_METRICS = (
     "answer rate",
 )
 _FOLLOWUP_METRICS = ("nugget recall", "CRAG score", "right paper cited", "recall@5")
-# The metric of the question-by-question comparison, and of the order of the worst answers.
+# Metric of the question-by-question comparison.
 _PAIRED_METRIC = "CRAG score"
 _RECALL_DEPTH = 100
 _OVERLAP_DEPTH = 5
@@ -166,7 +166,7 @@ def _count_questions(rows: Sequence[Row]) -> Figures:
 
 
 def _compute_headline(run: Run, metrics: Mapping[str, Figures]) -> list[Figures]:
-    """Return the most important figures, each with its interval and its meaning."""
+    """Return the most important figures, each with its interval and its description."""
     rows = run.assistant_rows
     headline = []
     for name in _HEADLINE_METRICS:
@@ -269,23 +269,23 @@ def _check_gates(table: Figures, metrics: Mapping[str, Figures]) -> list[Figures
 
 
 def _check_gate(table: Figures, metric: str) -> Figures:
-    """Return the best trivial baseline on a gated metric, and all that beat the assistant.
+    """Return the best trivial baseline in a gated metric, and all that beat the assistant.
 
-    No trivial baseline should beat it.
+    If any does, the metric does not measure quality.
     """
-    gains: dict[str, Figures] = {}
+    differences: dict[str, Figures] = {}
     winners = []
     for system in table["systems"]:
         name, cell = system["name"], table["cells"][metric][system["name"]]
         if _is_trivial(system) and cell and cell["difference"]:
-            gains[name] = cell["difference"]
-            if gains[name]["mean"] > 0:
+            differences[name] = cell["difference"]
+            if differences[name]["mean"] > 0:
                 winners.append(name)
-    best = max(gains, key=lambda name: gains[name]["mean"], default=None)
+    best = max(differences, key=lambda name: differences[name]["mean"], default=None)
     return {
         "metric": metric,
         "best_baseline": best,
-        "difference": gains[best] if best else None,
+        "difference": differences[best] if best else None,
         "winners": winners,
     }
 
@@ -338,13 +338,13 @@ def _compute_recall_curve(rows: Sequence[Row]) -> list[float]:
 
 
 def _first_rank(papers: Iterable[str], ranking: Sequence[str]) -> int | None:
-    """Return the best rank of some papers, from 1, or None if none is in the ranking."""
+    """Return the best rank of the papers, counted from 1, or None if none is in the ranking."""
     ranks = [ranking.index(paper) + 1 for paper in papers if paper in ranking]
     return min(ranks, default=None)
 
 
 def _compute_risk(run: Run) -> dict[str, Figures]:
-    """Return risk against coverage, of the answerable questions and of all."""
+    """Return the risk-coverage figures of the answerable questions and of all questions."""
     rows = run.assistant_rows
     answerable = [row for row in rows if row.question.answerable]
     risks = {}
@@ -418,7 +418,7 @@ def _outcome(row: Row) -> str:
 
 
 def _compute_paired(run: Run, table: Figures) -> dict[str, Figures]:
-    """Compare the assistant per question with itself without a model and the best baseline."""
+    """Compare the assistant with itself without a language model, and with the best baseline."""
     if _PAIRED_METRIC not in table["cells"]:
         return {}
     assistant = next(iter(run.rows))
@@ -468,7 +468,7 @@ class _VariantPair(NamedTuple):
 
 
 def _compute_robustness(run: Run) -> list[Figures]:
-    """Return how another wording changes the answer, by the kind of variant."""
+    """Compare replies to variants with the replies to their base questions, by kind of variant."""
     rows = {row.question.id: row for row in run.assistant_rows}
     pairs = defaultdict(list)
     for row in rows.values():
@@ -529,7 +529,7 @@ def _retrieval_overlap(first: Reply, second: Reply) -> float:
 
 
 def _compute_followups(run: Run) -> list[Figures]:
-    """Return scores on follow-ups, which the assistant gets in conversation and baselines alone."""
+    """Return scores on follow-ups; baselines are asked without the preceding conversation."""
     followups = []
     for system, group in run.groups.items():
         if group == "ablation" and system != NO_LANGUAGE_MODEL:
@@ -591,7 +591,7 @@ def _list_worst(run: Run) -> list[Figures]:
 
 
 def _show_reply(row: Row, corpus: Corpus) -> Figures:
-    """Return a question with what was expected, retrieved and answered."""
+    """Return a question with its expected answer, the papers retrieved and the reply."""
     question, reply = row.question, row.reply
     return {
         "id": question.id,
@@ -670,7 +670,7 @@ def _opening(corpus: Corpus, paper: str) -> str:
 
 
 def _compute_seconds(run: Run) -> dict[str, Figures]:
-    """Return the wall-clock time of replies, the only figures that differ from run to run."""
+    """Return wall-clock times of replies, the only figures that differ from run to run."""
     seconds: dict[str, Figures] = {}
     for system, rows in run.rows.items():
         if rows:

@@ -39,9 +39,9 @@ _MIN_CONTENT_WORD_LENGTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric with what tables, comparisons and the gate need to know of it.
+    """A metric, with what tables, comparisons and the gate need to know about it.
 
-    `direction` tells whether higher or lower values are better, or neither. A change that lowers a
+    `direction` says which values are better: higher, lower, or neither. A change that lowers a
     `gated` metric, or a value other than 0 of one that `must_be_zero`, makes `footnote eval gate`
     fail. `failure_score` is the score of a system that failed to reply.
     """
@@ -59,9 +59,9 @@ class Metric:
 
 
 def first_sentences(reply: Reply) -> str:
-    """Return the first sentences of a reply, `ANSWER_SENTENCES` of them.
+    """Return the first `ANSWER_SENTENCES` sentences of a reply.
 
-    A quotation may hold several sentences.
+    A statement may contain several sentences.
     """
     sentences: list[str] = []
     for statement in reply.statements:
@@ -70,14 +70,14 @@ def first_sentences(reply: Reply) -> str:
 
 
 def nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of the vital nuggets in the first sentences, if answerable."""
+    """Return the share of the vital nuggets in the first sentences; None if unanswerable."""
     if not question.answerable:
         return None
     return vital_nugget_share(question.nuggets, first_sentences(reply))
 
 
 def first_statement_nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of the vital nuggets in the first statement, if answerable."""
+    """Return the share of the vital nuggets in the first statement; None if unanswerable."""
     if not question.answerable:
         return None
     first_text = reply.statements[0].text if reply.statements else ""
@@ -85,7 +85,7 @@ def first_statement_nugget_recall(question: Question, reply: Reply, corpus: Corp
 
 
 def whole_reply_nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of all nuggets, vital or not, in the whole reply, if answerable."""
+    """Return the share of all nuggets in the whole reply; None if unanswerable."""
     return nugget_share(question.nuggets, reply.text) if question.answerable else None
 
 
@@ -93,7 +93,7 @@ def crag_score(question: Question, reply: Reply, corpus: Corpus) -> float | None
     """Return the value of a reply to its reader, in -1..1.
 
     Yang et al., "CRAG: Comprehensive RAG Benchmark", 2024. The score of an answer is its nugget
-    recall. It is -1 for an answer that contains no nugget, cites no right paper, or should not have
+    recall. It is -1 for an answer that states no nugget, cites no gold paper, or should not have
     been given; 0 for abstaining although the library answers; 1 for correctly abstaining.
     """
     if not question.answerable:
@@ -124,14 +124,14 @@ def corrects_premise(question: Question, reply: Reply) -> bool:
 
 
 def correct_abstention(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return 1 if the system abstained or corrected the false premise, if unanswerable."""
+    """Return 1 for abstaining or correcting the false premise, else 0; None if answerable."""
     if question.answerable:
         return None
     return float(reply.abstained or corrects_premise(question, reply))
 
 
 def answered(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return 1 if the system gave an answer, if answerable."""
+    """Return 1 for answering, 0 for abstaining; None if the question is unanswerable."""
     return float(not reply.abstained) if question.answerable else None
 
 
@@ -141,7 +141,7 @@ def answered(question: Question, reply: Reply, corpus: Corpus) -> float | None:
 def citation_f1(question: Question, reply: Reply, corpus: Corpus) -> float | None:
     """Return the harmonic mean of citation precision and recall.
 
-    If no paper answers the question, the score is 1 for citing nothing.
+    If there are no gold papers, the score is 1 for citing nothing.
     """
     cited = reply.cited_papers
     if not question.gold:
@@ -152,27 +152,27 @@ def citation_f1(question: Question, reply: Reply, corpus: Corpus) -> float | Non
 
 
 def citation_precision(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of the cited papers that answer the question, if answerable and answered."""
+    """Return the share of gold papers among the cited; None unless answerable and answered."""
     if reply.abstained or not question.answerable:
         return None
     return group_precision(reply.cited_papers, question.gold)
 
 
 def citation_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of the gold groups that are cited, if answerable and answered."""
+    """Return the share of the gold groups that are cited; None unless answerable and answered."""
     if reply.abstained or not question.answerable:
         return None
     return group_recall(reply.cited_papers, question.gold)
 
 
 def right_paper_cited(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return 1 if a paper that answers the question is cited, if answerable and answered."""
+    """Return 1 if a gold paper is cited, else 0; None unless answerable and answered."""
     recall = citation_recall(question, reply, corpus)
     return None if recall is None else float(recall > 0)
 
 
 def invalid_citations(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Count citations without a footnote and footnotes without a paper of the library."""
+    """Count citations without a footnote and footnotes that name no paper of the library."""
     paper_ids = reply.paper_ids()
     count = 0
     for statement in reply.statements:
@@ -247,19 +247,19 @@ def _split_words(text: str) -> list[str]:
 
 
 def ndcg_at_10(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return nDCG@10 of the retrieved papers, if answerable."""
+    """Return nDCG@10 of the retrieved papers; None if unanswerable."""
     return ndcg(reply.retrieved, _grades(question), 10) if question.answerable else None
 
 
 def mrr_at_10(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return 1 / rank of the first gold paper among the first 10 retrieved, if answerable."""
+    """Return 1 / rank of the first gold paper, 0 below rank 10; None if unanswerable."""
     if not question.answerable:
         return None
     return reciprocal_rank(reply.retrieved[:10], _grades(question))
 
 
 def recall_at(k: int, question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of the gold groups among the first `k` retrieved papers, if answerable."""
+    """Return the share of the gold groups in the first `k` papers; None if unanswerable."""
     return group_recall(reply.retrieved[:k], question.gold) if question.answerable else None
 
 
@@ -269,7 +269,7 @@ def _grades(question: Question) -> dict[str, float]:
 
 # --- registry -----------------------------------------------------------------------------------
 
-# The gate uses the CRAG score alone: no trivial baseline comes near. Others are won by abstaining
+# Only the CRAG score is gated: no trivial baseline comes near. Others are won by abstaining
 # (correct-abstention rate), by always answering (answer rate, nugget recall), by length (nugget
 # recall of the whole reply), by copying (lexical support), or nearly so (citation F1).
 METRICS: tuple[Metric, ...] = (
@@ -285,8 +285,8 @@ METRICS: tuple[Metric, ...] = (
         crag_score,
         "higher",
         "Value of a reply to its reader, −1 to 1: its nugget recall; 1 for correctly abstaining; 0 "
-        "for abstaining although the library answers; −1 for an answer without any nugget, without "
-        "a right paper, or to a question that the library does not answer.",
+        "for abstaining although the library answers; −1 for an answer that states no nugget or "
+        "cites no gold paper, or to a question that the library does not answer.",
         gated=True,
         failure_score=-1.0,
     ),
@@ -307,26 +307,27 @@ METRICS: tuple[Metric, ...] = (
         "right paper cited",
         right_paper_cited,
         "higher",
-        "Share of the answers, to answerable questions, that cite a paper that answers.",
+        "Share of the answers to answerable questions that cite a gold paper (one that a right "
+        "answer cites).",
     ),
     Metric(
         "citation F1",
         citation_f1,
         "higher",
         "Harmonic mean of citation precision and recall; 1 for citing nothing if no paper of the "
-        "library answers.",
+        "library answers the question.",
     ),
     Metric(
         "citation precision",
         citation_precision,
         "higher",
-        "Share of the cited papers that answer; answers to answerable questions only.",
+        "Share of gold papers among the cited papers; answers to answerable questions only.",
     ),
     Metric(
         "citation recall",
         citation_recall,
         "higher",
-        "Share of the expected papers that are cited; answers to answerable questions only.",
+        "Share of the gold papers that are cited; answers to answerable questions only.",
     ),
     Metric(
         "nugget recall, first sentence",
@@ -344,8 +345,8 @@ METRICS: tuple[Metric, ...] = (
         "lexical support",
         lexical_support,
         "higher",
-        "Share of the sentences of which every number and at least 30 % of the content words are "
-        "in the papers they cite.",
+        "Share of the sentences whose numbers all occur in the papers they cite, as do at least "
+        "30 % of their content words.",
     ),
     Metric(
         "contradicted",
@@ -372,25 +373,25 @@ METRICS: tuple[Metric, ...] = (
         "MRR@10",
         mrr_at_10,
         "higher",
-        "Mean of 1 / rank of the first right paper, 0 below rank 10; answerable questions only.",
+        "Mean of 1 / rank of the first gold paper, 0 below rank 10; answerable questions only.",
     ),
     Metric(
         "recall@5",
         partial(recall_at, 5),
         "higher",
-        "Share of the expected papers among the first 5 retrieved; answerable questions only.",
+        "Share of the gold papers among the first 5 retrieved; answerable questions only.",
     ),
     Metric(
         "recall@10",
         partial(recall_at, 10),
         "higher",
-        "Share of the expected papers among the first 10 retrieved; answerable questions only.",
+        "Share of the gold papers among the first 10 retrieved; answerable questions only.",
     ),
     Metric(
         "invalid citations",
         invalid_citations,
         "lower",
-        "Citations without a footnote, and footnotes without a paper of the library.",
+        "Citations without a footnote, and footnotes that name no paper of the library.",
         must_be_zero=True,
     ),
     Metric(

@@ -32,7 +32,7 @@ class Axis:
     log: bool = False
 
     def position(self, value: float) -> float:
-        """Return the position of a value; values outside the axis are moved to its end."""
+        """Return the position of a value; values outside the axis are clamped to its ends."""
         scale: Callable[[float], float] = math.log10 if self.log else float
         clamped = min(max(value, self.low), self.high)
         share = (scale(clamped) - scale(self.low)) / (scale(self.high) - scale(self.low))
@@ -91,7 +91,7 @@ def _format_units(value: object) -> str:
 
 
 def _round_step(min_step: float) -> float:
-    """Return the smallest round number that is not below a step."""
+    """Return the smallest round number that is at least `min_step`."""
     magnitude: float = 10.0 ** math.floor(math.log10(min_step))
     for factor in (1, 2, 2.5, 5):
         if factor * magnitude >= min_step * (1 - _ROUNDING):
@@ -100,7 +100,7 @@ def _round_step(min_step: float) -> float:
 
 
 def _format_tick(value: float) -> str:
-    text = f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
+    text = f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
     return text.replace("-", "−") if text.strip("-0") else "0"
 
 
@@ -114,7 +114,7 @@ def _grid_style(value: float) -> str:
 def draw_forest(
     cells: Mapping[str, Mapping[str, Any] | None], systems: Iterable[Mapping[str, str]], metric: str
 ) -> Markup:
-    """Draw the systems' differences from the assistant with their intervals, a row each.
+    """Draw each system's difference from the assistant with its interval, a row per system.
 
     Dots are filled if the interval excludes 0.
     """
@@ -206,7 +206,7 @@ def draw_risk(risk: Mapping[str, Any]) -> Markup:
 
 
 def draw_seconds(seconds: Mapping[str, Mapping[str, Any]], systems: Iterable[str]) -> Markup:
-    """Draw the share of the replies that took at most some seconds, a curve for each system."""
+    """Draw the cumulative distribution of the seconds per reply, a curve for each system."""
     series, all_seconds = {}, []
     for name in systems:
         times = [max(float(time), 1e-4) for time in seconds[name]["sorted"]]
@@ -249,13 +249,13 @@ def _lowest_tick(series: Mapping[str, Sequence[Point]]) -> float:
 
 def _draw_axes(drawing: _Drawing, x: Axis, y: Axis, frame: _Frame) -> None:
     for value in y.ticks():
-        height = y.position(value)
-        drawing.line((x.start, height), (x.end, height), "grid")
-        drawing.text((x.start - 7, height + 4), _format_tick(value), "end")
+        tick_y = y.position(value)
+        drawing.line((x.start, tick_y), (x.end, tick_y), "grid")
+        drawing.text((x.start - 7, tick_y + 4), _format_tick(value), "end")
     for value in x.ticks():
-        place = x.position(value)
-        drawing.line((place, y.start), (place, y.start + 4), "axis")
-        drawing.text((place, y.start + 18), _format_tick(value), "middle")
+        tick_x = x.position(value)
+        drawing.line((tick_x, y.start), (tick_x, y.start + 4), "axis")
+        drawing.text((tick_x, y.start + 18), _format_tick(value), "middle")
     drawing.line((x.start, y.start), (x.end, y.start), "axis")
     x_middle, y_middle = (x.start + x.end) / 2, (y.start + y.end) / 2
     drawing.text((x_middle, y.start + 37), frame.x_label, "middle", "label soft")
@@ -322,9 +322,9 @@ def draw_gains(comparison: Mapping[str, Any], system: str) -> Markup:
     reach = max(1.0, *map(abs, gains))
     y = Axis(-reach, reach, 176, 10)
     for value in y.ticks(4):
-        height = y.position(value)
-        drawing.line((x.start, height), (x.end, height), _grid_style(value))
-        drawing.text((x.start - 7, height + 4), _format_tick(value), "end")
+        tick_y = y.position(value)
+        drawing.line((x.start, tick_y), (x.end, tick_y), _grid_style(value))
+        drawing.text((x.start - 7, tick_y + 4), _format_tick(value), "end")
     for style, sign in (("up", 1), ("down", -1)):
         bars = ""
         for number, gain in enumerate(gains):
@@ -351,9 +351,9 @@ def draw_dumbbells(rows: Sequence[Mapping[str, Any]]) -> Markup:
     drawing = _Drawing(height=bottom + 40)
     x = Axis(0, 1, 92, WIDTH - 14)
     for value in x.ticks():
-        place = x.position(value)
-        drawing.line((place, 4), (place, bottom), "grid")
-        drawing.text((place, bottom + 15), _format_tick(value), "middle")
+        tick_x = x.position(value)
+        drawing.line((tick_x, 4), (tick_x, bottom), "grid")
+        drawing.text((tick_x, bottom + 15), _format_tick(value), "middle")
     x_middle = (x.start + x.end) / 2
     drawing.text((x_middle, bottom + 33), "nugget recall", "middle", "label soft")
     summary = []
@@ -370,7 +370,7 @@ def draw_dumbbells(rows: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def draw_bar(count: int, max_count: int) -> Markup:
-    """Draw a bar for a list item, its length relative to the highest count."""
+    """Draw a horizontal bar whose length is relative to the highest count."""
     share = _format_units(100 * count / max_count)
     return Markup(  # noqa: S704 - numbers only
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'

@@ -8,8 +8,8 @@
 - `gold`: ids of the papers that a right answer cites: a list of lists, each inner list holding
   alternatives;
 - `nuggets`: facts that a right answer contains, each with alternatives (`any`) and exact `numbers`,
-  `vital` or optional. An unanswerable question has gold papers and nuggets if its premise is false:
-  quoting what contradicts the premise is a right answer, too;
+  `vital` or optional. A question with a false premise is unanswerable, but may have gold papers and
+  nuggets: an answer that states what contradicts the premise is right, too;
 - `must_not`: phrases that show a wrong answer; `note`: a comment for people.
 """
 
@@ -260,7 +260,7 @@ def _is_text(value: Any) -> bool:  # noqa: ANN401 - JSON can be anything
 
 
 def _find_conflict(questions: list[Question]) -> str:
-    """Return the first contradiction between questions, or an empty string."""
+    """Return the first conflict between questions, or an empty string."""
     by_id: dict[str, Question] = {}
     for question in questions:
         if question.id in by_id:
@@ -271,17 +271,14 @@ def _find_conflict(questions: list[Question]) -> str:
         if base is None:
             return f"question {question.id}: unknown question in variant_of: {question.variant_of}"
         if base.split != question.split:
-            return (
-                f"question {question.id} is not in the same split as {base.id}, its base question"
-            )
+            return f"question {question.id} is not in the same split as its base question {base.id}"
     return ""
 
 
 def check_questions(questions: list[Question], abstracts: Mapping[str, str]) -> Iterator[str]:
-    """Yield each disagreement of questions with a library, given as {paper id: abstract}.
+    """Yield a problem for each gold paper that is missing, and each nugget that none states.
 
-    These are gold papers that the library does not contain, and nuggets that none of the gold
-    papers states.
+    `abstracts` holds the abstract of each paper of the library, by the paper's id.
     """
     for question in questions:
         gold_texts = []
@@ -301,9 +298,9 @@ def _normalize(text: str) -> str:
 
 
 def check_file(file: Path | None, library: Path | None) -> tuple[int, list[str]]:
-    """Check a file of questions against a library; the curated questions and the sample by default.
+    """Check a file of questions against a library, and return the number of questions and problems.
 
-    Returns the number of questions and the problems found.
+    The defaults are the curated questions and the sample papers.
     """
     from rag.assistant import Assistant
 
@@ -326,7 +323,11 @@ def main() -> None:
     """Check a file of questions from the command line."""
     parser = argparse.ArgumentParser(description="Check a file of questions.")
     parser.add_argument("file", type=Path, nargs="?")
-    parser.add_argument("--library", type=Path, help="their library; the sample papers by default")
+    parser.add_argument(
+        "--library",
+        type=Path,
+        help="library that the questions are about; the sample papers by default",
+    )
     options = parser.parse_args()
     try:
         question_count, problems = check_file(options.file, options.library)

@@ -1,6 +1,6 @@
 """Metrics of ranked and cited documents against relevance judgments.
 
-Functions on plain lists of ids; they know nothing of questions and replies.
+All functions take plain ids and know nothing about questions and replies.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Replies of systems to questions, as plain data.
 
-Metrics look at nothing else, so a saved run can be scored again without models or libraries.
+Metrics need nothing else of a system, so a saved run can be scored again without models.
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ class Reply:
 
     @classmethod
     def from_answer(cls, answer: Answer) -> Self:
-        """Return an answer of the assistant as a reply."""
+        """Build a reply from an answer of the assistant."""
         claims = () if answer.abstained else answer.claims
         return cls(
             statements=tuple(map(_build_statement, claims)),
@@ -81,7 +81,7 @@ class Reply:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the reply that `to_dict` turned into a dictionary."""
+        """Build a reply from a dictionary that `to_dict` returned."""
         statements = []
         for statement in fields["statements"]:
             citations = tuple(statement["citations"])

@@ -35,6 +35,7 @@ _FOREST_METRICS = (
     "citation F1",
     "nDCG@10",
 )
+# Systems in the plot of latencies, besides the assistant.
 _TIMED_SYSTEMS = [NO_LANGUAGE_MODEL, "best two sentences", "closed-book language model"]
 
 
@@ -121,7 +122,7 @@ def _csv_row(run: Run, system: str, row: Row, metrics: list[str]) -> list[Any]:
 
 
 def _format_number(value: float | None) -> str:
-    """Return a number with two decimals, fewer if it is large; a dash for None."""
+    """Format a number with two decimals, or fewer if it is large; None becomes a dash."""
     if value is None:
         return "–"
     size = abs(value)
@@ -144,14 +145,15 @@ def _format_percent(value: float) -> str:
 
 
 def _use_minus_sign(text: str) -> str:
-    """Return a number with a true minus sign, and no sign before 0."""
+    """Replace the hyphen before a number by a minus sign, and drop it before 0."""
     return text.replace("-", "−") if text.strip("-+0.") else text.replace("-", "")
 
 
 def _format_p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    text = "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _style_digest(text: str) -> str:
-    """Return the hash of a style sheet as the content security policy of the page names it."""
+    """Return the hash that the content security policy needs to allow a style sheet."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,8 +1,8 @@
-"""Run an evaluation: put questions to systems, and save and score the replies.
+"""Run an evaluation: ask systems questions, and save and score their replies.
 
 A run's folder holds `run.json` (the manifest), `replies.jsonl`, `seconds.jsonl` and `scores.json`.
 An interrupted run resumes where it stopped. The same questions, library and models give the same
-bytes, except for the seconds.
+files byte for byte, except for the seconds.
 """
 
 import contextlib
@@ -63,8 +63,8 @@ def collect_scores(rows: Iterable[Row], metric: str) -> ClusteredScores:
 class Run:
     """A finished run.
 
-    `manifest` records what was run on what, `corpus` the abstracts by paper id, `rows` the rows and
-    `groups` the group of each system by its name; the assistant comes first.
+    `manifest` identifies the run, `corpus` holds the abstracts by paper id, and `rows` and `groups`
+    hold each system's rows and group by its name, the assistant first.
     """
 
     manifest: Mapping[str, Any]
@@ -102,10 +102,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run: a file of questions (the curated ones by default), and `dev`, `test` or `all`.
+    """Plan of a run: a file of questions (the curated ones by default), and their split.
 
-    `style` is how answers are written. `only` names the systems to run besides the assistant, all
-    by default. `every` takes every n-th question.
+    `split` is `dev`, `test` or `all`; `style` is the assistant's answer style. `only` names the
+    systems to run besides the assistant; all by default. With `every=n`, every n-th question is
+    asked.
     """
 
     questions: Path = field(default_factory=sample_questions_file)
@@ -128,7 +129,7 @@ def evaluate(
     metrics: Sequence[Metric] = METRICS,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Put questions to the assistant, its ablations and baselines, and return the scored run.
+    """Ask the assistant, its ablations and baselines the questions, and return the scored run.
 
     The run is saved in `folder`, and resumed if the folder holds an interrupted one. Raises
     `UsageError`, before any question is asked, if the questions do not fit the library or the
@@ -183,7 +184,7 @@ def _select_systems(systems: Sequence[System], only: Sequence[str]) -> list[Syst
 def _build_manifest(
     assistant: Assistant, plan: Plan, questions: Sequence[Question], systems: Sequence[System]
 ) -> dict[str, Any]:
-    """Return what identifies a run: no dates, and no paths of this machine."""
+    """Return what identifies a run, without dates and paths: they would differ between machines."""
     return {
         "format_version": FORMAT_VERSION,
         "footnote": version("footnote"),
@@ -247,7 +248,7 @@ class _RunFolder:
     def ask_remaining(
         self, systems: Sequence[System], questions: Sequence[Question], on_progress: Progress
     ) -> None:
-        """Put to each system the questions that it was not asked yet, and save the replies."""
+        """Ask each system the questions that have no saved reply yet, and save its replies."""
         finished = self._repair_replies()
         pending = []
         for system in systems:
@@ -264,7 +265,7 @@ class _RunFolder:
         on_progress(len(pending), len(pending), "")
 
     def _repair_replies(self) -> set[tuple[str, str]]:
-        """Drop a line that a kill cut off; return the system and question of each whole line."""
+        """Drop a line that was cut off by a kill; return (system, question id) of the others."""
         path = self._folder / "replies.jsonl"
         lines = list(_read_json_lines(path))
         if path.exists():
@@ -276,17 +277,17 @@ class _RunFolder:
 
 
 def _ask(system: System, question: Question) -> tuple[Reply, float]:
-    """Return a system's reply and its seconds; an error becomes a reply that scores 0."""
-    started = time.perf_counter()
+    """Return a system's reply and the seconds it took; an error becomes a failed reply."""
+    start = time.perf_counter()
     try:
         reply = system.reply(question)
     except (FootnoteError, RuntimeError, OSError) as error:
         reply = Reply(error=str(error) or type(error).__name__)
-    return reply, time.perf_counter() - started
+    return reply, time.perf_counter() - start
 
 
 def _read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the whole lines of a file; nothing if there is no file."""
+    """Yield the records of all valid lines; none if there is no file."""
     if path.exists():
         for line in path.read_text(encoding="utf-8").split("\n"):
             with contextlib.suppress(ValueError):

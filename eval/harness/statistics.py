@@ -6,7 +6,6 @@ neither on the order of the questions nor on the labels of the clusters. Invalid
 scores that are not finite, lists of different lengths) raises `ValueError`.
 """
 
-import math
 from collections.abc import Callable, Hashable, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,10 +19,9 @@ Clusters = Sequence[Hashable] | None
 
 _RESAMPLES = 10_000
 _SEED = 20_260_101
-# Random numbers drawn at once: they fit into the cache, however many questions there are.
+# Random numbers to draw at once, so that they fit into the cache however many questions there are.
 _BLOCK_SIZE = 200_000
 _ROUNDING = 1e-12
-_NORMAL_975 = 1.959963984540054  # 97.5th percentile of the standard normal distribution
 
 
 class ClusteredScores(NamedTuple):
@@ -97,24 +95,8 @@ def harmonic_interval(
     return _bootstrap_statistic(sums, _harmonic_mean)
 
 
-def wilson_interval(successes: int, n: int) -> Interval:
-    """Return the share of successes among `n` independent trials with its score interval.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is not a share")
-    share, spread = successes / n, _NORMAL_975**2 / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = _NORMAL_975 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    # The interval contains the share and lies in 0..1; rounding must not change that.
-    low = max(0.0, min(share, centre - half))
-    high = min(1.0, max(share, centre + half))
-    return Interval(share, low, high)
-
-
 def rule_of_three(n: int) -> float:
-    """Return the upper 95 % bound of a failure rate after `n` trials without failure: 3 / n."""
+    """Return the 95 % upper bound of a failure rate after `n` trials without failure: 3 / n."""
     if n < 1:
         raise ValueError("a bound needs at least one trial")
     return min(1.0, 3 / n)
@@ -151,7 +133,7 @@ def is_non_inferior(
     """Return True unless the mean may be worse than the baseline's by more than the margin.
 
     False only if the mean difference is negative and the lower end of its 95 % interval is below
-    -margin. The margin must be 0 or more.
+    -margin, which must not be positive.
     """
     if not margin >= 0:
         raise ValueError(f"the margin must be 0 or more, not {margin}")
@@ -287,16 +269,16 @@ def _draw_counts(generator: np.random.Generator, draws: int, clusters: int) -> N
 
 
 def _sign_flip_p(differences: Values) -> float:
-    """Return the two-sided p value of the sums of differences per cluster, shape (clusters,).
+    """Return the two-sided p value of a sign-flip test on the sums of each cluster, (clusters,).
 
-    Only the sizes of the sums are used, so that swapped systems get exactly the same p.
+    Only the absolute sums are used, so that swapped systems get exactly the same p.
     """
-    sizes, generator = np.sort(np.abs(differences)), np.random.default_rng(_SEED)
+    magnitudes, generator = np.sort(np.abs(differences)), np.random.default_rng(_SEED)
     blocks = []
-    for flips in _block_sizes(len(sizes)):
-        blocks.append(generator.integers(0, 2, (flips, len(sizes)), np.int8) @ sizes)
-    flipped = np.abs(2 * np.concatenate(blocks) - sizes.sum())
-    tolerance = _ROUNDING * sizes.sum()
+    for flips in _block_sizes(len(magnitudes)):
+        blocks.append(generator.integers(0, 2, (flips, len(magnitudes)), np.int8) @ magnitudes)
+    flipped = np.abs(2 * np.concatenate(blocks) - magnitudes.sum())
+    tolerance = _ROUNDING * magnitudes.sum()
     extreme = np.sum(flipped >= abs(differences.sum()) - tolerance)
     return float((extreme + 1) / (_RESAMPLES + 1))
 

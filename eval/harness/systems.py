@@ -1,7 +1,7 @@
 """Systems under evaluation: the assistant, ablations of it, and baselines.
 
-Trivial baselines expose metrics: a metric that one of them wins says nothing about quality. They
-search the same library and answer with literal sentences, as the assistant does.
+Trivial baselines expose bad metrics: a metric that one of them wins does not measure quality. They
+search the same library as the assistant and, like it, quote sentences literally.
 """
 
 import random
@@ -38,7 +38,8 @@ Span = tuple[Paper, int, int]
 class System:
     """A way to answer questions.
 
-    `group` is `assistant`, `ablation` or `baseline`. Of the questions it gets every n-th.
+    `group` is `assistant`, `ablation` or `baseline`. With `every=n`, the system gets only every
+    n-th question.
     """
 
     name: str
@@ -75,7 +76,7 @@ def ask(assistant: Assistant, style: str, retrieval: "RetrievalCache", question:
 
 
 class RetrievalCache:
-    """Search results and evidence of each question, which several systems start from."""
+    """Search results and evidence of each question, shared by several systems."""
 
     def __init__(self, assistant: Assistant) -> None:
         self.assistant = assistant
@@ -89,7 +90,7 @@ class RetrievalCache:
 
 # --- ablations ----------------------------------------------------------------------------------
 
-# Each ablation quotes only, and has one weight of the evidence score set to 0.
+# Each ablation only quotes, with one weight of the evidence score set to 0.
 _ABLATED_WEIGHTS = {
     "ablation: no similarity": "similarity",
     "ablation: no term overlap": "term_overlap",
@@ -112,7 +113,7 @@ def _build_ablations(retrieval: RetrievalCache) -> list[System]:
 
 
 def _build_closed_book(assistant: Assistant) -> list[System]:
-    """Return the language model asked without any paper, if there is a language model."""
+    """Return the language model without any papers as a system; an empty list without a model."""
     try:
         model = assistant.as_llm()
     except FootnoteError:
@@ -154,7 +155,7 @@ class Baselines:
         return Reply(abstained=True)
 
     def quote_random_sentences(self, question: Question) -> Reply:
-        """Quote three sentences of random papers, the same for a question each time."""
+        """Quote a sentence of each of three random papers, always the same for a question."""
         generator = random.Random(question.id)  # noqa: S311 - not used for secrets
         count = min(ANSWER_SENTENCES, len(self._papers))
         paper_ids = generator.sample(sorted(self._papers), count)
@@ -162,11 +163,11 @@ class Baselines:
         return _quote_spans(spans, paper_ids)
 
     def quote_by_full_text(self, question: Question) -> Reply:
-        """Quote the paper that full text ranks first, by the terms shared with the question."""
+        """Quote the paper that full text ranks first: the sentences that share most terms."""
         return self._quote_first_paper(question, _full_text_score, _term_overlap)
 
     def quote_by_vectors(self, question: Question) -> Reply:
-        """Quote the paper that vectors rank first, by similarity to the question."""
+        """Quote the paper that vectors rank first: the sentences most similar to the question."""
         return self._quote_first_paper(question, _dense_score, _similarity)
 
     def _quote_first_paper(
@@ -200,9 +201,9 @@ class Baselines:
         return _quote_evidence(evidence[:2], list(ranking))
 
     def quote_gold_papers(self, question: Question) -> Reply:
-        """Quote the best sentences of the gold papers, and abstain exactly when it is right.
+        """Quote the best sentences of the gold papers, and abstain only when that is right.
 
-        This is the upper bound of what sentence selection can reach.
+        It shows what perfect retrieval and abstention would reach.
         """
         if not question.answerable:
             return Reply(abstained=True)
@@ -241,7 +242,7 @@ def _similarity(evidence: Evidence) -> float:
 
 
 def _random_sentence(paper: Paper, generator: random.Random) -> Span:
-    """Return a random sentence of an abstract, roughly: a span between full stops."""
+    """Return a random span between full stops, which is roughly a sentence."""
     ends = [position + 1 for position, char in enumerate(paper.abstract) if char == "."]
     ends = ends or [len(paper.abstract)]
     index = generator.randrange(len(ends))

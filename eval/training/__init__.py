@@ -1,1 +1,4 @@
-"""Scripts that fit the models and coefficients in `rag`; `eval.benchmarks` measures them."""
+"""Scripts that fit the models and coefficients that `rag` ships.
+
+Measuring the fitted models belongs in `eval.benchmarks`.
+"""

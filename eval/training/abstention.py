@@ -2,11 +2,12 @@
 
 `python -m eval.training.abstention [--questions N] [--libraries DIR]`
 
-The confidence is a logistic regression on the signals in `Answer.trace`: does the library answer
-the question? It is fitted on half of the subjects of `eval.benchmarks.abstention`, which describes
-the questions, and compared with the confidence as used on the other half. Curated questions weigh
-five times as much as public ones, because they are worded as users word theirs and miss by a
-detail. The lines printed last go into `rag.answering.evidence`.
+The confidence is the probability that the library answers the question: a logistic regression on
+the signals in `Answer.trace`. It is fitted on half of the subjects of `eval.benchmarks.abstention`,
+which describes the questions, and compared on the other half with the confidence now in use.
+Curated questions weigh five times as much as public ones: users word questions like these, and the
+unanswerable ones differ from what the library says only by a detail. Copy the last two lines of the
+output to `rag.answering.evidence`.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from eval.benchmarks.abstention import (
     collect_outcomes,
     confidences,
     print_report,
-    reported,
+    select_reported,
 )
 from eval.harness.statistics import Values
 
@@ -32,7 +33,7 @@ _INVERSE_REGULARIZATION = 10.0
 def fit(outcomes: Sequence[Outcome]) -> tuple[float, Values]:
     """Return the intercept and the weight of each signal, (signals,).
 
-    Answerable and unanswerable cases weigh the same in total.
+    Answerable and unanswerable cases have the same total weight.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -52,7 +53,7 @@ def fit(outcomes: Sequence[Outcome]) -> tuple[float, Values]:
 
 
 def _signals(outcomes: Sequence[Outcome]) -> Values:
-    """Signals of the outcomes, (outcomes, signals)."""
+    """Return the signals of each outcome, (outcomes, signals)."""
     return np.array([list(outcome.signals.values()) for outcome in outcomes])
 
 
@@ -62,7 +63,7 @@ def main() -> None:
     add_options(parser)
     outcomes = collect_outcomes(parser.parse_args())
     training = [outcome for outcome in outcomes if outcome.case.is_training]
-    held_out = reported(outcomes)
+    held_out = select_reported(outcomes)
     intercept, weights = fit(training)
     print(f"fitted on {len(training)} cases, judged on {len(held_out)} of other subjects; ", end="")
     print("curated questions are in both")
