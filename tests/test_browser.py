@@ -266,7 +266,7 @@ def test_stop_ends_the_answer_and_frees_the_model(site, open_page):
     visit.page.get_by_role("button", name="Stop", exact=True).click()
     assert site.ended.wait(5)
     visit.wait_until_ready()
-    expect(visit.answers.last).to_contain_text("Stopped before the answer was finished")
+    expect(visit.answers.last).to_contain_text("The answer is incomplete: it was stopped early")
     expect(visit.answers.last).to_contain_text("merges the keys")
     visit.screenshot("stopped")
 
@@ -289,7 +289,7 @@ def test_failing_model_is_reported_and_replaced_by_quotes(open_page):
     visit.select_written_style()
     answer = visit.ask(KV_QUESTION)
     expect(answer).to_contain_text("out of memory")
-    expect(answer).to_contain_text("showing direct quotes instead")
+    expect(answer).to_contain_text("Showing direct quotes instead")
     visit.screenshot("failing-model")
 
 
@@ -588,7 +588,7 @@ def test_evaluation_runs_and_shows_its_results(open_page):
     visit.page.get_by_role("button", name="Run", exact=True).click()
     expect(visit.page.locator(".progress")).to_contain_text("questions asked")
     visit.screenshot("evaluating")
-    expect(visit.page.locator(".run-finished")).to_contain_text("is done", timeout=120_000)
+    expect(visit.page.locator(".run-finished")).to_contain_text("is finished", timeout=120_000)
     expect(
         visit.page.get_by_role("heading", name=re.compile("worst", re.IGNORECASE))
     ).to_be_visible()
