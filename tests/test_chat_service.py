@@ -7,6 +7,7 @@ import pytest
 from fakes import ScriptedModel
 
 from rag import Assistant, UsageError
+from rag.library.filters import Filters
 from ui.services.chat_service import AskOptions, ChatService
 from ui.services.conversations import ConversationStore
 from ui.services.library_registry import LibraryRegistry
@@ -81,7 +82,13 @@ def test_editing_replaces_the_last_question_and_forks_at_an_earlier_one(chat_ser
 
 
 @pytest.mark.parametrize(
-    "change", [{"library": "elsewhere"}, {"year": "soon"}, {"style": "loud"}, {"model": "mine"}]
+    "change",
+    [
+        {"library": "elsewhere"},
+        {"filters": Filters(year="soon")},
+        {"style": "loud"},
+        {"model": "mine"},
+    ],
 )
 def test_an_invalid_question_fails_with_a_reason(chat_service, options, change):
     first = ask(chat_service, KV, "", options)

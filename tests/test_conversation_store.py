@@ -460,7 +460,8 @@ def test_a_damaged_file_is_named_and_left_as_it_is(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(
-        FootnoteError, match=r"cannot read the conversations in .*conversations\.sqlite: .*move it away"
+        FootnoteError,
+        match=r"cannot read the conversations in .*conversations\.sqlite: .*move it away",
     ):
         ConversationStore(path)
     assert path.read_bytes() == content
@@ -472,7 +473,9 @@ def test_later_damage_is_reported_when_it_is_read(store, path):
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     opened = ConversationStore(path)
-    with pytest.raises(FootnoteError, match=r"cannot read the conversations in .*conversations\.sqlite: "):
+    with pytest.raises(
+        FootnoteError, match=r"cannot read the conversations in .*conversations\.sqlite: "
+    ):
         opened.list_conversations("", "text")
 
 

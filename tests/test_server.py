@@ -1,4 +1,4 @@
-"""The server of the page: security headers, access rules, limits, logins, and the command."""
+"""Server of the page: security headers, access rules, limits, sign-in, and the command."""
 
 import asyncio
 import base64
@@ -24,11 +24,11 @@ from ui.server import application as server
 from ui.server import body_limit, listening, login
 
 ROOT = Path(__file__).parent.parent
-HERE = "http://127.0.0.1:7860"
+ADDRESS = "http://127.0.0.1:7860"
 API = "/gradio_api"
 USERS = {"ada": "correct horse", "berta": "battery:staple"}
-# What a browser that has not signed in gets: the page where one signs in, and how it looks.
-SHOWS_LOGIN = {
+# Routes that are open before signing in: the login page with its styles and scripts.
+LOGIN_ROUTES = {
     "/",
     "/assets/{path}",
     "/favicon.ico",
@@ -37,20 +37,20 @@ SHOWS_LOGIN = {
     "/static/{path}",
     "/theme.css",
 }
-NEEDED = SHOWS_LOGIN | {"/config", "/logout"} | {
+PAGE_ROUTES = LOGIN_ROUTES | {"/config", "/logout"} | {
     f"{API}/{name}"
     for name in (
-        "app_id", "call/v2/{api_name}", "call/v2/{api_name}/", "call/v2/{api_name}/{event_id}", "call/{api_name}",
-        "call/{api_name}/", "call/{api_name}/{event_id}", "cancel", "file={path_or_url}",
-        "heartbeat/{session_hash}", "info", "openapi.json", "queue/data", "queue/join", "reset", "run/predict",
-        "upload", "upload_progress",
+        "app_id", "call/v2/{api_name}", "call/v2/{api_name}/", "call/v2/{api_name}/{event_id}",
+        "call/{api_name}", "call/{api_name}/", "call/{api_name}/{event_id}", "cancel",
+        "file={path_or_url}", "heartbeat/{session_hash}", "info", "openapi.json", "queue/data",
+        "queue/join", "reset", "run/predict", "upload", "upload_progress",
     )
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def uploads(tmp_path_factory):
-    """The folder that gradio puts uploads into."""
+    """Folder into which Gradio puts uploads."""
     folder = tmp_path_factory.mktemp("uploads")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
@@ -70,14 +70,14 @@ def small_page():
 
 @pytest.fixture(scope="module")
 def app(uploads):
-    """The page on 127.0.0.1, for everybody on this machine."""
+    """Page on 127.0.0.1, where nobody has to sign in."""
     return server.application(small_page(), "127.0.0.1", 7860, {}, css="p { color: teal }")
 
 
 @pytest.fixture(scope="module")
 def browser(app):
-    """What asks as the page itself does."""
-    with TestClient(app, HERE, headers={"Origin": HERE}, follow_redirects=False) as client:
+    """Client that sends the same origin as the page itself."""
+    with TestClient(app, ADDRESS, headers={"Origin": ADDRESS}, follow_redirects=False) as client:
         yield client
 
 
@@ -96,28 +96,48 @@ def clock():
 
 @pytest.fixture
 def shared(uploads, clock):
-    """The page for a network, where Ada and Berta may sign in."""
+    """Page for a network, where Ada and Berta may sign in."""
     return server.application(small_page(), "192.168.1.5", 7860, USERS, clock=clock)
 
 
 @pytest.fixture
 def visitor(shared):
-    """Make a browser with an address of its own, that has not signed in."""
+    """Create a client with an address of its own that has not signed in."""
 
-    def at(address="192.168.1.20"):
+    def create(address="192.168.1.20"):
         return TestClient(
-            shared, HERE, headers={"Origin": HERE}, follow_redirects=False, client=(address, 50_000)
+            shared,
+            ADDRESS,
+            headers={"Origin": ADDRESS},
+            follow_redirects=False,
+            client=(address, 50_000),
         )
 
-    return at
+    return create
 
 
 def sign_in(client, name, password):
     return client.post("/login", data={"username": name, "password": password})
 
 
-def exchange(app, path, messages, method="POST", headers=()):
-    """What an application answers to a request that comes in these pieces, and how many of them it read."""
+def http_scope(path, method, headers=(("host", "127.0.0.1:7860"),), client="127.0.0.1"):
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": method,
+        "root_path": "",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers],
+        "client": (client, 50_000),
+        "server": ("127.0.0.1", 7860),
+    }
+
+
+def send_messages(app, path, messages, method="POST", headers=()):
+    """Send a request in pieces; return status, body and the number of pieces that were read."""
     sent, read = [], []
 
     async def receive():
@@ -127,41 +147,36 @@ def exchange(app, path, messages, method="POST", headers=()):
     async def send(message):
         sent.append(message)
 
-    names = {"host": "127.0.0.1:7860"} | dict(headers)
-    scope = {
-        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "root_path": "", "scheme": "http",
-        "query_string": b"", "headers": [(name.encode(), value.encode()) for name, value in names.items()],
-        "client": ("127.0.0.1", 50_000), "server": ("127.0.0.1", 7860), "http_version": "1.1",
-    }  # fmt: skip
-    asyncio.run(app(scope, receive, send))
+    headers = {"host": "127.0.0.1:7860"} | dict(headers)
+    asyncio.run(app(http_scope(path, method, headers.items()), receive, send))
     body = b"".join(message.get("body", b"") for message in sent)
     return (sent[0]["status"], body, len(read)) if sent else (None, body, len(read))
 
 
-def piece(body, more=True):
+def body_message(body, more=True):
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def form(content, name="papers.bib"):
-    """The start of a form with a file; its end is still to come."""
+def form_body(content, name="papers.bib"):
+    """Return the start of a form with a file, without the end of the form."""
     head = f'--limit\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
     return head.encode() + content
 
 
-STREAMS = {  # routes by a path that leads to them
+STREAM_ROUTES = {  # by a path that leads to them
     f"{API}/heartbeat/x": f"{API}/heartbeat/{{session_hash}}",
     f"{API}/queue/data": f"{API}/queue/data",
     f"{API}/call/x/x": f"{API}/call/{{api_name}}/{{event_id}}",
     f"{API}/call/v2/x/x": f"{API}/call/v2/{{api_name}}/{{event_id}}",
 }
-FORM = {"content-type": "multipart/form-data; boundary=limit"}
+FORM_HEADERS = {"content-type": "multipart/form-data; boundary=limit"}
 
 
-def stored(folder):
+def stored_files(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-# --- what the browser is told ---------------------------------------------------------------------
+# --- security headers -----------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
@@ -189,8 +204,11 @@ class Page(HTMLParser):
 
 
 def policy(response):
-    parts = response.headers["Content-Security-Policy"].split("; ")
-    return {name: values.split() for name, _, values in (part.partition(" ") for part in parts)}
+    directives = {}
+    for part in response.headers["Content-Security-Policy"].split("; "):
+        name, *values = part.split()
+        directives[name] = values
+    return directives
 
 
 @pytest.mark.promise("browser-isolation")
@@ -280,7 +298,7 @@ def test_importing_gradio_restores_inspect(uploads):
 
 # --- other web sites ------------------------------------------------------------------------------
 
-FOREIGN = [
+CROSS_SITE_HEADERS = [
     {"origin": "https://evil.example"},
     {"origin": "null"},
     {"origin": ""},
@@ -294,18 +312,20 @@ FOREIGN = [
 
 
 @pytest.mark.promise("browser-isolation")
-@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+@pytest.mark.parametrize("headers", CROSS_SITE_HEADERS, ids=str)
 @pytest.mark.parametrize(
     "path", [f"{API}/upload", f"{API}/queue/join", f"{API}/run/predict", "/login", "/"]
 )
-def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path, headers):
-    upload = piece(form(b"@article{a, title = {Tides}}") + b"\r\n--limit--\r\n", more=False)
-    assert exchange(app, path, [upload], headers=FORM | headers) == (
+def test_requests_of_other_web_sites_are_refused_unread(app, uploads, path, headers):
+    upload = body_message(
+        form_body(b"@article{a, title = {Tides}}") + b"\r\n--limit--\r\n", more=False
+    )
+    assert send_messages(app, path, [upload], headers=FORM_HEADERS | headers) == (
         403,
         b'{"detail":"another web site sent this request"}',
         0,
     )
-    assert stored(uploads) == []
+    assert stored_files(uploads) == []
 
 
 @pytest.mark.promise("browser-isolation")
@@ -313,15 +333,15 @@ def test_another_web_site_is_refused_before_anything_is_read(app, uploads, path,
     "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
 )
 def test_cross_site_preflight_requests_are_refused(browser, headers):
-    asked = browser.options(
+    preflight = browser.options(
         f"{API}/upload", headers={"Access-Control-Request-Method": "POST", **headers}
     )
-    assert asked.status_code == 403
-    assert "Access-Control-Allow-Origin" not in asked.headers
+    assert preflight.status_code == 403
+    assert "Access-Control-Allow-Origin" not in preflight.headers
 
 
 def test_cross_site_links_lead_only_to_the_page(app):
-    client = TestClient(app, HERE)
+    client = TestClient(app, ADDRESS)
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert client.get("/", headers=link).status_code == 200
     assert client.get("/logout", headers=link).status_code == 403
@@ -360,7 +380,7 @@ def test_local_host_names_are_accepted(browser, host):
     ],
 )
 def test_foreign_host_names_are_refused(app, host):
-    status, body, read = exchange(app, "/", [], "GET", {"host": host})
+    status, body, read = send_messages(app, "/", [], "GET", {"host": host})
     assert (status, read) == (421, 0)
     assert b"localhost" in body
 
@@ -380,24 +400,23 @@ def test_proxy_headers_are_ignored(browser):
 # --- routes ---------------------------------------------------------------------------------------
 
 
-def answers(client, app):
-    """What gradio's routes answer when nothing true is said in their path or body."""
+def request_all_routes(client, app):
+    """Yield every route of Gradio but the streams, with its response to made-up parameters."""
     for route, methods in server.gradio_app(app).openapi()["paths"].items():
         path = re.sub(r"{\w+}", "x", route)
-        if path not in STREAMS:
+        if path not in STREAM_ROUTES:
             for method in methods:
                 yield route, client.request(method, path)
 
 
 @pytest.mark.promise("browser-isolation")
 def test_only_the_routes_of_the_page_are_open(browser, app):
-    seen = list(answers(browser, app))
+    seen = list(request_all_routes(browser, app))
     assert len(seen) > 60
     closed = {route for route, answer in seen if answer.text == '{"detail":"not found"}'}
-    # Of the ways to run a function without the queue, the one that the page itself takes; `x` is
-    # not it.
-    assert {route for route, _ in seen} - closed == NEEDED - {f"{API}/run/predict"} - set(
-        STREAMS.values()
+    # The path `run/x` of the made-up parameter is closed; only `run/predict` is open.
+    assert {route for route, _ in seen} - closed == PAGE_ROUTES - {f"{API}/run/predict"} - set(
+        STREAM_ROUTES.values()
     )
     for name in (
         "vibe-edit",
@@ -420,11 +439,11 @@ def test_only_the_routes_of_the_page_are_open(browser, app):
 
 @pytest.mark.promise("login")
 def test_only_the_login_page_is_shown_before_signing_in(visitor, shared):
-    seen = list(answers(visitor(), shared))
+    seen = list(request_all_routes(visitor(), shared))
     assert {
         route for route, answer in seen if answer.status_code not in (401, 404)
-    } - SHOWS_LOGIN == set()
-    for path in (*(NEEDED - SHOWS_LOGIN), *STREAMS):
+    } - LOGIN_ROUTES == set()
+    for path in (*(PAGE_ROUTES - LOGIN_ROUTES), *STREAM_ROUTES):
         assert visitor().get(path).json() == {"detail": "sign in first"}, path
 
 
@@ -455,12 +474,12 @@ def test_a_question_passes_the_middlewares(browser):
 
 
 def test_a_stream_arrives_in_pieces_and_ends_when_the_client_leaves(app):
-    """The first piece is there before the stream has an end, and nothing goes on once nobody reads."""
-    came = []
+    """The first piece arrives before the stream ends, and the stream ends without a reader."""
+    sent = []
 
     async def read_one():
         arrived = asyncio.Event()
-        messages = [piece(b"", more=False)]
+        messages = [body_message(b"", more=False)]
 
         async def receive():
             if messages:
@@ -469,29 +488,25 @@ def test_a_stream_arrives_in_pieces_and_ends_when_the_client_leaves(app):
             return {"type": "http.disconnect"}
 
         async def send(message):
-            came.append(message)
+            sent.append(message)
             if message.get("body"):
                 arrived.set()
 
-        scope = {
-            "type": "http", "method": "GET", "path": f"{API}/heartbeat/reader", "root_path": "", "scheme": "http",
-            "query_string": b"", "headers": [(b"host", b"127.0.0.1:7860")], "client": None,
-            "server": ("127.0.0.1", 7860), "http_version": "1.1",
-        }  # fmt: skip
+        scope = http_scope(f"{API}/heartbeat/reader", "GET") | {"client": None}
         await asyncio.wait_for(app(scope, receive, send), 20)
 
     asyncio.run(read_one())
-    assert came[1] == {"type": "http.response.body", "body": b"data: ALIVE\n\n", "more_body": True}
+    assert sent[1] == {"type": "http.response.body", "body": b"data: ALIVE\n\n", "more_body": True}
 
 
-# --- how much -------------------------------------------------------------------------------------
+# --- size limits ----------------------------------------------------------------------------------
 
 
 def test_a_file_can_be_uploaded(browser, uploads):
     answer = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")})
     (path,) = answer.json()
     assert Path(path).read_bytes() == b"@article{a}"
-    assert stored(uploads) == [Path(path)]
+    assert stored_files(uploads) == [Path(path)]
     Path(path).unlink()
 
 
@@ -508,9 +523,9 @@ def test_a_file_can_be_uploaded(browser, uploads):
     ],
 )
 def test_a_declared_length_over_the_limit_is_refused_unread(app, path, length):
-    status, body, read = exchange(app, path, [], headers={"content-length": length})
+    status, body, read = send_messages(app, path, [], headers={"content-length": length})
     assert (status, read) == (413, 0)
-    assert b"MB at once" in body
+    assert b"the request is too large" in body
 
 
 @pytest.mark.promise("request-limits")
@@ -519,42 +534,50 @@ def test_a_declared_length_over_the_limit_is_refused_unread(app, path, length):
     [
         (f"{API}/queue/join", {"content-type": "application/json"}),
         (f"{API}/run/predict", {}),
-        ("/login", FORM),
+        ("/login", FORM_HEADERS),
     ],
 )
 def test_a_body_that_grows_over_the_limit_is_refused(app, path, kind):
     megabyte = b"x" * 1024 * 1024
     pieces = [
-        piece(form(megabyte) if kind is FORM else b'{"data": "'),
-        piece(megabyte),
-        piece(megabyte),
-        piece(b""),
+        body_message(form_body(megabyte) if kind is FORM_HEADERS else b'{"data": "'),
+        body_message(megabyte),
+        body_message(megabyte),
+        body_message(b""),
     ]
-    status, body, read = exchange(app, path, pieces, headers=kind)
-    assert (status, body) == (413, b'{"detail":"more than 0.25 MB at once"}')
+    status, body, read = send_messages(app, path, pieces, headers=kind)
+    assert (status, body) == (413, b'{"detail":"the request is too large; the limit is 0.25 MB"}')
     assert read <= 3
 
 
 def test_an_upload_over_the_limit_leaves_no_files(app, uploads, monkeypatch):
     monkeypatch.setattr(body_limit, "MAX_UPLOAD_BYTES", 1024 * 1024)
-    pieces = [piece(form(b"x" * 700_000)), piece(b"x" * 700_000), piece(b"")]
-    status, body, read = exchange(app, f"{API}/upload", pieces, headers=FORM)
-    assert (status, body, read) == (413, b'{"detail":"more than 1 MB at once"}', 2)
-    assert stored(uploads) == []
+    pieces = [
+        body_message(form_body(b"x" * 700_000)),
+        body_message(b"x" * 700_000),
+        body_message(b""),
+    ]
+    status, body, read = send_messages(app, f"{API}/upload", pieces, headers=FORM_HEADERS)
+    assert (status, body, read) == (
+        413,
+        b'{"detail":"the request is too large; the limit is 1 MB"}',
+        2,
+    )
+    assert stored_files(uploads) == []
 
 
 def test_files_of_one_upload_count_together(app, uploads, monkeypatch):
     monkeypatch.setattr(body_limit, "MAX_UPLOAD_BYTES", 1024 * 1024)
-    pieces = [piece(form(b"x" * 400_000, f"{n}.bib") + b"\r\n") for n in range(4)]
-    status, _, read = exchange(app, f"{API}/upload", pieces, headers=FORM)
+    pieces = [body_message(form_body(b"x" * 400_000, f"{n}.bib") + b"\r\n") for n in range(4)]
+    status, _, read = send_messages(app, f"{API}/upload", pieces, headers=FORM_HEADERS)
     assert (status, read) == (413, 3)
-    assert stored(uploads) == []
+    assert stored_files(uploads) == []
 
 
 def test_an_interrupted_upload_leaves_no_files(app, uploads):
-    pieces = [piece(form(b"x" * 100_000)), {"type": "http.disconnect"}]
-    exchange(app, f"{API}/upload", pieces, headers=FORM)
-    assert stored(uploads) == []
+    pieces = [body_message(form_body(b"x" * 100_000)), {"type": "http.disconnect"}]
+    send_messages(app, f"{API}/upload", pieces, headers=FORM_HEADERS)
+    assert stored_files(uploads) == []
 
 
 @pytest.mark.promise("request-limits")
@@ -563,7 +586,7 @@ def test_an_upload_must_leave_free_disk_space(browser, uploads, monkeypatch):
     monkeypatch.setattr(body_limit.shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
     refused = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")})
     assert (refused.status_code, refused.json()) == (507, {"detail": "the disk is nearly full"})
-    assert stored(uploads) == []
+    assert stored_files(uploads) == []
     assert browser.get("/config").status_code == 200
     monkeypatch.setattr(body_limit.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (path,) = browser.post(f"{API}/upload", files={"files": ("papers.bib", b"@article{a}")}).json()
@@ -590,7 +613,7 @@ def test_a_password_may_hold_colons_and_any_letters(uploads, clock):
     app = server.application(
         small_page(), "127.0.0.1", 7860, {"berta": "battery:stäple λ"}, clock=clock
     )
-    client = TestClient(app, HERE)
+    client = TestClient(app, ADDRESS)
     assert sign_in(client, "berta", "battery:staple λ").status_code == 400
     assert sign_in(client, "berta", "battery:stäple λ").status_code == 200
 
@@ -620,7 +643,7 @@ def test_after_five_wrong_passwords_an_address_waits_a_minute(visitor, clock):
 
 
 @pytest.mark.promise("login")
-def test_a_name_has_to_wait_whatever_address_guesses(visitor, clock):
+def test_after_five_wrong_passwords_a_name_waits_at_every_address(visitor, clock):
     for number in range(5):
         assert sign_in(visitor(f"192.168.1.{number}"), "ada", f"guess {number}").status_code == 400
     assert sign_in(visitor("192.168.1.99"), "ada", "correct horse").status_code == 429
@@ -652,20 +675,14 @@ def test_parallel_guesses_count(shared):
 
     async def guess():
         async def receive():
-            return piece(body, more=False)
+            return body_message(body, more=False)
 
         async def send(message):
             if "status" in message:
                 statuses.append(message["status"])
 
-        headers = [
-            (b"host", b"192.168.1.5"),
-            *((name.encode(), value.encode()) for name, value in kind.items()),
-        ]
-        scope = {
-            "type": "http", "method": "POST", "path": "/login", "root_path": "", "scheme": "http", "query_string": b"",
-            "headers": headers, "client": ("192.168.1.20", 1), "server": ("192.168.1.5", 7860), "http_version": "1.1",
-        }  # fmt: skip
+        headers = {"host": "192.168.1.5"} | kind
+        scope = http_scope("/login", "POST", headers.items(), client="192.168.1.20")
         await shared(scope, receive, send)
 
     async def guess_at_once():
@@ -687,13 +704,13 @@ def test_the_cookie_is_hidden_from_scripts_and_other_sites(visitor):
 
 
 @pytest.mark.promise("login")
-def test_a_cookie_is_worthless_after_signing_out(visitor):
+def test_signing_out_invalidates_the_cookie(visitor):
     client = visitor()
     sign_in(client, "ada", "correct horse")
-    kept = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-    assert visitor().get("/config", headers={"Cookie": kept}).status_code == 200
+    cookie_header = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    assert visitor().get("/config", headers={"Cookie": cookie_header}).status_code == 200
     client.get("/logout")
-    assert visitor().get("/config", headers={"Cookie": kept}).status_code == 401
+    assert visitor().get("/config", headers={"Cookie": cookie_header}).status_code == 401
 
 
 # --- users ----------------------------------------------------------------------------------------
@@ -716,10 +733,10 @@ def test_users_are_read(users_file):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (b"", "has no users"),
-        (b"# ada:swordfish\n", "has no users"),
+        (b"", "no users in"),
+        (b"# ada:swordfish\n", "no users in"),
         (b"ada:a\nswordfish\n", "line 2: no colon"),
         (b":swordfish\n", "line 1: the name is missing"),
         (b" ada:swordfish\n", "line 1: the name is missing"),
@@ -727,16 +744,16 @@ def test_users_are_read(users_file):
         (b"ada:\n", "line 1: the password is missing"),
         (b"ada:  \n", "line 1: the password is missing"),
         (b"ada: swordfish\n", "line 1: the password is missing, or has a space before or after it"),
-        (b"ada:a\n\nada:swordfish\n", "line 3: this name was used before"),
+        (b"ada:a\n\nada:swordfish\n", "line 3: duplicate name"),
         (b"ada:swordfish\xff\n", "it is not text"),
     ],
 )
-def test_malformed_users_files_are_refused_without_showing_a_password(users_file, content, told):
+def test_malformed_users_files_are_refused_without_showing_a_password(users_file, content, message):
     path = users_file(content)
     with pytest.raises(UsageError) as refused:
         login.read_users(path)
     assert str(path) in str(refused.value)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "swordfish" not in str(refused.value)
 
 
@@ -782,12 +799,14 @@ def test_a_used_port_and_a_foreign_address_are_reported(taken_port):
     ):
         listening.check_address("127.0.0.1", taken_port)
     for host in ("203.0.113.1", "2001:db8::1", "", "é" * 70):
-        with pytest.raises(UsageError, match=f"this machine has no address '{host}'"):
+        with pytest.raises(
+            UsageError, match=f"cannot listen on '{host}': this machine has no such"
+        ):
             listening.check_address(host, 0)
     listening.check_address("127.0.0.1", 0)
 
 
-SERVES = """
+SERVER_PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
 from ui.server.listening import serve
@@ -808,27 +827,27 @@ print("ended", flush=True)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
 def test_the_server_prints_its_url_and_stops_during_a_stream():
-    command = [sys.executable, "-c", SERVES.format(root=str(ROOT))]
+    command = [sys.executable, "-c", SERVER_PROGRAM.format(root=str(ROOT))]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        told = re.fullmatch(
+        announcement = re.fullmatch(
             r"Footnote is running at http://127\.0\.0\.1:(\d+) \(Ctrl\+C stops it\)\n",
             process.stdout.readline(),
         )
-        with socket.create_connection(("127.0.0.1", int(told[1])), timeout=20) as reader:
+        with socket.create_connection(("127.0.0.1", int(announcement[1])), timeout=20) as reader:
             reader.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            received = b""
-            while b"first" not in received:
-                received += reader.recv(4096)
+            response = b""
+            while b"first" not in response:
+                response += reader.recv(4096)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
-# --- an attacker, over a socket -------------------------------------------------------------------
+# --- attacks over a socket ------------------------------------------------------------------------
 
-ATTACKED = """
+PAGE_PROGRAM = """
 import sys
 sys.path[:0] = {paths!r}
 from ui.server import application as server, listening
@@ -837,15 +856,19 @@ server.import_gradio()
 from test_server import small_page
 listening.serve(server.application(small_page(), "127.0.0.1", 7860, {{}}), "127.0.0.1", 0)
 """
-OWN = b"Host: 127.0.0.1\r\n"
+HOST_HEADER = b"Host: 127.0.0.1\r\n"
+POST = b"POST /login HTTP/1.1\r\n"
+JSON_POST = (
+    f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+)
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
-    """The port of a page in a process of its own, served as `footnote ui` serves it."""
+    """Port of a page in a process of its own, served as `footnote ui` serves it."""
     folder = tmp_path_factory.mktemp("attacked")
     environment = os.environ | {"GRADIO_TEMP_DIR": str(folder), "TMPDIR": str(folder)}
-    command = [sys.executable, "-c", ATTACKED.format(paths=[str(ROOT), str(ROOT / "tests")])]
+    command = [sys.executable, "-c", PAGE_PROGRAM.format(paths=[str(ROOT), str(ROOT / "tests")])]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as process:
@@ -859,66 +882,75 @@ def connect(port):
     return socket.create_connection(("127.0.0.1", port), timeout=20)
 
 
-def received(connection):
-    """All that comes until the other side closes, or has been silent for a while."""
-    found = b""
+def read_all(connection):
+    """Return everything that arrives until the server closes the connection or falls silent."""
+    content = b""
     try:
-        while piece := connection.recv(65_536):
-            found += piece
+        while received := connection.recv(65_536):
+            content += received
     except (ConnectionError, TimeoutError):
         pass
-    return found
+    return content
 
 
-def said(port, request):
-    """What the server says to these bytes, which end the connection unless they are refused."""
+def send_bytes(port, request):
+    """Return the server's response to some bytes, which it must answer or refuse by closing."""
     with connect(port) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(request)
-        return received(connection)
+        return read_all(connection)
 
 
 def status(answer):
     return int(answer.split(None, 2)[1]) if answer.startswith(b"HTTP/1.1 ") else None
 
 
-def is_well(port):
-    return status(said(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n")) == 200
+def is_serving(port):
+    return (
+        status(send_bytes(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + HOST_HEADER + b"\r\n"))
+        == 200
+    )
 
 
-REFUSED = {
-    "two names": (b"GET / HTTP/1.1\r\n" + OWN + b"Host: evil.example\r\n\r\n", 400),
-    "the same name twice": (b"GET / HTTP/1.1\r\n" + OWN + OWN + b"\r\n", 400),
-    "no name": (b"GET / HTTP/1.1\r\n\r\n", 400),
-    "no name in HTTP/1.0": (b"GET / HTTP/1.0\r\n\r\n", 421),
-    "a whole address": (b"GET http://evil.example/ HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n", 404),
-    "a tunnel": (b"CONNECT evil.example:443 HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n", 404),
-    "no path": (b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n", 404),
-    "a long header": (b"GET / HTTP/1.1\r\n" + OWN + b"X: " + b"x" * 200_000 + b"\r\n\r\n", 400),
-    "many headers": (b"GET / HTTP/1.1\r\n" + OWN + b"X: y\r\n" * 40_000 + b"\r\n", 400),
-    "a long path": (b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n" + OWN + b"\r\n", 400),
-    "two lengths": (b"POST /login HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n" + OWN + b"\r\nhello!", 400),
-    "a length with a sign": (b"POST /login HTTP/1.1\r\nContent-Length: +5\r\n" + OWN + b"\r\nhello", 400),
-    "a blank before a colon": (b"POST /login HTTP/1.1\r\nContent-Length : 5\r\n" + OWN + b"\r\nhello", 400),
-    "an unknown coding": (b"POST /login HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n" + OWN + b"\r\n", 400),
-    "a chunk of nonsense": (b"POST /login HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + OWN + b"\r\nzebra\r\n", 400),
+MALFORMED_REQUESTS = {
+    "two hosts": (b"GET / HTTP/1.1\r\n" + HOST_HEADER + b"Host: evil.example\r\n\r\n", 400),
+    "the same host twice": (b"GET / HTTP/1.1\r\n" + HOST_HEADER + HOST_HEADER + b"\r\n", 400),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "no host in HTTP/1.0": (b"GET / HTTP/1.0\r\n\r\n", 421),
+    "a URL instead of a path": (
+        b"GET http://evil.example/ HTTP/1.1\r\nConnection: close\r\n" + HOST_HEADER + b"\r\n", 404,
+    ),
+    "a tunnel": (
+        b"CONNECT evil.example:443 HTTP/1.1\r\nConnection: close\r\n" + HOST_HEADER + b"\r\n", 404,
+    ),
+    "no path": (b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n" + HOST_HEADER + b"\r\n", 404),
+    "a long header": (b"GET / HTTP/1.1\r\n" + HOST_HEADER + b"X: " + b"x" * 200_000 + b"\r\n\r\n", 400),
+    "many headers": (b"GET / HTTP/1.1\r\n" + HOST_HEADER + b"X: y\r\n" * 40_000 + b"\r\n", 400),
+    "a long path": (b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n" + HOST_HEADER + b"\r\n", 400),
+    "two lengths": (
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n" + HOST_HEADER + b"\r\nhello!", 400,
+    ),
+    "a length with a sign": (POST + b"Content-Length: +5\r\n" + HOST_HEADER + b"\r\nhello", 400),
+    "a blank before a colon": (POST + b"Content-Length : 5\r\n" + HOST_HEADER + b"\r\nhello", 400),
+    "an unknown coding": (POST + b"Transfer-Encoding: gzip, chunked\r\n" + HOST_HEADER + b"\r\n", 400),
+    "a chunk of nonsense": (POST + b"Transfer-Encoding: chunked\r\n" + HOST_HEADER + b"\r\nzebra\r\n", 400),
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10 + b"\r\n\r\n", 400),
 }  # fmt: skip
 
 
 @pytest.mark.promise("request-limits")
-@pytest.mark.parametrize("request_and_status", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("request_and_status", MALFORMED_REQUESTS.values(), ids=MALFORMED_REQUESTS)
 def test_malformed_requests_are_refused(port, request_and_status):
     request, expected = request_and_status
-    answer = said(port, request)
+    answer = send_bytes(port, request)
     assert b"Question" not in answer
     assert status(answer) == expected
-    assert is_well(port)
+    assert is_serving(port)
 
 
 def test_the_server_header_is_not_sent(port):
     head = (
-        said(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + OWN + b"\r\n")
+        send_bytes(port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + HOST_HEADER + b"\r\n")
         .split(b"\r\n\r\n")[0]
         .lower()
     )
@@ -931,15 +963,15 @@ def test_no_other_protocol_is_spoken(port):
     for path in ("/", f"{API}/queue/join", f"{API}/queue/data"):
         upgrade = f"GET {path} HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
         upgrade += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        assert status(said(port, upgrade.encode() + OWN + b"\r\n")) in (200, 405, 422)
+        assert status(send_bytes(port, upgrade.encode() + HOST_HEADER + b"\r\n")) in (200, 405, 422)
 
 
 @pytest.mark.promise("request-limits")
 def test_a_body_without_an_end_is_cut_off(port):
-    head = f"POST {API}/queue/join HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    head = f"{JSON_POST}Transfer-Encoding: chunked\r\n"
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     with connect(port) as connection:
-        connection.sendall(head.encode() + OWN + b"\r\n")
+        connection.sendall(head.encode() + HOST_HEADER + b"\r\n")
         with contextlib.suppress(ConnectionError):
             for _ in range(8):
                 connection.sendall(chunk)
@@ -947,24 +979,26 @@ def test_a_body_without_an_end_is_cut_off(port):
 
 
 def test_a_missing_body_does_not_block_other_requests(port):
-    head = f"POST {API}/queue/join HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+    head = f"{JSON_POST}Content-Length: 1000\r\n"
     with connect(port) as slow:
-        slow.sendall(head.encode() + OWN + b"\r\n{")
-        assert is_well(port)
+        slow.sendall(head.encode() + HOST_HEADER + b"\r\n{")
+        assert is_serving(port)
 
 
 @pytest.mark.promise("request-limits")
 def test_connections_per_client_are_limited(port):
     held = [connect(port) for _ in range(20)]
     try:
-        assert said(port, b"GET / HTTP/1.1\r\n" + OWN + b"\r\n") == b""
+        assert send_bytes(port, b"GET / HTTP/1.1\r\n" + HOST_HEADER + b"\r\n") == b""
     finally:
         for connection in held:
             connection.close()
-    assert any(is_well(port) for _ in range(100))  # it has to notice first that they are closed
+    assert any(
+        is_serving(port) for _ in range(100)
+    )  # the server notices closed connections a moment later
 
 
-ELSEWHERE = [
+FILE_URLS = [
     "file=../../../../../../etc/passwd",
     "file=..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
     "file=%252e%252e%252fetc%252fpasswd",
@@ -985,21 +1019,22 @@ ELSEWHERE = [
 
 
 @pytest.mark.promise("no-file-access")
-@pytest.mark.parametrize("path", ELSEWHERE)
+@pytest.mark.parametrize("path", FILE_URLS)
 def test_no_path_leads_to_a_file_of_this_machine(port, path):
     path = path.format(root=ROOT)
     for start in (f"{API}/", "/static/", "/assets/"):
-        answer = said(
-            port, f"GET {start}{path} HTTP/1.1\r\nConnection: close\r\n".encode() + OWN + b"\r\n"
+        answer = send_bytes(
+            port,
+            f"GET {start}{path} HTTP/1.1\r\nConnection: close\r\n".encode() + HOST_HEADER + b"\r\n",
         )
         assert status(answer) in (400, 403, 404), start
         assert b"root:" not in answer
         assert b"Apache-2.0" not in answer
-    assert is_well(port)
+    assert is_serving(port)
 
 
-DEEP = "[" * 10_000 + "]" * 10_000
-JOINS = [
+NESTED_LISTS = "[" * 10_000 + "]" * 10_000
+MALFORMED_EVENTS = [
     b"{}",
     b"[]",
     b"null",
@@ -1009,40 +1044,44 @@ JOINS = [
     b'{"fn_index": "zero", "session_hash": "x", "data": ["a"]}',
     b'{"fn_index": 0, "session_hash": ["x"], "data": ["a"]}',
     b'{"fn_index": 0, "data": ["a"]}',
-    f'{{"fn_index": 0, "session_hash": "x", "data": {DEEP}}}'.encode(),
-    DEEP.encode(),
+    f'{{"fn_index": 0, "session_hash": "x", "data": {NESTED_LISTS}}}'.encode(),
+    NESTED_LISTS.encode(),
     b'{"fn_index": 1e400, "session_hash": "x", "data": ["a"]}',
 ]
 
 
 @pytest.mark.promise("request-limits")
-@pytest.mark.parametrize("body", JOINS, ids=lambda body: str(body[:50]))
+@pytest.mark.parametrize("body", MALFORMED_EVENTS, ids=lambda body: str(body[:50]))
 def test_requests_for_unknown_functions_are_refused(port, body):
-    head = (
-        f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    answer = send_bytes(
+        port, f"{JSON_POST}Content-Length: {len(body)}\r\n".encode() + HOST_HEADER + b"\r\n" + body
     )
-    answer = said(port, f"{head}Content-Length: {len(body)}\r\n".encode() + OWN + b"\r\n" + body)
     assert 400 <= status(answer) <= 500
     assert b"Traceback" not in answer
     assert str(ROOT).encode() not in answer
-    assert is_well(port)
+    assert is_serving(port)
 
 
 def test_a_failing_event_reveals_nothing_about_the_machine(port):
     body = b'{"fn_index": 0, "session_hash": "typed", "data": []}'
-    head = (
-        f"POST {API}/queue/join HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    )
     assert (
-        status(said(port, f"{head}Content-Length: {len(body)}\r\n".encode() + OWN + b"\r\n" + body))
+        status(
+            send_bytes(
+                port,
+                f"{JSON_POST}Content-Length: {len(body)}\r\n".encode()
+                + HOST_HEADER
+                + b"\r\n"
+                + body,
+            )
+        )
         == 200
     )
     stream = (
         f"GET {API}/queue/data?session_hash=typed HTTP/1.1\r\nConnection: close\r\n".encode()
-        + OWN
+        + HOST_HEADER
         + b"\r\n"
     )
-    answer = said(port, stream)
+    answer = send_bytes(port, stream)
     assert b'"process_completed"' in answer
     assert b'"success":false' in answer
     assert b"Traceback" not in answer
@@ -1057,25 +1096,25 @@ def test_a_failing_event_reveals_nothing_about_the_machine(port):
 def test_a_network_address_needs_users(footnote, host):
     run = footnote("ui", "--host", host)
     assert (run.code, run.out) == (2, "")
-    assert f"on {host} everybody in the network could read your libraries" in run.err
+    assert f"anyone on the network could read your libraries on {host};" in run.err
     assert "--auth FILE" in run.err
 
 
-def test_the_command_refuses_what_it_cannot_serve(footnote, users_file, taken_port, tmp_path):
-    for arguments, told in [
-        (["--port", taken_port], f"footnote: port {taken_port} is taken"),
+def test_invalid_options_of_the_command_are_refused(footnote, users_file, taken_port, tmp_path):
+    for arguments, message in [
+        (["--port", taken_port], f"footnote: port {taken_port} is in use"),
         (
             ["--host", "203.0.113.1", "--auth", users_file(b"ada:swordfish\n")],
-            "this machine has no address '203.0.113.1'",
+            "cannot listen on '203.0.113.1': this machine has no such address",
         ),
         (["--auth", users_file(b"swordfish\n")], "line 1: no colon; write name:password"),
-        (["--auth", tmp_path / "nobody"], "nobody cannot be read: No such file"),
+        (["--auth", tmp_path / "nobody"], "nobody: No such file"),
         (["--port", "0"], "Invalid value for '--port'"),
         (["--port", "zebra"], "Invalid value for '--port'"),
     ]:
         run = footnote("ui", *arguments)
         assert (run.code, run.out) == (2, ""), arguments
-        assert told in run.err
+        assert message in run.err
         assert "swordfish" not in run.err
         assert "Traceback" not in run.err
 
@@ -1095,13 +1134,13 @@ def test_a_missing_library_is_named_in_full(footnote, tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to one process")
 def test_the_command_serves_the_page_and_deletes_uploads(library_copy, tmp_path):
     folder = library_copy.rename(tmp_path / "my own: papers")
-    (tmp_path / "laid out").mkdir()
+    (tmp_path / "temporary").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     here = f"http://127.0.0.1:{port}"
     environment = os.environ | {
         "FOOTNOTE_LIBRARY": str(folder),
-        "TMPDIR": str(tmp_path / "laid out"),
+        "TMPDIR": str(tmp_path / "temporary"),
     }
     command = [sys.executable, "-m", "rag.cli", "ui", "--port", str(port)]
     with subprocess.Popen(
@@ -1118,17 +1157,18 @@ def test_the_command_serves_the_page_and_deletes_uploads(library_copy, tmp_path)
             (upload,) = httpx2.post(
                 f"{here}{API}/upload", files={"files": ("a.bib", b"@article{a}")}
             ).json()
-            assert Path(upload).is_relative_to(tmp_path / "laid out")
+            assert Path(upload).is_relative_to(tmp_path / "temporary")
         finally:
             process.terminate()
             out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
-    assert stored(tmp_path / "laid out") == []
+    assert stored_files(tmp_path / "temporary") == []
 
 
 def test_a_refusal_does_not_import_gradio():
     code = (
-        "import sys; from rag.cli import main as cli; sys.argv = ['footnote', 'ui', '--host', '0.0.0.0']\n"
+        "import sys; from rag.cli import main as cli\n"
+        "sys.argv = ['footnote', 'ui', '--host', '0.0.0.0']\n"
         "try: cli.main()\n"
         "except SystemExit: print('gradio' in sys.modules, 'fastapi' in sys.modules)"
     )
@@ -1140,7 +1180,7 @@ def test_a_refusal_does_not_import_gradio():
 
 def test_the_help_shows_how_to_open_the_page(footnote):
     run = footnote("ui", "--help")
-    assert run.lines[2].strip() == "Open the page, for this machine only."
+    assert run.lines[2].strip() == "Open the page in a browser, by default for this machine only."
     for option in (
         "-L, --library DIR",
         "--host ADDRESS",

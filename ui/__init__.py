@@ -1,6 +1,6 @@
-"""The page: ask a library in the browser.
+"""Browser page over one or more libraries: chat, library and evaluations.
 
-It uses the public names of `rag` and `eval`; neither of them knows about the page.
+Answering belongs to `rag` and metrics belong to `eval`; neither of them knows about the page.
 """
 
 import os

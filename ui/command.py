@@ -15,7 +15,7 @@ _LIBRARY_VARIABLE = "FOOTNOTE_LIBRARY"
 
 
 def ui(
-    # Not an `envvar` of typer, which would split a folder's name at a colon.
+    # Not typer's `envvar`, which would split a path at its colons.
     library: Annotated[
         list[Path] | None,
         typer.Option(
@@ -35,7 +35,7 @@ def ui(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Users who may sign in, one name:password per line.",
+            help="File of users who may sign in, one name:password per line.",
             show_default=False,
         ),
     ] = None,
@@ -43,8 +43,8 @@ def ui(
     r"""Open the page in a browser, by default for this machine only.
 
     The page listens on 127.0.0.1 and shows the sample papers until there is a library. On any other
-    address it asks for a name and a password; they are sent unencrypted, so use it only in networks
-    that you trust.
+    address users have to sign in. Passwords are sent unencrypted, so use it only on networks that
+    you trust.
 
     \b
     footnote ui
@@ -59,8 +59,8 @@ def ui(
     users = read_users(auth) if auth else {}
     if not users and not is_loopback(host):
         raise UsageError(
-            f"on {host} everybody in the network could read your libraries; "
-            "say who may sign in with --auth FILE, a file of name:password lines"
+            f"anyone on the network could read your libraries on {host}; "
+            "require sign-in with --auth FILE, one name:password per line"
         )
     check_address(host, port)
     folders = library or []
@@ -69,13 +69,13 @@ def ui(
     registry = open_registry(folders, any_model=not users)
     if registry.is_sample(registry.first):
         typer.echo("footnote: no papers yet; showing the sample papers", err=True)
-    # Service managers end the page with SIGTERM; it ends like Ctrl-C.
+    # Service managers stop a process with SIGTERM; handle it like Ctrl+C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Uploads and downloads are private to this user and are deleted with the process.
     with tempfile.TemporaryDirectory(prefix="footnote-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = folder
         _serve_page(registry, host, port, users)
-    # Python would wait for a model that still generates; everything committed is stored.
+    # A normal exit would wait for a model that is still generating. All data is committed already.
     os._exit(0)
 
 

@@ -1,1 +1,1 @@
-"""The HTTP server of the page: access rules, limits, logins and listening. No page content."""
+"""HTTP server of the page: access rules, limits, sign-in and listening; no page content."""

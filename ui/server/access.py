@@ -1,6 +1,6 @@
 """Access rules: which requests reach Gradio at all.
 
-Gradio serves far more than this page needs, to anybody. Here every route is closed unless listed.
+Gradio serves far more routes than the page needs. Here every route is closed unless it is listed.
 """
 
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradio.routes import App
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_PAGES = ["/", "/login", "/logout", "/config", "/theme.css", "/favicon.ico", "/manifest.json"]
+_PAGE_PATHS = ["/", "/login", "/logout", "/config", "/theme.css", "/favicon.ico", "/manifest.json"]
 _API_CALLS = [
     "app_id",
     "cancel",
@@ -29,10 +29,10 @@ _API_CALLS = [
     "upload",
     "upload_progress",
 ]
-_OPEN = frozenset([*_PAGES, *[API + name for name in _API_CALLS]])
+_OPEN_PATHS = frozenset([*_PAGE_PATHS, *[API + name for name in _API_CALLS]])
 _OPEN_PREFIXES = ("/assets/", "/static/", f"{API}call/", f"{API}file=", f"{API}heartbeat/")
 # The login page needs only these; none of them reveals anything about the library.
-_LOGIN_PAGE = frozenset(["/", "/login", "/theme.css", "/favicon.ico", "/manifest.json"])
+_LOGIN_PAGE_PATHS = frozenset(["/", "/login", "/theme.css", "/favicon.ico", "/manifest.json"])
 _LOGIN_PAGE_PREFIXES = ("/assets/", "/static/")
 _LOCAL_HOST = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 
@@ -42,7 +42,7 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")
 
 
 class AccessMiddleware:
-    """Refuse requests that must not reach Gradio, before anything of their body is read."""
+    """Refuse requests that must not reach Gradio, before reading any of their body."""
 
     def __init__(self, app: "ASGIApp", local_only: bool, login_app: "App | None") -> None:
         self._app = app
@@ -50,7 +50,7 @@ class AccessMiddleware:
         self._login_app = login_app
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Serve one request; anything but HTTP and the application's own lifespan is ignored."""
+        """Serve one request. Ignore everything but HTTP and the application's own lifespan."""
         if scope["type"] == "http":
             refused = self._refusal(HTTPConnection(scope))
             if refused:
@@ -65,7 +65,7 @@ class AccessMiddleware:
     def _refusal(self, request: HTTPConnection) -> JSONResponse | None:
         path = request.scope["path"]
         if self._local_only and not _LOCAL_HOST.fullmatch(request.headers.get("host", "")):
-            # Another name that leads here is a DNS rebinding attack.
+            # A foreign name that resolves to this machine is a DNS rebinding attack.
             detail = "this page is for this machine only; open it as localhost or 127.0.0.1"
             return refusal(421, detail)
         if _is_cross_site(request):
@@ -80,10 +80,10 @@ class AccessMiddleware:
 
 
 def _is_cross_site(request: HTTPConnection) -> bool:
-    """Tell whether another web site sent a request; following a link to the page is allowed.
+    """Return whether another web site sent a request; following a link to the page is allowed.
 
-    Browsers name the origin of every request that could change something, and most say where any
-    request comes from (Fetch Metadata Request Headers).
+    Browsers send `Origin` with every request that could change something, and most send
+    `Sec-Fetch-Site` with all requests (Fetch Metadata Request Headers).
     """
     headers, scope = request.headers, request.scope
     own_origin = f"{scope['scheme']}://{headers.get('host', '')}".lower()
@@ -98,16 +98,16 @@ def _is_cross_site(request: HTTPConnection) -> bool:
 
 
 def _is_open(path: str) -> bool:
-    """Tell whether the page needs a route; of files, only those on this machine."""
-    return path in _OPEN or (path.startswith(_OPEN_PREFIXES) and "://" not in path)
+    """Return whether the page needs a route. A file must not be a URL, which Gradio would fetch."""
+    return path in _OPEN_PATHS or (path.startswith(_OPEN_PREFIXES) and "://" not in path)
 
 
 def _is_login_page(path: str) -> bool:
-    return path in _LOGIN_PAGE or path.startswith(_LOGIN_PAGE_PREFIXES)
+    return path in _LOGIN_PAGE_PATHS or path.startswith(_LOGIN_PAGE_PREFIXES)
 
 
 def _is_signed_in(request: HTTPConnection, login_app: "App") -> bool:
-    """Tell whether one of Gradio's cookies, for https and http, holds a token that it issued."""
+    """Return whether a cookie, of HTTPS or of HTTP, holds a token that Gradio issued."""
     for kind in ("access-token", "access-token-unsecure"):
         if request.cookies.get(f"{kind}-{login_app.cookie_id}") in login_app.tokens:
             return True
@@ -115,9 +115,9 @@ def _is_signed_in(request: HTTPConnection, login_app: "App") -> bool:
 
 
 def _is_misleading(header: bytes) -> bool:
-    """Tell whether Gradio would misread a header.
+    """Return whether Gradio would misuse a header.
 
-    It trusts proxy headers although there is no proxy, and it answers a range request for a file
-    with the headers of the request.
+    It trusts proxy headers although there is no proxy, and it copies the request's headers into its
+    response when a range of a file is requested.
     """
     return header.startswith(b"x-forwarded-") or header in (b"x-gradio-server", b"range")

@@ -1,11 +1,11 @@
-"""The page as an ASGI application: Gradio behind three middlewares.
+"""ASGI application of the page: Gradio behind three middlewares.
 
-Gradio serves more than the page needs, to anybody, and sends no security headers. Every request
-passes these, in this order, before Gradio sees it:
+Gradio serves more than the page needs and sends no security headers. Every request passes these
+middlewares in this order before Gradio sees it:
 
 1. `SecurityHeadersMiddleware` tells the browser what the page may load and run;
-2. `AccessMiddleware` refuses foreign host names, requests of other web sites, routes that the page
-   does not need and, where there are users, everybody who has not signed in;
+2. `AccessMiddleware` refuses foreign host names, requests from other web sites, routes that the
+   page does not need and, where there are users, everybody who has not signed in;
 3. `BodyLimitMiddleware` stops requests that are too large.
 
 They are plain ASGI, so streams and disconnects pass through. Importing this module does not import
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from gradio.routes import App
     from gradio.state_holder import StateHolder
 
-# A session takes half a megabyte; beyond this many, the oldest are forgotten.
+# A session takes half a megabyte; beyond this many, the oldest are dropped.
 MAX_SESSIONS = 200
-# Watching an import or an evaluation occupies a job, though no thread.
+# Following an import or an evaluation occupies a job, though no thread.
 MAX_JOBS = 200
 
 
@@ -50,7 +50,7 @@ def application(
     """Return the page as an application for a server that listens on `host` and `port`.
 
     With `users` (passwords by name, of which only hashes are kept), nothing but the login page is
-    served to anybody who has not signed in. `theme` goes to `gradio.mount_gradio_app`: `css_paths`,
+    served before signing in. `theme` goes to `gradio.mount_gradio_app`: `css_paths`,
     `theme`, `js`. `clock` returns seconds.
     """
     from fastapi import FastAPI
@@ -111,8 +111,8 @@ def _harden(page: "gradio.Blocks") -> None:
 def _page_sessions(page: "gradio.Blocks") -> "StateHolder":
     """Return a session store that keeps only the page's own components.
 
-    With every update Gradio creates a component under a new number, and a session would keep it
-    with its value for good: a tenth of a megabyte for each question.
+    For every update Gradio creates a component with a new id, and a session would keep it and its
+    value forever: about 0.1 MB per question.
     """
     from gradio.state_holder import SessionState, StateHolder
 
@@ -121,10 +121,10 @@ def _page_sessions(page: "gradio.Blocks") -> "StateHolder":
 
         def __getitem__(self, session_id: str) -> SessionState:
             session = super().__getitem__(session_id)
-            for number in list(session.blocks_config.blocks):
-                if number not in page.blocks:
-                    session.blocks_config.blocks.pop(number, None)
-                    session.config_values.pop(number, None)
+            for component_id in list(session.blocks_config.blocks):
+                if component_id not in page.blocks:
+                    session.blocks_config.blocks.pop(component_id, None)
+                    session.config_values.pop(component_id, None)
             return session
 
     sessions = PageSessions()  # type: ignore[no-untyped-call]

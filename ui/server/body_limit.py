@@ -21,7 +21,7 @@ MIN_FREE_DISK_BYTES = 1 << 30
 
 
 class BodyLimitMiddleware:
-    """Refuse requests whose body is too large, as soon as they say so or as soon as they are."""
+    """Refuse a request as soon as the declared or received length of its body is too large."""
 
     def __init__(self, app: "ASGIApp") -> None:
         self._app = app
@@ -36,7 +36,7 @@ class BodyLimitMiddleware:
             await refusal(507, "the disk is nearly full")(scope, receive, send)
             return
         limit = MAX_UPLOAD_BYTES if is_upload else MAX_REQUEST_BYTES
-        too_large = refusal(413, f"more than {limit / 1024**2:g} MB at once")
+        too_large = refusal(413, f"the request is too large; the limit is {limit / 1024**2:g} MB")
         if _declared_length(scope) > limit:
             await too_large(scope, receive, send)
             return
@@ -59,7 +59,7 @@ def _declared_length(scope: "Scope") -> float:
 
 
 class _LimitedBody:
-    """The body of one request, counted while it arrives."""
+    """Body of one request, counted while it arrives."""
 
     def __init__(self, receive: "Receive", send: "Send", limit: int) -> None:
         self._receive = receive
@@ -72,8 +72,8 @@ class _LimitedBody:
     async def receive(self) -> "Message":
         """Return the next piece of the body.
 
-        A body that breaks off or grows too large is reported as a malformed form: that is the one
-        error after which Gradio deletes the files it has already stored.
+        A body that breaks off or grows too large is reported as a malformed form: only after this
+        error does Gradio delete the files that it has already stored.
         """
         message = await self._receive()
         if message["type"] == "http.disconnect" and self._expects_more:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _INLINE_SCRIPT = re.compile(
     rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE
 )
-# Gradio compiles parts of its page at run time ('unsafe-eval') and styles single elements
+# Gradio compiles parts of its page at run time ('unsafe-eval') and sets inline styles
 # ('unsafe-inline').
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'{hashes}; "
@@ -46,35 +46,35 @@ class SecurityHeadersMiddleware:
 
 
 class _Response:
-    """One response; an HTML page is held back until its scripts are known."""
+    """Response that is sent at once, except an HTML page: its header needs the page's scripts."""
 
     def __init__(self, send: "Send") -> None:
         self._send = send
-        self._held: list[Message] = []
+        self._held_messages: list[Message] = []
 
     async def send(self, message: "Message") -> None:
-        """Send a message of the response, or hold it back."""
+        """Send a message of the response, or hold it back until the page is complete."""
         starts = message["type"] == "http.response.start"
         if starts:
             _set_headers(message)
-        if not self._held and not (starts and _is_html(message)):
+        if not self._held_messages and not (starts and _is_html(message)):
             await self._send(message)
             return
-        self._held.append(message)
+        self._held_messages.append(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             await self._release()
 
     async def _release(self) -> None:
-        start, *parts = self._held
+        start, *parts = self._held_messages
         page = b"".join([part.get("body", b"") for part in parts])
         _allow_scripts(start, page)
-        for message in self._held:
+        for message in self._held_messages:
             await self._send(message)
-        self._held.clear()
+        self._held_messages.clear()
 
 
 def _set_headers(start: MutableMapping[str, Any]) -> None:
-    # Gradio lets other web sites send the session cookie; this keeps it to the page.
+    # Gradio lets browsers send the session cookie with requests from other web sites, too.
     start["headers"] = [
         (name, value.replace(b"SameSite=none", b"SameSite=lax")) for name, value in start["headers"]
     ]

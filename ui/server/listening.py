@@ -16,7 +16,7 @@ from rag.errors import UsageError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-# A quarter of the thousand files and connections that most systems allow a process.
+# A quarter of the 1,024 open files that most systems allow a process.
 MAX_CONNECTIONS_PER_CLIENT = 256
 _SHUTDOWN_SECONDS = 1
 
@@ -55,9 +55,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    no_address = UsageError(f"this machine has no address '{host}' to listen on")
-    if not host:  # sockets take it for every address
-        raise no_address
+    no_such_address = UsageError(
+        f"cannot listen on '{host}': this machine has no such address; choose another --host"
+    )
+    if not host:  # sockets would listen on every address
+        raise no_such_address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -65,11 +67,11 @@ def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(f"port {port} is in use; choose another one with --port") from None
         if error.errno == errno.EACCES:
-            message = f"port {port} needs root; choose one above 1023 with --port"
+            message = f"port {port} is reserved for root; choose one above 1023 with --port"
             raise UsageError(message) from None
-        raise no_address from None
+        raise no_such_address from None
     except (TypeError, UnicodeError):  # not a possible host name
-        raise no_address from None
+        raise no_such_address from None
 
 
 def _url(host: str, port: int) -> str:
@@ -80,7 +82,7 @@ def _url(host: str, port: int) -> str:
 
 
 class _LimitedConnection(H11Protocol):
-    """Refuse endless headers and duplicate hosts, as h11 does, and limit connections."""
+    """HTTP connection, a limited number per client. h11 refuses malformed and endless headers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Close the connection at once when its client has too many."""
@@ -99,7 +101,7 @@ class _LimitedConnection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Announce the URL, and shut down without messages about connections that had to be cut."""
+    """Server that prints its URL, and shuts down without messages about open connections."""
 
     def __init__(self, config: uvicorn.Config, url: str) -> None:
         super().__init__(config)

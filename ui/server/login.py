@@ -1,4 +1,4 @@
-"""Logins: the file of users, password checks, and waiting times after wrong passwords."""
+"""Sign-in: the file of users, password checks, and waiting times after wrong passwords."""
 
 import asyncio
 import hashlib
@@ -36,10 +36,10 @@ def read_users(path: Path) -> dict[str, str]:
         place = f"{path}, line {number}"
         name, password = _parse_user(line, place)
         if name in users:
-            raise UsageError(f"{place}: this name was used before")
+            raise UsageError(f"{place}: duplicate name")
         users[name] = password
     if not users:
-        raise UsageError(f"{path} has no users; write lines name:password")
+        raise UsageError(f"no users in {path}; write one name:password per line")
     return users
 
 
@@ -57,7 +57,7 @@ def _read_private_lines(path: Path) -> list[str]:
 
 
 def _parse_user(line: str, place: str) -> tuple[str, str]:
-    """Return the name and password of a line; errors quote nothing, it could be the password."""
+    """Split a line into name and password; errors never quote it, it could be the password."""
     name, colon, password = line.partition(":")
     if not colon:
         raise UsageError(f"{place}: no colon; write name:password")
@@ -71,23 +71,23 @@ class LoginGuard:
     """Check passwords, and make clients wait after wrong ones."""
 
     def __init__(self, users: Mapping[str, str], clock: Clock) -> None:
-        """Keep hashes of the passwords; they are never stored, so each start has a new salt."""
+        """Keep hashes of the passwords, in memory only, so each start uses a new salt."""
         self._salt = secrets.token_bytes(16)
         self._hashes = {name: self._hash(password) for name, password in users.items()}
         self._failures = _FailureLog(clock)
 
     async def check(self, name: str, password: str) -> bool:
-        """Return whether a password is right, in the same time for known and unknown names.
+        """Return whether a password is correct, after the same time for known and unknown names.
 
-        Failures count for the client's address and for the name, so neither many names from one
-        address nor many addresses for one name get further. Raises status 429 with the seconds to
-        wait after too many failures.
+        Failures count for the client's address and for the name, so the limit applies to guesses
+        from one address for many names as well as from many addresses for one name. Raises status
+        429 with the seconds to wait after too many failures.
         """
         keys = (f"address {_client_network(CLIENT.get())}", f"name {name}")
         seconds = max(map(self._failures.seconds_to_wait, keys))
         if seconds > 0:
-            retry = {"Retry-After": str(math.ceil(seconds))}
-            raise HTTPException(429, "too many wrong passwords", retry)
+            headers = {"Retry-After": str(math.ceil(seconds))}
+            raise HTTPException(429, "too many wrong passwords", headers)
         for key in keys:  # counted before the check, so that parallel guesses count as well
             self._failures.add(key)
         given = await asyncio.to_thread(self._hash, password)
@@ -105,7 +105,7 @@ class LoginGuard:
 
 
 class _FailureLog:
-    """Times of recent failures by key, in constant memory: keys share a fixed number of slots."""
+    """Times of recent failures by key. Keys share a fixed number of slots, to bound the memory."""
 
     _SLOTS = 4096
 
@@ -137,7 +137,7 @@ class _FailureLog:
 
 
 def _client_network(address: str) -> str:
-    """Return an IPv4 address, or the 64-bit network that one household has in IPv6."""
+    """Return an IPv4 address as it is, or the 64-bit network of an IPv6 address: one household."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

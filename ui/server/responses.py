@@ -1,4 +1,4 @@
-"""What the middlewares share: paths of Gradio's API, and refusals."""
+"""Shared by the middlewares: the path of Gradio's API, and refusals."""
 
 from starlette.responses import JSONResponse
 

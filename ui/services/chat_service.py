@@ -1,8 +1,7 @@
-"""Asking in the page: the steps shown while an answer is generated, and what is stored of it.
+"""Asking in the page: steps to show while an answer is generated, and storing the answer.
 
-The conversation store is the source of truth; the browser only keeps a conversation's id. So a
-reload, a restart or a second window shows the same, and nothing that a browser sends is taken for
-an answer.
+The conversation store is the primary store; the browser keeps only the id of a conversation. A
+reload, a restart or a second window therefore shows the same, and a browser cannot forge an answer.
 """
 
 import contextlib
@@ -10,15 +9,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from rag import Answer, FootnoteError
+from rag.library.filters import Filters
 from ui.services.conversations import ConversationNotFound, ConversationStore, new_id
 from ui.services.library_registry import LibraryRegistry
 
 # Each step sends the whole message to the browser, so there are at most twenty per second.
 _SECONDS_BETWEEN_STEPS = 0.05
-# Longer than any model may generate (120 s); after this, the unfinished text becomes the answer.
+# Longer than any model may generate (120 s). At this limit, the text so far becomes the answer.
 MAX_ANSWER_SECONDS = 180.0
 MAX_SENTENCES = 20
 _LOG = logging.getLogger("footnote")
@@ -26,7 +26,7 @@ _LOG = logging.getLogger("footnote")
 
 @dataclass(frozen=True, slots=True)
 class AskOptions:
-    """How to answer a question: library, language model, style and filters, as in `Assistant.ask`.
+    """Library, language model, style and filters for a question, as in `Assistant.ask`.
 
     `sentences` is 0 for the default number.
     """
@@ -35,22 +35,14 @@ class AskOptions:
     model: str = ""
     style: str = "auto"
     sentences: int = 0
-    year: str = ""
-    venue: str = ""
-    author: str = ""
-    source: str = ""
-
-    @property
-    def filters(self) -> dict[str, str]:
-        """Search filters by name."""
-        return {name: getattr(self, name) for name in ("year", "venue", "author", "source")}
+    filters: Filters = field(default_factory=Filters)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatView:
-    """What to show of a conversation: its answers, and perhaps a question that is being answered.
+    """Conversation to show: its answers, and perhaps a question that has none yet.
 
-    `text` is the answer so far; `failure` says why there is no answer.
+    `text` is the answer so far, `failure` the reason why there will be no answer.
     """
 
     conversation: str = ""
@@ -61,13 +53,13 @@ class ChatView:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a question is still being answered."""
+        """True while a question is being answered."""
         return bool(self.question) and not self.failure
 
 
 @dataclass(slots=True)
 class ChatService:
-    """All conversations of the page. Safe to use from several threads."""
+    """Asks questions, and shows and stores conversations. Safe to use from several threads."""
 
     registry: LibraryRegistry
     store: ConversationStore
@@ -82,7 +74,7 @@ class ChatService:
         except ConversationNotFound:
             return ChatView()
 
-    def ask(  # noqa: PLR0913, PLR0917 - who asks what, where and how
+    def ask(  # noqa: PLR0913, PLR0917 - none can be left out
         self,
         question: str,
         conversation: str,
@@ -93,27 +85,27 @@ class ChatService:
     ) -> Iterator[ChatView]:
         """Answer step by step; the last view is final, and what it shows is stored.
 
-        With a `position`, the question replaces the one there. If later questions would be lost, it
-        starts a new conversation with the earlier ones instead.
+        With a `position`, the question replaces the one there. If that would remove later
+        questions, it starts a new conversation with the earlier ones instead.
         """
         view = ChatView(conversation, question=question)
         try:
             with self._stoppable(session) as stop:
                 view = self.view(conversation, owner)
-                turns = len(view.answers)
+                stored_turns = len(view.answers)
                 view = replace(view, answers=view.answers[:position], question=question)
                 yield view
-                yield from self._steps(view, owner, options, stop, turns)
+                yield from self._steps(view, owner, options, stop, stored_turns)
         except FootnoteError as error:
             yield replace(view, failure=str(error))
         except Exception as error:  # a bug: shown to the user, with its traceback in the log
             _LOG.exception("answering a question in the page failed")
-            failure = f"Footnote itself failed ({type(error).__name__}: {error})"
+            failure = f"internal error ({type(error).__name__}: {error}); see the terminal"
             yield replace(view, failure=failure)
 
     @contextlib.contextmanager
     def _stoppable(self, session: str) -> Iterator[threading.Event]:
-        """Register the event that stops the answer of a session, and set it at the time limit."""
+        """Register an event that stops the answer of a session, and set it at the time limit."""
         stop = self._running[session] = threading.Event()
         time_limit = threading.Timer(MAX_ANSWER_SECONDS, stop.set)
         time_limit.daemon = True
@@ -127,39 +119,48 @@ class ChatService:
                 del self._running[session]
 
     def stop(self, session: str) -> None:
-        """End the answer that a session is waiting for, keeping the text so far."""
+        """Stop the answer that a session is waiting for, keeping the text so far."""
         if running := self._running.get(session):
             running.set()
 
     def _steps(
-        self, view: ChatView, owner: str, options: AskOptions, stop: threading.Event, turns: int
+        self,
+        view: ChatView,
+        owner: str,
+        options: AskOptions,
+        stop: threading.Event,
+        stored_turns: int,
     ) -> Iterator[ChatView]:
         chat = self.registry.assistant(options.library, options.model).chat(view.answers)
         last_step = 0.0
         sentences = min(max(int(options.sentences or 0), 0), MAX_SENTENCES) or None
+        filters = asdict(options.filters)
         pieces = chat.stream(
-            view.question, sentences=sentences, style=options.style, stop=stop, **options.filters
+            view.question, sentences=sentences, style=options.style, stop=stop, **filters
         )
         for piece in pieces:
             if isinstance(piece, Answer):
-                yield self._finished(view, piece, owner, options.library, turns)
+                yield self._store(view, piece, owner, options.library, stored_turns)
                 return
             view = replace(view, text=view.text + piece)
             if time.monotonic() - last_step >= _SECONDS_BETWEEN_STEPS:
                 last_step = time.monotonic()
                 yield view
 
-    def _finished(
-        self, view: ChatView, answer: Answer, owner: str, library: str, turns: int
+    def _store(
+        self, view: ChatView, answer: Answer, owner: str, library: str, stored_turns: int
     ) -> ChatView:
-        """Store an answer and return the final view; `turns` were stored when it was asked for."""
+        """Store an answer and return the final view.
+
+        `stored_turns` is the number of turns in the store when the question was asked.
+        """
         if not (answer.claims or answer.abstained):
-            return replace(view, failure="Stopped before the first sentence.")
+            return replace(view, failure="Stopped.")
         conversation, position = view.conversation or new_id(), len(view.answers)
-        if position < turns - 1:
+        if position < stored_turns - 1:
             conversation = new_id()
-            for place, earlier in enumerate(view.answers):
-                self.store.save(conversation, owner, library, place, earlier)
-            turns = position
-        self.store.save(conversation, owner, library, position, answer, turns)
+            for number, earlier in enumerate(view.answers):
+                self.store.save(conversation, owner, library, number, earlier)
+            stored_turns = position
+        self.store.save(conversation, owner, library, position, answer, stored_turns)
         return ChatView(conversation, (*view.answers, answer))

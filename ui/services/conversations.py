@@ -1,7 +1,7 @@
 """Conversations in one SQLite file: they survive a restart, with their sources as they were.
 
 Every call has its own connection and transaction, so it is safe from several threads and processes.
-The owner is a login name, `""` where nobody logs in; owners cannot find each other's conversations.
+The owner is a user's name, `""` where nobody signs in. Owners see only their own conversations.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ MAX_QUESTION_TITLE_CHARS = 80
 MAX_TITLE_CHARS = 200
 MAX_SEARCH_CHARS = 200
 _SCHEMA_VERSION = 2
-# `folded` is the searchable text, see `_fold`. `change` orders conversations; clocks can be set
-# back.
+# `folded` is the searchable text, see `_fold`. `change` orders conversations: a counter, because
+# clocks can be set back.
 _SCHEMA = (
     """CREATE TABLE conversation (
         id TEXT PRIMARY KEY, owner TEXT NOT NULL, library TEXT NOT NULL, title TEXT NOT NULL,
@@ -46,26 +46,26 @@ _SUMMARIES = """SELECT id, title, library, changed,
     (SELECT count(*) FROM turn WHERE conversation = conversation.id)
     FROM conversation WHERE owner = ?"""
 # Each word must occur in the title or in one of the turns.
-_HOLDS_ALL_WORDS = """NOT EXISTS (
+_CONTAINS_ALL_WORDS = """NOT EXISTS (
     SELECT 1 FROM json_each(?) AS word
     WHERE NOT instr(conversation.folded, word.value) AND NOT EXISTS (
         SELECT 1 FROM turn
         WHERE conversation = conversation.id AND instr(turn.folded, word.value)))"""
 # The title follows the first question (position ?7 is 0) until the user sets one.
-_TOUCH = """INSERT INTO conversation (id, owner, library, title, folded, changed, change)
+_UPSERT = """INSERT INTO conversation (id, owner, library, title, folded, changed, change)
     VALUES (?, ?, ?, ?, ?, ?, (SELECT coalesce(max(change), 0) + 1 FROM conversation))
     ON CONFLICT (id) DO UPDATE SET
     library = excluded.library, changed = excluded.changed, change = excluded.change,
     title = iif(?7 OR renamed, title, excluded.title),
     folded = iif(?7 OR renamed, folded, excluded.folded)"""
 _ANSWER = TypeAdapter(Answer)
-# Names of version 1 in stored answers.
+# Names in answers stored by version 1, and what they are called now.
 _RENAMED_KINDS = {"quote": "quoted", "written": "generated"}
 _RENAMED_TRACE_FIELDS = {"read_as": "rewritten_query", "reader": "reranker"}
 
 
 class ConversationNotFound(FootnoteError):
-    """The owner has no such conversation: it was deleted, or it belongs to somebody else."""
+    """The owner has no such conversation: it was deleted, or it belongs to another user."""
 
     def __init__(self, conversation: str) -> None:
         super().__init__(conversation)
@@ -77,9 +77,9 @@ class ConversationNotFound(FootnoteError):
 
 @dataclass(frozen=True, slots=True)
 class ConversationSummary:
-    """A conversation in the list.
+    """Conversation in the list.
 
-    `library` is the key of the library that was asked last, `changed` the time of the last answer
+    `library` is the key of the library that answered last, `changed` the time of the last answer
     (ISO 8601, UTC, to the second), `turns` the number of answers.
     """
 
@@ -96,7 +96,7 @@ def new_id() -> str:
 
 
 class ConversationStore:
-    """The conversations in one file. Characters that UTF-8 cannot encode are stored as `?`.
+    """Conversations in one file. Characters that UTF-8 cannot encode are stored as `?`.
 
     Every method raises `FootnoteError` if the file is damaged, cannot be written or stays locked.
     """
@@ -115,21 +115,22 @@ class ConversationStore:
         except OSError as error:
             raise FootnoteError(f"cannot store conversations in {path}: {error}") from error
 
-    def save(  # noqa: PLR0913, PLR0917 - whose answer goes where
+    def save(  # noqa: PLR0913, PLR0917 - none can be left out
         self,
         conversation: str,
         owner: str,
         library: str,
         position: int,
         answer: Answer,
-        seen: int | None = None,
+        expected_turns: int | None = None,
     ) -> None:
         """Store an answer as the turn at a position (from 0), replacing the turns from there on.
 
-        `seen` is the number of turns when the question was asked: later turns are never replaced.
+        Saving the first turn creates the conversation, with the question as its title.
+        `expected_turns` is the number of turns when the question was asked: turns that another
+        window has added since are not replaced.
 
-        A conversation starts with its first turn, and its title is the question. Raises
-        `ConversationNotFound`, and `UsageError` if turns were added or removed in another window.
+        Raises `ConversationNotFound`, and `UsageError` if another window added or removed turns.
         """
         title = _shorten(answer.question, MAX_QUESTION_TITLE_CHARS) or "Untitled"
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -137,9 +138,9 @@ class ConversationStore:
         delete = "DELETE FROM turn WHERE conversation = ? AND position >= ?"
         insert = "INSERT INTO turn (conversation, position, folded, answer) VALUES (?, ?, ?, ?)"
         with self._transaction("BEGIN IMMEDIATE") as database:
-            self._check_place(database, conversation, owner, position, seen)
-            touched = (conversation, owner, library, title, _fold(title), now, position)
-            _execute(database, _TOUCH, *touched)
+            self._check_position(database, conversation, owner, position, expected_turns)
+            upserted = (conversation, owner, library, title, _fold(title), now, position)
+            _execute(database, _UPSERT, *upserted)
             _execute(database, delete, conversation, position)
             _execute(database, insert, conversation, position, folded, _to_json(answer))
 
@@ -155,22 +156,22 @@ class ConversationStore:
         return [_from_json(row[0], summary, number) for number, row in enumerate(rows, start=1)]
 
     def find(self, conversation: str, owner: str) -> ConversationSummary:
-        """Return the conversation with an id. Raises `ConversationNotFound`."""
+        """Return the summary of a conversation. Raises `ConversationNotFound`."""
         with self._transaction() as database:
             return _find(database, conversation, owner)
 
     def list_conversations(
         self, owner: str, words: str = "", limit: int = 100
     ) -> list[ConversationSummary]:
-        """Return up to `limit` conversations of the owner, the most recently asked first.
+        """Return up to `limit` conversations of the owner, most recently asked first.
 
-        With `words`, only those where each word occurs in the title, a question or an answer, also
-        as part of a word and whatever its case and accents.
+        With `words`, return only those where each word occurs in the title, a question or an
+        answer. Parts of words match, too; case and accents are ignored.
         """
-        query = f"{_SUMMARIES} AND {_HOLDS_ALL_WORDS} ORDER BY change DESC LIMIT ?"
-        searched = json.dumps(_fold(words[:MAX_SEARCH_CHARS]).split(), ensure_ascii=False)
+        query = f"{_SUMMARIES} AND {_CONTAINS_ALL_WORDS} ORDER BY change DESC LIMIT ?"
+        folded_words = json.dumps(_fold(words[:MAX_SEARCH_CHARS]).split(), ensure_ascii=False)
         with self._transaction() as database:
-            rows = _execute(database, query, owner, searched, limit).fetchall()
+            rows = _execute(database, query, owner, folded_words, limit).fetchall()
         return [ConversationSummary(*row) for row in rows]
 
     def rename(self, conversation: str, owner: str, title: str) -> None:
@@ -213,7 +214,7 @@ class ConversationStore:
             elif version != _SCHEMA_VERSION:
                 raise FootnoteError(self._describe_wrong_version(version))
         with self._connection() as database:
-            # A property of the file: from now on readers never wait.
+            # A lasting property of the file; with it, readers never wait.
             database.execute("PRAGMA journal_mode = WAL")
 
     def _describe_wrong_version(self, version: int) -> str:
@@ -226,7 +227,7 @@ class ConversationStore:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        place = f"the conversations in {self._path}"
+        conversations = f"the conversations in {self._path}"
         try:
             connection = sqlite3.connect(
                 self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_SECONDS
@@ -236,22 +237,26 @@ class ConversationStore:
                 connection.execute("PRAGMA secure_delete = ON")
                 yield connection
         except sqlite3.OperationalError as error:
-            raise FootnoteError(f"{place} cannot be used now: {error}") from error
+            raise FootnoteError(f"cannot use {conversations}: {error}") from error
         except sqlite3.Error as error:
             fix = "restore a copy of the file, or move it away to start a new one"
-            raise FootnoteError(f"{place} cannot be read: {error}; {fix}") from error
+            raise FootnoteError(f"cannot read {conversations}: {error}; {fix}") from error
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN") -> Iterator[sqlite3.Connection]:
-        """Run one transaction; closing the connection without COMMIT rolls everything back."""
+        """Run one transaction. Closing the connection without COMMIT rolls it back."""
         with self._connection() as connection:
             connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
 
     @staticmethod
-    def _check_place(
-        database: sqlite3.Connection, conversation: str, owner: str, position: int, seen: int | None
+    def _check_position(
+        database: sqlite3.Connection,
+        conversation: str,
+        owner: str,
+        position: int,
+        expected_turns: int | None,
     ) -> None:
         """Raise the errors of `save` unless the owner may store a turn at this position."""
         query = (
@@ -262,7 +267,7 @@ class ConversationStore:
         is_owner, turns = row or (position <= 0, 0)
         if not is_owner:
             raise ConversationNotFound(conversation)
-        if not 0 <= position <= turns or seen not in (None, turns):
+        if not 0 <= position <= turns or expected_turns not in (None, turns):
             count = "1 turn" if turns == 1 else f"{turns} turns"
             raise UsageError(
                 f"another window changed the conversation (it now has {count}); open it again"
@@ -277,18 +282,18 @@ def _migrate_from_version_1(database: sqlite3.Connection) -> None:
         answer = json.loads(text)
         for claim in answer.get("claims", ()):
             claim["kind"] = _RENAMED_KINDS.get(claim["kind"], claim["kind"])
-        answer["trace"] = _with_new_names(answer.get("trace", {}))
+        answer["trace"] = _rename_fields(answer.get("trace", {}))
         migrated = json.dumps(answer, ensure_ascii=False)
         database.execute(update, (migrated, conversation, position))
     database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
-def _with_new_names(trace: dict[str, Any]) -> dict[str, Any]:
+def _rename_fields(trace: dict[str, Any]) -> dict[str, Any]:
     return {_RENAMED_TRACE_FIELDS.get(name, name): value for name, value in trace.items()}
 
 
 def _execute(database: sqlite3.Connection, query: str, *values: str | int) -> sqlite3.Cursor:
-    """Run a query with values that SQLite can always store: surrogates are replaced."""
+    """Run a query with values that SQLite can store: surrogates become question marks."""
     bound = [_encodable(value) if isinstance(value, str) else value for value in values]
     return database.execute(query, bound)
 
@@ -315,11 +320,11 @@ def _from_json(text: str, summary: ConversationSummary, number: int) -> Answer:
     try:
         return _ANSWER.validate_json(text, strict=True)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, fault["loc"])) or "all of it"
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(map(str, first["loc"])) or "the whole answer"
         raise FootnoteError(
             f"this version of Footnote cannot read answer {number} of the conversation "
-            f"“{summary.title}” ({place}: {fault['msg']}); other conversations are not affected"
+            f"“{summary.title}” ({name}: {first['msg']}); other conversations are not affected"
         ) from error
 
 
@@ -336,7 +341,7 @@ def _shorten(text: str, limit: int) -> str:
 def _fold(text: str) -> str:
     """Return the searchable form of a text: one line, without case and accents.
 
-    The folded form of a part of a text is a part of the folded text.
+    Folding a part of a text gives a part of the folded text.
     """
     decomposed = unicodedata.normalize("NFKD", _encodable(text))
     letters = [letter for letter in decomposed if not unicodedata.combining(letter)]

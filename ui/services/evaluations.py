@@ -1,8 +1,8 @@
-"""Evaluation runs of the page: runs in their folders, and the one that is running.
+"""Evaluation runs of the page: stored runs, and the one in progress.
 
 Each run has a folder with the files that `eval` writes, `job.json` with the request (so that it can
 be resumed after a stop or a restart) and a copy of the user's own questions. Runs are executed one
-at a time, in a thread that outlives the browser.
+at a time, in a thread that outlives the visit.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ from ui.services.library_registry import SAMPLE
 MAX_QUESTIONS_BYTES = 20_000_000
 # The systems of a run without baselines and ablations.
 ASSISTANT_ONLY = (ASSISTANT,)
-# How often at most the browser is told about progress.
+# Time between updates of the progress in the browser.
 _SECONDS_BETWEEN_STEPS = 0.4
 # Cost of a row by group of systems, relative to the assistant; measured with the bundled models.
 _COSTS = {"assistant": 1.0, "ablation": 0.12, "baseline": 0.03}
-# The pace is measured over the last seconds, and not reported before the first ones.
+# The pace is measured over a window, and not reported before a minimum of time.
 _PACE_WINDOW_SECONDS = 20.0
 _MIN_PACE_SECONDS = 2.0
 _LOG = logging.getLogger("footnote")
@@ -58,7 +58,7 @@ RUN_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to evaluate.
+    """Request for an evaluation run.
 
     `library` is the key of a library, empty for the sample papers, and `library_name` its display
     name. `questions` is the name of the user's own file, empty for the curated questions.
@@ -76,9 +76,9 @@ class RunRequest:
 
     def plan(self, folder: Path) -> Plan:
         """Return the plan of the run in a folder, for `eval.evaluate`."""
-        own = folder / "questions" / self.questions if self.questions else Plan().questions
+        questions = folder / "questions" / self.questions if self.questions else Plan().questions
         systems = () if self.with_baselines else ASSISTANT_ONLY
-        return Plan(own, self.split, self.style, systems, self.every)
+        return Plan(questions, self.split, self.style, systems, self.every)
 
 
 _REQUEST = TypeAdapter(RunRequest)
@@ -86,7 +86,7 @@ _REQUEST = TypeAdapter(RunRequest)
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in the list.
+    """Run in the list.
 
     `state` is `finished`, `unfinished` or `damaged`; `damage` describes the damage. `about` is the
     content of `run.json`, `replies` the number of replies of an unfinished run. `request` is None
@@ -104,7 +104,7 @@ class RunSummary:
 
     @property
     def can_resume(self) -> bool:
-        """Whether the run can continue where it stopped."""
+        """True if the run can continue where it stopped."""
         if self.request is None:
             return False
         return self.state == "unfinished" or (self.state == "damaged" and bool(self.about))
@@ -141,7 +141,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 
 def load_run_summary(path: Path) -> RunSummary | None:
-    """Return the run in a folder; None if there is none, or no longer."""
+    """Return the run in a folder; None if it holds no run, or no longer exists."""
     if not (path / "job.json").exists() and not (path / "run.json").exists():
         return None
     request = _load_request(path)
@@ -213,23 +213,23 @@ def load_own_questions(path: Path) -> list[Question]:
 
 
 def describe_request(request: RunRequest, questions: Path | None) -> str:
-    """Say what a run would ask; `questions` is the user's file. Raises `UsageError`."""
+    """Describe what a run would ask. `questions` is the user's file. Raises `UsageError`."""
     if request.library and not questions:
         raise UsageError("choose a file with your questions")
-    every = load_own_questions(questions) if questions else load_questions(Plan().questions)
-    selected = [question for question in every if request.split in ("all", question.split)]
-    number = len(selected[:: request.every])
+    available = load_own_questions(questions) if questions else load_questions(Plan().questions)
+    in_split = [question for question in available if request.split in ("all", question.split)]
+    number = len(in_split[:: request.every])
     if not number:
         raise UsageError(f"the file has no questions in the split “{request.split}”")
     systems = "the assistant"
     if request.with_baselines:
         systems = "the assistant, baselines and ablations"
     if not questions:
-        asked = format_count(number, "curated question")
-        return f"{asked} for {systems}, about the sample papers (whatever library is chosen above)."
-    asked = format_count(number, "question")
+        questions_count = format_count(number, "curated question")
+        return f"{questions_count} about the sample papers (not the library above), for {systems}."
+    questions_count = format_count(number, "question")
     return plain_text(
-        f"{asked} from {request.questions} for {systems}, about “{request.library_name}”."
+        f"{questions_count} from {request.questions} about “{request.library_name}”, for {systems}."
     )
 
 
@@ -248,7 +248,7 @@ def _create_folder(folder: Path, request: RunRequest, questions: Path | None) ->
     return path
 
 
-# --- the current run ------------------------------------------------------------------------------
+# --- current run ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +260,8 @@ class RunProgress:
     """
 
     run: str = ""
-    working: bool = False
-    stopping: bool = False
+    is_working: bool = False
+    is_stopping: bool = False
     done: int = 0
     total: int = 0
     system: str = ""
@@ -273,18 +273,18 @@ class RunProgress:
 class TimeEstimate:
     """Estimate the remaining time of a run from its recent pace.
 
-    The assistant runs first and is far slower than the other systems, so a row counts as what rows
-    of its group cost.
+    The assistant runs first and is far slower than the other systems, so each row is weighted by
+    the cost of its group.
     """
 
-    def __init__(self, about: Mapping[str, Any], known: int) -> None:
-        """Expect the rows of a run; the first `known` exist already and take no time."""
+    def __init__(self, about: Mapping[str, Any], existing_rows: int) -> None:
+        """Expect the rows of a run; the first `existing_rows` take no time."""
         costs = dict(_COSTS)
         if about.get("language_model") == "none":
             costs["assistant"] = costs["ablation"]
         self._costs = {name: costs.get(group, 1.0) for name, group in about["systems"].items()}
         self._cost_left = about["count"] * sum(self._costs.values())
-        self._known = known
+        self._existing_rows = existing_rows
         self._system = ""
         self._history: deque[tuple[float, float]] = deque()
 
@@ -295,16 +295,16 @@ class TimeEstimate:
         """
         self._cost_left = max(0.0, self._cost_left - self._costs.get(self._system, 0.0))
         self._system = system
-        if done <= self._known:  # the first row includes loading the models
+        if done <= self._existing_rows:  # the first new row includes loading the models
             return None
         self._history.append((now, self._cost_left))
         while len(self._history) > 1 and now - self._history[1][0] >= _PACE_WINDOW_SECONDS:
             self._history.popleft()
-        began, cost_then = self._history[0]
-        finished, elapsed = cost_then - self._cost_left, now - began
-        if finished <= 0 or elapsed < _MIN_PACE_SECONDS:
+        window_start, cost_left_then = self._history[0]
+        cost_done, elapsed = cost_left_then - self._cost_left, now - window_start
+        if cost_done <= 0 or elapsed < _MIN_PACE_SECONDS:
             return None
-        seconds: float = self._cost_left * elapsed / finished
+        seconds: float = self._cost_left * elapsed / cost_done
         return seconds
 
 
@@ -313,10 +313,10 @@ class _Stopped(Exception):
 
 
 class EvaluationRunner:
-    """The runs in a folder, one at a time over all processes. Safe for several threads."""
+    """Executes and keeps runs in a folder, one at a time over all processes. Thread-safe."""
 
     def __init__(self, folder: Path, open_assistant: Callable[[RunRequest], Assistant]) -> None:
-        """Keep runs in `folder`; `open_assistant` opens the assistant to evaluate."""
+        """Store runs in `folder`; `open_assistant` returns the assistant to evaluate."""
         self._folder = folder
         self._open_assistant = open_assistant
         self._state = RunProgress()
@@ -346,13 +346,12 @@ class EvaluationRunner:
 
     def is_running(self, summary: RunSummary) -> bool:
         """Return whether a run is the current one."""
-        return self._state.working and self._state.run == summary.name
+        return self._state.is_working and self._state.run == summary.name
 
     def start(self, request: RunRequest, questions: Path | None = None) -> None:
-        """Start a run, with the user's file of questions unless it uses the curated ones.
+        """Start a run of the user's file of questions, or of the curated questions without one.
 
-        Raises `UsageError` before anything runs, for mistakes in the questions and if a run is in
-        progress.
+        Raises `UsageError` for mistakes in the questions, and if another run is in progress.
         """
         request = replace(request, questions=questions.name) if questions else request
         describe_request(request, questions)
@@ -368,12 +367,12 @@ class EvaluationRunner:
     def stop(self) -> None:
         """Stop the current run after the current question; it can be resumed later."""
         self._stop.set()
-        self._update(stopping=True)
+        self._update(is_stopping=True)
 
     def _update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the state
-        """Change the progress of the current run; once it has ended, its end stands."""
+        """Change the progress of the current run; ignored once it has ended."""
         with self._state_lock:
-            if self._state.working:
+            if self._state.is_working:
                 self._state = replace(self._state, **changes)
 
     def delete(self, name: str) -> None:
@@ -381,8 +380,8 @@ class EvaluationRunner:
         summary = self.find(name)
         if self.is_running(summary):
             raise UsageError("this run is in progress; stop it first")
-        # If nothing runs here, another process may still be running something.
-        lock = None if self._state.working else self._lock()
+        # Without a run here, another process may have one in progress.
+        lock = None if self._state.is_working else self._lock()
         try:
             shutil.rmtree(self.path(summary))
         except OSError as error:
@@ -398,7 +397,7 @@ class EvaluationRunner:
             state = self._state
             if state != previous:
                 yield state
-            if not state.working:
+            if not state.is_working:
                 return
             previous = state
             await asyncio.sleep(_SECONDS_BETWEEN_STEPS)
@@ -411,12 +410,12 @@ class EvaluationRunner:
             lock.release()
             raise UsageError(f"cannot store the run: {error}") from error
         self._stop.clear()
-        self._state = RunProgress(path.name, working=True)
+        self._state = RunProgress(path.name, is_working=True)
         work = (path, request, lock)
         threading.Thread(target=self._work, args=work, daemon=True, name="evaluation").start()
 
     def _lock(self) -> BaseFileLock:
-        """Take the lock of the folder, which only one run holds across threads and processes."""
+        """Acquire the folder's lock, held by one run across threads and processes."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._folder / ".lock", thread_local=False)
@@ -437,35 +436,35 @@ class EvaluationRunner:
             self._state = final
 
     def _execute(self, path: Path, request: RunRequest) -> RunProgress:
-        name = f"The run of {format_time(request.started)}"
+        subject = f"The run of {format_time(request.started)}"
         try:
             assistant = self._open_assistant(request)
             plan = request.plan(path)
             write_report(evaluate(assistant, path, plan, on_progress=self._on_progress(path)), path)
         except _Stopped:
-            message = f"{name} was stopped. Its replies are kept; it can be resumed."
+            message = f"{subject} was stopped. Its replies are kept; it can be resumed."
             return RunProgress(path.name, message=message)
         except (FootnoteError, OSError) as error:
             outcome = "could not continue" if (path / "run.json").exists() else "did not start"
-            message = f"{name} {outcome}: {describe_error(error, path)}."
+            message = f"{subject} {outcome}: {describe_error(error, path)}."
             return RunProgress(path.name, message=message, failed=True)
         except Exception as error:  # a bug: shown to the user, with its traceback in the log
             _LOG.exception("an evaluation in the page failed")
-            fault = f"{type(error).__name__}: {error}"
-            message = f"{name} failed because of an error in Footnote itself ({fault})."
+            reason = f"internal error ({type(error).__name__}: {error})"
+            message = f"{subject} failed: {reason}; see the terminal."
             return RunProgress(path.name, message=message, failed=True)
-        return RunProgress(path.name, message=f"{name} is finished.")
+        return RunProgress(path.name, message=f"{subject} is finished.")
 
     def _on_progress(self, path: Path) -> Callable[[int, int, str], None]:
         """Return the callback for `evaluate`, called before each row; it raises to stop the run."""
-        known = _count_lines(path / "replies.jsonl")
+        existing_rows = _count_lines(path / "replies.jsonl")
         estimate: TimeEstimate | None = None
 
         def note(done: int, total: int, system: str) -> None:
             nonlocal estimate
             if self._stop.is_set() and system:
                 raise _Stopped
-            estimate = estimate or TimeEstimate(_load_about(path), known)
+            estimate = estimate or TimeEstimate(_load_about(path), existing_rows)
             left = estimate.seconds_left(done, system, time.monotonic())
             self._update(done=done, total=total, system=system, seconds_left=left)
 

@@ -1,15 +1,15 @@
-"""Example questions, made from the titles of a library; only questions that it answers."""
+"""Example questions, made from titles of a library. Only questions that it answers are shown."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from rag import Assistant, FootnoteError, Paper
 
 _MAX_EXAMPLES = 4
-# Only the newest papers are looked at.
+# Questions are about the newest papers.
 _MAX_PAPERS = 500
 _MAX_CANDIDATES = 10
 # "KIVI" of "KIVI: A Tuning-Free ..."; and words long enough to name a subject.
@@ -18,7 +18,7 @@ _WORD = re.compile(r"[a-z][a-z-]{4,}")
 
 
 def example_questions(assistant: Assistant) -> list[str]:
-    """Return up to four questions, the same ones until the library changes."""
+    """Return up to four questions; they stay the same until the library changes."""
     return list(_examples(assistant, assistant.library.digest))
 
 
@@ -27,8 +27,8 @@ def example_questions(assistant: Assistant) -> list[str]:
 def _examples(assistant: Assistant, digest: str) -> tuple[str, ...]:
     papers = list(assistant.papers(max(0, assistant.count() - _MAX_PAPERS)))
     examples: list[str] = []
-    for tried, question in enumerate(_candidates(papers)):
-        if len(examples) == _MAX_EXAMPLES or tried == _MAX_CANDIDATES:
+    for question in islice(_candidates(papers), _MAX_CANDIDATES):
+        if len(examples) == _MAX_EXAMPLES:
             break
         if _is_answered(assistant, question):
             examples.append(question)

@@ -1,4 +1,4 @@
-"""Importing dropped files: one import at a time, each in a thread that outlives the browser."""
+"""Imports of dropped files: one at a time, each in a thread that outlives the visit."""
 
 import logging
 import shutil
@@ -30,22 +30,22 @@ _LOG = logging.getLogger("footnote")
 class Progress:
     """Progress of an import: bytes done and in total, records done, and times in seconds.
 
-    `seconds` is how long the work so far took, `since` the time since then, `waits_for` the reason
-    for waiting.
+    `seconds` is the time that the work so far took, `seconds_since` the time since then, and
+    `wait_reason` what the import waits for.
     """
 
     done: int = 0
     total: int = 0
     records: int = 0
     seconds: float = 0.0
-    since: float = 0.0
-    waits_for: str = ""
+    seconds_since: float = 0.0
+    wait_reason: str = ""
 
     @property
     def seconds_left(self) -> float:
-        """Remaining seconds at the pace so far; 0 when it is unknown or exceeded."""
+        """Estimated remaining seconds; 0 when unknown or exceeded."""
         left = self.seconds * (self.total - self.done) / self.done if self.done else 0.0
-        return max(0.0, left - self.since)
+        return max(0.0, left - self.seconds_since)
 
 
 def progress_html(progress: Progress, library: str) -> str:
@@ -59,8 +59,8 @@ def progress_html(progress: Progress, library: str) -> str:
 
 
 def _describe_progress(progress: Progress) -> str:
-    if progress.waits_for:
-        return f"{progress.waits_for}; waiting"
+    if progress.wait_reason:
+        return f"{progress.wait_reason}; waiting"
     if not progress.records:
         return "reading the files"
     count = format_count(progress.records, "record")
@@ -75,7 +75,7 @@ def _describe_report(report: AddReport) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name that is valid in any folder, always the same for the same file."""
+    """Return a file name that is valid in any folder, the same for the same name every time."""
     composed = unicodedata.normalize("NFC", name)
     replaced = "".join(map(_safe_char, composed))
     return replaced.lstrip(".") or "file"
@@ -86,10 +86,10 @@ def _safe_char(char: str) -> str:
 
 
 def move_uploads(uploads: Iterable[str], folder: Path) -> tuple[list[Path], list[Rejection]]:
-    """Move uploads into an emptied folder, so that a file's name alone identifies its records.
+    """Move uploads into an emptied folder: files of one name always have the same path.
 
-    Returns the files there and the rejected ones. Raises `FootnoteError` if the folder cannot be
-    written.
+    Records are identified by the path of their file. Returns the moved files and the rejections.
+    Raises `FootnoteError` if the folder cannot be written.
     """
     files: list[Path] = []
     rejected: list[Rejection] = []
@@ -109,9 +109,9 @@ def move_uploads(uploads: Iterable[str], folder: Path) -> tuple[list[Path], list
 
 def _rejection_reason(upload: Path, target: Path) -> str:
     if target.exists():
-        return "another dropped file has the same name; rename one of them and drop it again"
+        return "another file has the same name; rename one of them and drop it again"
     if not upload.is_file():
-        return "this upload is gone; drop the file again"
+        return "the upload no longer exists; drop the file again"
     size = upload.stat().st_size
     if size > MAX_FILE_BYTES:
         return f"{size / 2**20:,.0f} MB; the limit is {MAX_FILE_BYTES >> 20} MB"
@@ -119,7 +119,7 @@ def _rejection_reason(upload: Path, target: Path) -> str:
 
 
 class ImportJob:
-    """An import of uploaded files in its own thread; it continues when nobody is watching."""
+    """Import of uploaded files in its own thread; it continues when nobody is watching."""
 
     def __init__(
         self,
@@ -133,19 +133,19 @@ class ImportJob:
         self._library = library
         self._uploads = uploads
         self._previous = previous
-        self._began = time.monotonic()
-        self._progress = Progress(waits_for="another import is running" if previous else "")
+        self._started = time.monotonic()
+        self._progress = Progress(wait_reason="another import is running" if previous else "")
         self._outcome: AddReport | Exception | None = None
         self._ended = threading.Event()
         threading.Thread(target=self._work, name="footnote: import", daemon=True).start()
 
     @property
-    def running(self) -> bool:
-        """Whether the import has not ended yet."""
+    def is_running(self) -> bool:
+        """True until the import has ended."""
         return not self._ended.is_set()
 
     def result(self) -> AddReport:
-        """Wait for the report and return it. Raises what went wrong."""
+        """Wait for the report and return it. Raises the error that ended the import."""
         self.wait()
         if isinstance(self._outcome, AddReport):
             return self._outcome
@@ -168,8 +168,9 @@ class ImportJob:
             return error_html(
                 "The import failed; see the terminal. Papers added before that are kept."
             )
-        since = time.monotonic() - self._began - self._progress.seconds
-        return progress_html(replace(self._progress, since=since), self._library)
+        seconds_since = time.monotonic() - self._started - self._progress.seconds
+        progress = replace(self._progress, seconds_since=seconds_since)
+        return progress_html(progress, self._library)
 
     def wait(self) -> None:
         """Wait until the import has ended."""
@@ -181,7 +182,7 @@ class ImportJob:
                 self._previous.wait()
             self._previous = None
             self._outcome = self._import()
-        except Exception as error:  # shown to whoever is watching
+        except Exception as error:  # shown on the page
             if not isinstance(error, FootnoteError):
                 _LOG.exception("importing to %s failed", self._library)
             self._outcome = error
@@ -191,7 +192,9 @@ class ImportJob:
 
     def _import(self) -> AddReport:
         if len(self._uploads) > MAX_FILES:
-            raise UsageError(f"{len(self._uploads)} files were dropped; the limit is {MAX_FILES}")
+            raise UsageError(
+                f"cannot add {len(self._uploads)} files at once; the limit is {MAX_FILES}"
+            )
         folder = data_folder() / "uploads"
         with _exclusive(folder.with_suffix(".lock"), self._note_waiting):
             files, rejected = move_uploads(self._uploads, folder)
@@ -206,24 +209,24 @@ class ImportJob:
 
     def _note_progress(self, done: int, total: int, records: int) -> None:
         if not records:
-            self._began = time.monotonic()
-        self._progress = Progress(done, total, records, time.monotonic() - self._began)
+            self._started = time.monotonic()
+        self._progress = Progress(done, total, records, time.monotonic() - self._started)
 
     def _note_waiting(self) -> None:
-        self._progress = replace(self._progress, waits_for="another process is writing")
+        self._progress = replace(self._progress, wait_reason="another process is writing")
 
 
 class ImportQueue:
-    """Imports one after the other; the last ones are kept so that their reports can be read."""
+    """Queue that runs one import at a time, and keeps the reports of the last ones."""
 
     def __init__(self) -> None:
         self._jobs: list[ImportJob] = []
         self._lock = threading.Lock()
 
     def start(self, assistant: Assistant, library: str, uploads: list[str]) -> ImportJob:
-        """Start an import after those that are running."""
+        """Start an import once the running ones have ended."""
         with self._lock:
-            running = [job for job in self._jobs if job.running]
+            running = [job for job in self._jobs if job.is_running]
             job = ImportJob(assistant, library, uploads, running[-1] if running else None)
             recent = self._jobs[1 - MAX_REPORTS :]
             older = [job for job in running if job not in recent]
@@ -231,9 +234,9 @@ class ImportQueue:
         return job
 
     @property
-    def running(self) -> bool:
-        """Whether any import has not ended yet."""
-        return any(job.running for job in self._jobs)
+    def is_running(self) -> bool:
+        """True until all imports have ended."""
+        return any(job.is_running for job in self._jobs)
 
     def html(self) -> str:
         """Return progress and reports, the newest first and expanded."""
@@ -243,7 +246,7 @@ class ImportQueue:
 
 @contextmanager
 def _exclusive(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock between all processes of this user; `on_wait` is called if it is taken."""
+    """Hold a lock over all processes of this user; call `on_wait` when another one holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)

@@ -18,7 +18,7 @@ MODELS = [("Default", ""), ("Built-in", "bundled"), ("None (quotes only)", "none
 
 
 class LibraryRegistry:
-    """Libraries by key, each served by one assistant for each language model.
+    """Libraries by key, with one assistant for each library and language model.
 
     Safe to use from several threads. Assistants are opened when they are first needed and kept;
     beyond `MAX_OPEN_ASSISTANTS`, the least recently used one is dropped.
@@ -45,7 +45,7 @@ class LibraryRegistry:
 
     @property
     def libraries(self) -> list[tuple[str, str]]:
-        """Name and key of each library; folders that share a name are shown with their paths."""
+        """Name and key of each library; folders that share a name are named by their paths."""
         return [(self._display_name(key), key) for key in self._folders]
 
     def _display_name(self, key: str) -> str:
@@ -63,7 +63,7 @@ class LibraryRegistry:
 
     @property
     def first(self) -> str:
-        """Key of the first library that holds papers, or of the first one."""
+        """Key of the first library that has papers, or else of the first library."""
         for key in self._folders:
             if self._has_papers(key):
                 return key
@@ -100,10 +100,10 @@ class LibraryRegistry:
             raise UsageError(message) from None
 
     def import_target(self, library: str) -> tuple[str, Assistant]:
-        """Return the key and assistant of the library that imports go to, creating it if needed.
+        """Return key and assistant of the library to import into, creating it if needed.
 
-        That is the library itself, or the first own library when the sample is shown. Raises
-        `FootnoteError`.
+        Imports go to the given library, or to the user's first library if that is the sample.
+        Raises `FootnoteError`.
         """
         key = next(iter(self._own_folders), "") if self.is_sample(library) else library
         if key not in self._own_folders:
@@ -116,7 +116,7 @@ class LibraryRegistry:
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
-        # The first question reports whatever is wrong, to the person it matters to.
+        # An error is reported by the first question, to the person who asks it.
         with contextlib.suppress(FootnoteError):
             assistant = self.assistant(self.first)
             for paper in assistant.papers(0, 1):
@@ -134,10 +134,10 @@ def open_registry(folders: Iterable[Path], *, any_model: bool) -> LibraryRegistr
     Without folders it offers the user's own library, which need not exist yet. Raises
     `LibraryError` for a folder without a library.
     """
-    named = [open_library(folder, "").library.folder for folder in folders]
+    resolved = [open_library(folder, "").library.folder for folder in folders]
     sample = Assistant.sample().library.folder
     return LibraryRegistry(
-        named or [_default_folder()], open_library, sample=sample, any_model=any_model
+        resolved or [_default_folder()], open_library, sample=sample, any_model=any_model
     )
 
 

@@ -1,1 +1,1 @@
-"""Tabs of the page: their components and events. What they show is rendered in `ui.render`."""
+"""Tabs of the page: components and events. HTML belongs to `ui.render`, work to `ui.services`."""

@@ -1,4 +1,4 @@
-"""Common shape of the tabs; `ui.app` lists the classes in the order of the page."""
+"""Base class of the tabs, and components that several of them have."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -7,16 +7,31 @@ from typing import ClassVar
 
 import gradio
 
+from rag.library.filters import FILTERS
 from ui.services.conversations import ConversationStore
 from ui.services.library_registry import LibraryRegistry
+
+# Labels of filters where the name does not suffice, and hints by the kind of value.
+_FILTER_LABELS = {"source": "Source file"}
+_FILTER_HINTS = {"YEAR": "2023 or >=2023", "TEXT": "part of the name", "DATE": "2026-01-31"}
+
+
+def filter_boxes() -> list[gradio.Textbox]:
+    """Create an empty box for each search filter, in the order of `FILTERS`."""
+    boxes = []
+    for name, definition in FILTERS.items():
+        label = _FILTER_LABELS.get(name, name.replace("_", " ").capitalize())
+        hint = _FILTER_HINTS.get(definition.metavar, definition.help)
+        boxes.append(gradio.Textbox("", label=label, placeholder=hint, min_width=140))
+    return boxes
 
 
 @dataclass(slots=True)
 class Page:
     """Services and components that the tabs share.
 
-    `library` is the selector above the tabs. `ui.app` sets `tabs`, the chat sets `question`, the
-    box that other tabs may fill with a draft; both exist when a tab connects its events.
+    `library` is the selector above the tabs. `ui.app` sets `tabs`. The chat sets `question`, the
+    box that other tabs may fill with a draft. Both are set when a tab connects its events.
     """
 
     blocks: gradio.Blocks

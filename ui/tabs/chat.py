@@ -5,12 +5,13 @@ import html
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import gradio
 
 from rag import FootnoteError
+from rag.library.filters import Filters
 from rag.output.export import export_conversation
 from rag.retrieval.query_analysis import MAX_QUESTION_CHARS
 from ui.render.html import (
@@ -21,17 +22,15 @@ from ui.render.html import (
     waiting_html,
 )
 from ui.render.mathematics import plain_text
-from ui.services.chat_service import AskOptions, ChatService, ChatView
-from ui.services.conversations import ConversationNotFound, new_id
+from ui.services.chat_service import MAX_SENTENCES, AskOptions, ChatService, ChatView
+from ui.services.conversations import MAX_TITLE_CHARS, ConversationNotFound, new_id
 from ui.services.examples import example_questions
 from ui.services.library_registry import MODELS, STYLES
-from ui.tabs.base import Page, Tab
+from ui.tabs.base import Page, Tab, filter_boxes
 
-# Further questions wait in the queue.
+# Questions beyond this number wait in the queue.
 MAX_CONCURRENT_ANSWERS = 10
-_MAX_TITLE_CHARS = 200
-_MAX_SENTENCES = 20
-# A fixed key hides nothing from the user, but values encrypted with it survive a restart.
+# Gradio encrypts what a browser stores. With a fixed key the values survive a restart.
 _BROWSER_KEY = "footnote"
 # Markdown syntax in a question becomes character references: the question is shown as typed.
 _MARKDOWN_SYNTAX = re.compile(r"[\\`*_\[\]<>#|!&$~^{}@=:\"]|^\W|(?<=\d)[.)](?=\s)|\n")
@@ -54,24 +53,21 @@ Updates = dict[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class _AnswerSettings:
-    """Components of the answer settings, in the order of the fields of `AskOptions`."""
+    """Components of the answer settings."""
 
     model: gradio.Dropdown
     style: gradio.Radio
     sentences: gradio.Number
-    year: gradio.Textbox
-    venue: gradio.Textbox
-    author: gradio.Textbox
-    source: gradio.Textbox
+    filters: list[gradio.Textbox]
 
     @property
     def components(self) -> list[Any]:
-        """All components, in the order of the fields."""
-        return [getattr(self, field.name) for field in fields(self)]
+        """All components, in the order of the parameters of `_ask_options` after the library."""
+        return [self.model, self.style, self.sentences, *self.filters]
 
 
 class ChatTab(Tab):
-    """Conversation tab. Earlier conversations are listed in the sidebar."""
+    """Chat tab, with earlier conversations in the sidebar."""
 
     title = "Chat"
 
@@ -103,7 +99,7 @@ class ChatTab(Tab):
             )
             with gradio.Column(visible=False) as self._conversation_panel:
                 self._title = gradio.Textbox(
-                    label="Title", submit_btn="Rename", max_length=_MAX_TITLE_CHARS, max_lines=1
+                    label="Title", submit_btn="Rename", max_length=MAX_TITLE_CHARS, max_lines=1
                 )
                 self._downloads = gradio.HTML()
                 self._delete_button = gradio.Button(
@@ -169,13 +165,10 @@ class ChatTab(Tab):
                 )
             with gradio.Row():
                 sentences = gradio.Number(
-                    0, label="Maximum sentences", precision=0, min_width=90, info="0 = automatic"
+                    0, label="Maximum sentences", precision=0, min_width=140, info="0 = automatic"
                 )
-                year = gradio.Textbox(label="Year", info="2023 or >=2023", min_width=110)
-                venue = gradio.Textbox(label="Venue", info="part of the name", min_width=90)
-                author = gradio.Textbox(label="Author", info="part of the name", min_width=90)
-                source = gradio.Textbox(label="Source file", info="part of the name", min_width=90)
-        return _AnswerSettings(model, style, sentences, year, venue, author, source)
+                filters = filter_boxes()
+        return _AnswerSettings(model, style, sentences, filters)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -281,7 +274,7 @@ class ChatTab(Tab):
         )
 
     # --- asking -----------------------------------------------------------------------------------
-    # Gradio passes the request and the event data to parameters of these types, before a `*`.
+    # Gradio recognizes parameters for the request and the event data by their types, before a `*`.
 
     def _ask(
         self,
@@ -325,7 +318,7 @@ class ChatTab(Tab):
         question, turn = _typed_question(event.value), _turn(event.index)
         yield from self._answer(request, question, conversation, search, options, turn)
 
-    def _answer(  # noqa: PLR0913, PLR0917 - what every way of asking has
+    def _answer(  # noqa: PLR0913, PLR0917 - none can be left out
         self,
         request: gradio.Request,
         question: str,
@@ -341,7 +334,7 @@ class ChatTab(Tab):
             return
         is_first = True
         for view in self._service.ask(
-            question, conversation, owner, session, AskOptions(*options), turn
+            question, conversation, owner, session, _ask_options(*options), turn
         ):
             if view.is_pending:
                 busy = gradio.Textbox(value="", submit_btn=False, stop_btn="Stop")
@@ -375,7 +368,7 @@ class ChatTab(Tab):
             self.page.library: _values(self.page.registry.libraries),
             settings.model: _values(MODELS),
             settings.style: _values(STYLES),
-            settings.sentences: range(_MAX_SENTENCES + 1),
+            settings.sentences: range(MAX_SENTENCES + 1),
         }
         updates = {}
         for (component, values), value in zip(allowed.items(), preferences, strict=False):
@@ -460,18 +453,22 @@ class ChatTab(Tab):
         return gradio.Radio(choices=choices, value=selected)
 
 
+def _ask_options(library: str, model: str, style: str, sentences: int, *filters: str) -> AskOptions:
+    return AskOptions(library, model, style, sentences, Filters(*filters))
+
+
 def _values(choices: list[tuple[str, str]]) -> list[str]:
     """Return the values of the choices of a component, without their labels."""
     return [value for _, value in choices]
 
 
 def _owner(request: gradio.Request) -> str:
-    """Return the owner of the conversations: the user's name, empty where nobody signs in."""
+    """Return the owner of conversations: the user's name, empty where nobody signs in."""
     return request.username or ""
 
 
 def _downloads_html(view: ChatView) -> str:
-    """Return links that contain the conversation and its papers: no file is left on the server."""
+    """Return links that contain the conversation and its papers, so the server keeps no files."""
     links = []
     for label, file_name, format_name in _DOWNLOADS:
         text = export_conversation(view.answers, format_name)

@@ -89,7 +89,7 @@ def compare_runs_html(earlier: Path, later: Path) -> str:
 
 def run_progress_html(progress: RunProgress) -> str:
     """Return the progress of the current run, or how the last one ended."""
-    if not progress.working:
+    if not progress.is_working:
         if not progress.message:
             return ""
         css_class = "error-notice" if progress.failed else "run-finished"
@@ -107,7 +107,7 @@ def _progress_text(progress: RunProgress) -> str:
         return "Loading models and questions"
     if not progress.system:
         return "All questions asked; writing the report"
-    if progress.stopping:
+    if progress.is_stopping:
         return "Stopping after the current question"
     left = progress.seconds_left
     remaining = "" if left is None else f", about {format_duration(left)} left"
@@ -324,7 +324,7 @@ class EvalsTab(Tab):
         runs = await asyncio.to_thread(self._runner.list_runs)
         progress = self._runner.state
         yield {self._runs: self._choices(runs, None)} | self._progress_updates(progress)
-        if self._runner.state.working:
+        if self._runner.state.is_working:
             async for updates in self._watch():
                 yield updates
 
@@ -342,7 +342,7 @@ class EvalsTab(Tab):
         try:
             await asyncio.to_thread(begin)
         except FootnoteError as error:
-            if not self._runner.state.working:
+            if not self._runner.state.is_working:
                 yield {self._progress: error_html(f"Cannot run: {error}")}
                 return
             gradio.Warning(escape(str(error)))
@@ -370,11 +370,11 @@ class EvalsTab(Tab):
         return gradio.Button("Stopping…", interactive=False)
 
     def _progress_updates(self, progress: RunProgress) -> Updates:
-        is_running = progress.working
+        is_running = progress.is_working
         return {
             self._run_button: gradio.Button(interactive=not is_running),
             self._stop_button: gradio.Button(
-                "Stop", visible=is_running, interactive=not progress.stopping
+                "Stop", visible=is_running, interactive=not progress.is_stopping
             ),
             self._progress: run_progress_html(progress),
         }

@@ -8,7 +8,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import gradio
 
 from rag import Assistant, FootnoteError, Paper, PaperNotFound, UsageError
 from rag.library.doctor import check_library
+from rag.library.filters import Filters
 from rag.output.export import export_papers
 from rag.retrieval.query_analysis import MAX_QUESTION_CHARS
 from ui.render.html import error_html, health_html, notice_html, paper_html
@@ -24,10 +25,10 @@ from ui.render.mathematics import plain_text
 from ui.render.text import format_count, format_megabytes
 from ui.server.body_limit import MAX_UPLOAD_BYTES
 from ui.services.import_queue import MAX_FILE_BYTES, MAX_FILES, ImportQueue
-from ui.tabs.base import Page, Tab
+from ui.tabs.base import Page, Tab, filter_boxes
 
 PAGE_SIZE = 25
-# Results beyond this number are hardly what the user meant.
+# Results beyond this number are rarely relevant.
 MAX_RESULTS = 50
 # Label, format and file name of each export.
 EXPORTS = (
@@ -54,39 +55,37 @@ Updates = dict[Any, Update]
 
 @dataclass(frozen=True, slots=True)
 class PaperQuery:
-    """Search query and filters as typed by the user. Without a query the list holds all papers."""
+    """Search query and filters of the list. Without a query the list holds all papers."""
 
     query: str = ""
-    year: str = ""
-    venue: str = ""
-    author: str = ""
-    source: str = ""
+    filters: Filters = field(default_factory=Filters)
 
-    @property
-    def filters(self) -> dict[str, str]:
-        """Filters by name, as `Assistant.search` takes them."""
-        values = {name: value.strip() for name, value in asdict(self).items()}
-        del values["query"]
-        return values
+    @classmethod
+    def from_boxes(cls, query: str, *filters: str) -> "PaperQuery":
+        """Return the query that the user typed, with the filters in the order of `FILTERS`."""
+        return cls(query.strip(), Filters(*map(str.strip, filters)))
 
     @property
     def is_search(self) -> bool:
-        """Whether there is a query, so that the list holds search results."""
-        return bool(self.query.strip())
+        """True if there is a query, so that the list holds search results."""
+        return bool(self.query)
 
     def to_json(self) -> str:
         """Return the text that the browser stores with the list."""
-        return json.dumps(astuple(self))
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "PaperQuery":
         """Return the query that `to_json` stored; empty text means all papers."""
-        return cls(*json.loads(text)) if text else cls()
+        if not text:
+            return cls()
+        stored = json.loads(text)
+        return cls(stored["query"], Filters(**stored["filters"]))
 
 
 @dataclass(frozen=True, slots=True)
 class PaperPage:
-    """Page of the list: the papers from `start` on, of `total`."""
+    """Page of the list: its papers, from position `start` (from 0) of `total`."""
 
     papers: tuple[Paper, ...]
     start: int
@@ -103,12 +102,12 @@ class PaperPage:
 
     @property
     def has_previous(self) -> bool:
-        """Whether there is a page before this one."""
+        """True if there is a page before this one."""
         return self.start > 0
 
     @property
     def has_next(self) -> bool:
-        """Whether there is a page after this one."""
+        """True if there is a page after this one."""
         return self.start + len(self.papers) < self.total
 
 
@@ -122,12 +121,13 @@ def load_page(assistant: Assistant, query: PaperQuery, start: int = 0) -> PaperP
         start = _page_start(start, len(papers))
         page_papers = tuple(papers[start : start + PAGE_SIZE])
         return PaperPage(page_papers, start, len(papers), is_search=True)
+    filters = asdict(query.filters)
     with assistant.library.snapshot():
-        total = assistant.count(**query.filters)
+        total = assistant.count(**filters)
         start = _page_start(start, total)
         # The library counts from the oldest paper, the list from the newest.
         first, stop = max(0, total - start - PAGE_SIZE), total - start
-        oldest_first = list(assistant.papers(first, stop, **query.filters))
+        oldest_first = list(assistant.papers(first, stop, **filters))
     return PaperPage(tuple(reversed(oldest_first)), start, total)
 
 
@@ -138,11 +138,12 @@ def _page_start(start: int, total: int) -> int:
 
 
 def find_papers(assistant: Assistant, query: PaperQuery) -> list[Paper]:
-    """Return all papers of the list: best matches first, or without a query in order of arrival."""
+    """Return all papers of the list: best matches first, or oldest first without a query."""
+    filters = asdict(query.filters)
     if query.is_search:
-        hits = assistant.search(query.query, MAX_RESULTS, **query.filters)
+        hits = assistant.search(query.query, MAX_RESULTS, **filters)
         return [hit.paper for hit in hits]
-    return list(assistant.papers(0, None, **query.filters))
+    return list(assistant.papers(0, None, **filters))
 
 
 def paper_label(paper: Paper) -> str:
@@ -235,7 +236,7 @@ class LibraryTab(Tab):
         self._health = _message("library-health")
         self._upload = gradio.File(
             file_count="multiple",
-            label="Add papers: drop files, or browse",
+            label="Add papers",
             height=140,
             elem_id="library-upload",
         )
@@ -249,17 +250,10 @@ class LibraryTab(Tab):
             placeholder="Search titles and abstracts",
             elem_id="library-search",
         )
-        part = "part of the name"
-        with gradio.Accordion("Filters", open=False):
-            with gradio.Row():
-                years = "2023, >=2023, 2019-2022"
-                year = gradio.Textbox("", label="Year", placeholder=years, min_width=100)
-                venue = gradio.Textbox("", label="Venue", placeholder=part, min_width=100)
-            with gradio.Row():
-                author = gradio.Textbox("", label="Author", placeholder=part, min_width=100)
-                source = gradio.Textbox("", label="Source file", placeholder=part, min_width=100)
-        # In the order of the fields of `PaperQuery`.
-        self._query_boxes = [search, year, venue, author, source]
+        with gradio.Accordion("Filters", open=False), gradio.Row():
+            filters = filter_boxes()
+        # In the order of the parameters of `PaperQuery.from_boxes`.
+        self._query_boxes = [search, *filters]
 
     def _build_list(self) -> None:
         self._export_buttons: list[gradio.DownloadButton] = []
@@ -427,8 +421,8 @@ class LibraryTab(Tab):
     def _search(
         self, library: str, paper_id: str, listed: str, _start: float, *boxes: str
     ) -> Update:
-        """Show the papers for the query; leaving a box unchanged leaves the list alone."""
-        query = PaperQuery(*boxes)
+        """Show the papers for the query, unless the list shows them already."""
+        query = PaperQuery.from_boxes(*boxes)
         if query.to_json() == listed:
             return gradio.skip()
         return self._list_page(library, paper_id, query, 0)
@@ -436,13 +430,13 @@ class LibraryTab(Tab):
     def _previous_page(
         self, library: str, paper_id: str, listed: str, start: float, *boxes: str
     ) -> Updates:
-        query = PaperQuery(*boxes)
+        query = PaperQuery.from_boxes(*boxes)
         return self._turn_page(library, paper_id, listed, int(start) - PAGE_SIZE, query)
 
     def _next_page(
         self, library: str, paper_id: str, listed: str, start: float, *boxes: str
     ) -> Updates:
-        query = PaperQuery(*boxes)
+        query = PaperQuery.from_boxes(*boxes)
         return self._turn_page(library, paper_id, listed, int(start) + PAGE_SIZE, query)
 
     def _turn_page(
@@ -590,7 +584,7 @@ class LibraryTab(Tab):
 
     async def _follow_imports(self) -> AsyncIterator[gradio.HTML]:
         """Show the progress of the imports until all have ended."""
-        while self._imports.running:
+        while self._imports.is_running:
             yield _show_message(self._imports.html())
             await asyncio.sleep(_PROGRESS_SECONDS)
         yield _show_message(self._imports.html())
