@@ -1,4 +1,4 @@
-"""Small files built to fill the memory or to take hours, and what it costs to read each.
+"""Small files that are built to fill the memory or to take hours, and the cost of reading each.
 
 `python tests/bombs.py FOLDER` reads each in a process of its own and prints a line of JSON: the
 titles of its papers, the reasons of its rejections, and the peak memory of the process.
@@ -211,7 +211,7 @@ BOMBS = {
         "pubmed-xml",
         lambda: _enclose(
             "<PubmedArticleSet><PubmedArticle><ArticleTitle>A1</ArticleTitle>",
-            _repeat(300_000, "<AuthorList/>"),
+            _repeat(100_000, "<AuthorList/>"),
             "</PubmedArticle></PubmedArticleSet>",
         ),
         ["A1"],
@@ -220,7 +220,7 @@ BOMBS = {
     "many empty tagged lines": (
         "ris",
         lambda: _enclose(
-            "TY  - JOUR\nTI  - A1\n", _repeat(600_000, "AU  - \n"), "ER  - \nTY  - JOUR\nTI  - A2\n"
+            "TY  - JOUR\nTI  - A1\n", _repeat(530_000, "AU  - \n"), "ER  - \nTY  - JOUR\nTI  - A2\n"
         ),
         ["A2"],
         "record longer than 8 MB",
@@ -228,15 +228,7 @@ BOMBS = {
     "many continuation lines": (
         "ris",
         lambda: _enclose(
-            "TY  - JOUR\nTI  - A1\n", _repeat(600_000, "more\n"), "ER  - \nTY  - JOUR\nTI  - A2\n"
-        ),
-        ["A2"],
-        "record longer than 8 MB",
-    ),
-    "many continuation lines of MEDLINE": (
-        "medline",
-        lambda: _enclose(
-            "PMID- 1\nTI  - A1\n", _repeat(600_000, "      more\n"), "\nPMID- 2\nTI  - A2\n"
+            "TY  - JOUR\nTI  - A1\n", _repeat(530_000, "more\n"), "ER  - \nTY  - JOUR\nTI  - A2\n"
         ),
         ["A2"],
         "record longer than 8 MB",
@@ -259,7 +251,7 @@ BOMBS = {
     ),
     "many superscripts": (
         "html",
-        lambda: _enclose(_LINKED_HEADING + "<p>", _repeat(300_000, "<sup>")),
+        lambda: _enclose(_LINKED_HEADING + "<p>", _repeat(100_000, "<sup>")),
         None,
         None,
     ),
@@ -293,20 +285,20 @@ BOMBS = {
     ),
     "quotation marks and tabs": (
         "csv",
-        lambda: _enclose("Title\tAbstract\n", _repeat(50_000, '""a"\t"\n')),
+        lambda: _enclose("Title\tAbstract\n", _repeat(20_000, '""a"\t"\n')),
         None,
         None,
     ),
     "many unclosed rows": (
         "csv",
-        lambda: _enclose("Title,Abstract\n", _repeat(50_001, '"a\n')),
+        lambda: _enclose("Title,Abstract\n", _repeat(20_001, '"a\n')),
         None,
         None,
     ),
     # Long values
     "a number of many digits": (
         "json",
-        lambda: _enclose('[{"title": "A1", "year": ', _repeat(10_000_000, "9")),
+        lambda: _enclose('[{"title": "A1", "year": ', _repeat(9_000_000, "9")),
         [],
         "a value longer than 8 MB",
     ),

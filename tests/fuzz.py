@@ -56,7 +56,7 @@ _ARTICLE = (
     'Label="AIM">We look.</AbstractText></Abstract><AuthorList><Author><LastName>Okafor</LastName><ForeName>Ada'
     "</ForeName></Author></AuthorList></Article></MedlineCitation></PubmedArticle>"
 )
-_SAVED = (
+_SAVED_ANSWER = (
     '{"question": "?", "text": "It is.", "abstained": false, "reason": "", "confidence": 0.5, "claims": [{"text": "It '
     'is.", "citations": [1]}], "citations": [{"number": 1, "paper_id": "a-1", "title": "A1", "quote": "It is."}], '
     '"hits": [{"paper_id": "a-1", "title": "A1"}], "trace": {"style": "quote", "fallback": "", "embedder": "e", '
@@ -112,7 +112,7 @@ SEEDS: dict[str, list[str]] = {
     "question": [
         "Which papers shrink the KV-cache, and by how much?\n>=2023\nACL\nOkafor\nzotero.bib\n2026-01-31\nCaching"
     ],
-    "answer": [_SAVED],
+    "answer": [_SAVED_ANSWER],
     "questions": [
         '{"id": "q1", "split": "dev", "kind": "base", "type": "fact", "question": "How?", "answerable": true, "gold": '
         '[["a-1"]], "nuggets": [{"text": "8 g", "any": ["8 g"], "numbers": ["8"]}]}\n'

@@ -343,7 +343,7 @@ Assistant(Library(Path(sys.argv[1])), HashEmbedder()).add(sys.argv[2])
 
 @pytest.mark.soak
 def test_killed_import_can_be_resumed(tmp_path, write, times):
-    papers = times(1_500, 3_000)
+    papers = times(800, 3_000)
     path = write(
         "a.jsonl", *({"title": f"Paper {n}", "abstract": f"Text {n}."} for n in range(papers))
     )
@@ -357,7 +357,7 @@ def test_killed_import_can_be_resumed(tmp_path, write, times):
     ]
     rng = random.Random(1)
     previous = 0
-    for _ in range(times(2, 4)):
+    for _ in range(times(1, 4)):
         process = subprocess.Popen(command)
         target = previous + rng.randrange(1, 400)
         while process.poll() is None and count_papers(tmp_path / "library") < target:

@@ -206,17 +206,14 @@ def test_corpus_of_title_and_text_is_read(read):
     assert (paper.title, paper.abstract, paper.id) == ("Cold rings", "They are.", "")
 
 
-def test_broken_json_line_costs_only_itself(read):
+def test_broken_json_line_loses_only_itself(read):
     outcomes = read(
         '{"title": "A1"}\n{"title": "A2\n[1]\n"text"\n\n{"title": "A3"}\n{"title": "A4", "abs',
         "jsonl",
     )
     assert titles(outcomes) == ["A1", None, None, None, "A3", None]
     assert reasons(outcomes)[1:3] == ["not a JSON object", "not a JSON object"]
-    assert all(
-        rejections.startswith("broken JSON: ")
-        for rejections in (reasons(outcomes)[0], reasons(outcomes)[3])
-    )
+    assert all(reason.startswith("broken JSON: ") for reason in reasons(outcomes)[::3])
     assert [o.record for o in outcomes if isinstance(o, Rejection)] == [2, 3, 4, 6]
 
 
@@ -318,7 +315,15 @@ def test_rows_of_wrong_length_are_padded_skipped_or_rejected(read):
     assert reasons(outcomes) == ["4 cells, but the header has 3", "no title"]
 
 
-def test_unclosed_quotation_mark_costs_only_its_line(read):
+def test_blank_lines_between_rows_are_skipped(read):
+    outcomes = read('Title,Abstract\n\nA1,Yes\n\n \nA2,"First.\n\nSecond."\n\n\n', "csv")
+    assert [(paper.title, paper.abstract) for paper in outcomes] == [
+        ("A1", "Yes"),
+        ("A2", "First. Second."),
+    ]
+
+
+def test_unclosed_quotation_mark_loses_only_its_line(read):
     outcomes = read('Title,Year\nA1,2001\n"A2,2002\nA3,2003\nA4,2004\n', "csv")
     assert titles(outcomes) == ["A1", None, "A3", "A4"]
     assert reasons(outcomes) == ["a quotation mark is opened and never closed"]
@@ -333,12 +338,12 @@ def test_table_without_title_column_is_rejected(read):
     )
 
 
-def test_cell_beyond_the_default_limit_is_read(read):
-    names = "; ".join(
-        f"Member{n}, Anna" for n in range(12_000)
-    )  # beyond the 131,072 characters of the csv module
-    (paper,) = read(f'Title,Authors\nWarm rings,"{names}"\n', "csv")
+def test_long_cells_are_read_and_longer_ones_rejected(read):
+    # The csv module accepts 131,072 characters by default.
+    names = "; ".join(f"Member{n}, Anna" for n in range(12_000))
+    paper, rejection = read(f'Title,Authors\nA1,"{names}"\nA2,{"x" * 1_000_001}\n', "csv")
     assert len(paper.authors) == 12_000
+    assert rejection.reason == "a cell longer than 1,000,000 characters"
 
 
 # --- BibTeX --------------------------------------------------------------------------------------
@@ -402,7 +407,7 @@ def test_latex_in_bibtex_is_decoded(read, latex, text):
     assert paper.abstract == text
 
 
-def test_broken_bibtex_entry_costs_only_itself(read):
+def test_broken_bibtex_entry_loses_only_itself(read):
     outcomes = read(
         """@article{a, title = {A1}, year = {2001}}
 @article{b, title = {A2}, abstract = {never closed, year = {2002}

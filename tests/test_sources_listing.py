@@ -1,4 +1,4 @@
-"""Saved pages of trending papers, as text and HTML: telling papers from page furniture."""
+"""Saved pages of trending papers, as text and HTML: telling papers from boilerplate."""
 
 import os
 import textwrap
@@ -126,7 +126,7 @@ def test_hyphenated_words_at_line_ends_are_joined(read):
     assert "on simulated images of forty moons" in read(text)[0].abstract
 
 
-def test_page_furniture_is_removed_anywhere(read):
+def test_boilerplate_is_removed_anywhere(read):
     one, two, three = papers(1, 2, 3)
     text = spaced(
         *(
@@ -153,14 +153,14 @@ def test_page_furniture_is_removed_anywhere(read):
     assert pairs(read(text)) == [one, two, three]
 
 
-def test_page_furniture_between_title_and_abstract_is_removed(read):
+def test_boilerplate_between_title_and_abstract_is_removed(read):
     (title, body), two = papers(1, 2)
     assert pairs(
         read(spaced(title, "Submitted by moonwatcher", "45", "· 3 authors", body, two))
     ) == papers(1, 2)
 
 
-def test_glued_button_is_only_removed_after_page_furniture(read):
+def test_glued_button_is_only_removed_after_boilerplate(read):
     title = "Subscribers of Lunar News: A Survey"
     assert pairs(read(HEAD_B + f"\n{title}\n{abstract(1)}\n"))[0][0] == title
     glued = "SubscribeMe: Newsletters of the Moon"
@@ -181,7 +181,7 @@ def test_unusual_titles_are_recognized(read):
     )
 
 
-# --- incomplete papers -------------------------------------------------------------------------------
+# --- incomplete papers ---------------------------------------------------------------------------
 
 
 def test_title_without_abstract_is_rejected_and_shifts_nothing(read):
@@ -235,7 +235,7 @@ def test_author_line_is_not_a_title(read):
     assert second.authors == ()
 
 
-# --- other texts ------------------------------------------------------------------
+# --- other texts ---------------------------------------------------------------------------------
 
 PROSE = "\n\n".join(
     [
@@ -309,7 +309,7 @@ def page(body):
 <!doctype html><html><head><title>Daily Papers</title><style>p {{ color: red }}</style>
 <script>if (a < b) {{ document.write("<h3>Not a title at all here</h3>") }}</script></head>
 <body><nav><a href="/models">Models</a></nav><h1>Daily Papers</h1><p>by AK and the research community</p>
-<format_name><p>Get trending papers in your email inbox!</p><button>Subscribe</button></format_name>
+<form><p>Get trending papers in your email inbox!</p><button>Subscribe</button></form>
 {body}
 <footer><h2>Company</h2><p>About us and our terms, which are long and which nobody has ever read to the end of them.</p>
 </footer></body></html>"""
@@ -356,11 +356,11 @@ def test_paragraphs_and_inline_markup_are_joined(read):
 
 
 @pytest.mark.parametrize(
-    "format_name",
+    "template",
     ["<div>{}</div><div>{}</div>", "<h3>{}</h3><p>{}</p>", "{}<br>{}<br><br>", "<dt>{}<dd>{}"],
 )
-def test_page_without_links_is_read_as_a_listing(read, format_name):
-    body = "".join(format_name.format(title, escaped(text)) for title, text in papers(1, 2, 3))
+def test_page_without_links_is_read_as_a_listing(read, template):
+    body = "".join(template.format(title, escaped(text)) for title, text in papers(1, 2, 3))
     assert pairs(read(page(body), "page.html")) == papers(1, 2, 3)
 
 

@@ -124,7 +124,9 @@ FIRST_ARTICLE = b"<PubmedArticleSet><PubmedArticle><ArticleTitle>A1</ArticleTitl
         ),
     ],
 )
-def test_huge_line_costs_only_itself_and_no_memory(tmp_path, format_name, before, after, good):
+def test_huge_line_loses_only_itself_and_takes_no_memory(
+    tmp_path, format_name, before, after, good
+):
     path = tmp_path / "huge"
     write_large(path, before, after)
     tracemalloc.start()
@@ -161,7 +163,7 @@ def test_huge_value_keeps_earlier_records(tmp_path, format_name, before, after):
     assert all(isinstance(outcome, Rejection) for outcome in outcomes[1:])
 
 
-def test_huge_record_of_small_values_costs_only_itself(tmp_path):
+def test_huge_record_of_small_values_loses_only_itself(tmp_path):
     path = tmp_path / "huge.json"
     write_large(
         path,
@@ -179,7 +181,9 @@ def test_large_json_array_is_read_in_little_memory(tmp_path):
     path = tmp_path / "many.json"
     path.write_text(
         "["
-        + ",".join(json.dumps({"title": f"Paper {n}", "abstract": "x" * 400}) for n in range(8_000))
+        + ",".join(
+            json.dumps({"title": f"Paper {n}", "abstract": "x" * 2_000}) for n in range(2_000)
+        )
         + "]"
     )
     tracemalloc.start()
@@ -187,7 +191,7 @@ def test_large_json_array_is_read_in_little_memory(tmp_path):
         count = sum(isinstance(outcome, Paper) for _, outcome in source)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert count == 8_000
+    assert count == 2_000
     assert peak < 3 * MB < path.stat().st_size
 
 
@@ -403,7 +407,7 @@ def test_circular_links_end(tmp_path, pattern, expected):
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="for root every folder is readable"
 )
-def test_unreadable_folder_costs_no_other(tmp_path):
+def test_unreadable_folder_does_not_affect_others(tmp_path):
     for name in ("closed", "listed", "open"):
         (tmp_path / "papers" / name).mkdir(parents=True)
         (tmp_path / "papers" / name / "a.jsonl").write_text(f'{{"title": "{name}"}}\n')
@@ -475,14 +479,21 @@ from fakes import HashEmbedder
 from rag import Assistant, Library
 assistant = Assistant(Library(__import__("pathlib").Path(sys.argv[1]) / "library"), HashEmbedder(), "none")
 report = assistant.add(sys.argv[2])
-for question in ("Which papers are about marks?", "What does aAaAaA do?", "How many braces has a1?"):
+for question in sys.argv[3:]:
     for citation in assistant.ask(question).citations:
         assert citation.quote == citation.paper.abstract[citation.start : citation.end]
 print(report.added, [rejection.reason for rejection in report.rejected])
 """
+QUESTIONS = [
+    "How many marks and braces does aAaAaA have in a1?",
+    "Which papers are about marks?",
+    "What does aAaAaA do?",
+    "How many braces has a1?",
+]
 
 
-def test_papers_that_are_bombs_are_added_and_asked(tmp_path):
+@pytest.mark.soak
+def test_papers_that_are_bombs_are_added_and_asked(tmp_path, times):
     path = tmp_path / "papers.jsonl"
     rows = [
         {"title": f"On {name} {'aA' * 900}_", "abstract": text} for name, text in ABSTRACTS.items()
@@ -490,7 +501,7 @@ def test_papers_that_are_bombs_are_added_and_asked(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folders = os.pathsep.join(map(str, [Path(__file__).parent, Path(__file__).parent.parent]))
     process = subprocess.run(
-        [sys.executable, "-c", ASK, tmp_path, path],
+        [sys.executable, "-c", ASK, tmp_path, path, *times(QUESTIONS[:1], QUESTIONS)],
         env=os.environ | {"PYTHONPATH": folders},
         capture_output=True,
         text=True,

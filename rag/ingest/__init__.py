@@ -1,4 +1,4 @@
-"""Import of papers: parsing source files, chunking abstracts, and adding both to a library.
+"""Import of papers: parsing source files, chunking abstracts, embedding and adding them.
 
-Storage, and the decision which records are one paper, belong in `rag.library`.
+Storage, and the rules for when two records are the same paper, belong in `rag.library`.
 """

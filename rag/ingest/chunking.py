@@ -1,4 +1,4 @@
-"""Chunking of abstracts into passages: whole sentences, as many as an embedder reads at once."""
+"""Chunking of abstracts into passages: groups of whole sentences that fit into the embedder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from rag.text.sentences import Span, split_sentences
 
 # Special tokens of the model, and the full stop between title and text.
 _RESERVED_TOKENS = 4
-# A longer title is shortened, to leave room for the text.
+# Longer titles are shortened to leave room for the text.
 _MAX_TITLE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Spans of an abstract's passages and sentences, and the passages as input of an embedder."""
+    """Spans of an abstract's passages and sentences, and the inputs of an embedder."""
 
     passages: tuple[Span, ...]
     sentences: tuple[Span, ...]
@@ -24,7 +24,10 @@ class Chunks:
 
 
 def chunk_papers(papers: Sequence[Paper], embedder: Embedder) -> list[Chunks]:
-    """Chunk papers. One without abstract is a single passage with its title and an empty span."""
+    """Split papers into passages.
+
+    A paper without an abstract becomes one passage: its title, with an empty span.
+    """
     sentences = [split_sentences(paper.abstract) for paper in papers]
     texts: list[str] = []
     for paper, spans in zip(papers, sentences, strict=True):
@@ -80,7 +83,7 @@ def _build_chunks(title: str, abstract: str, groups: Sequence[Sequence[Span]]) -
 
 
 def _shorten_title(title: str, tokens: int, max_tokens: int) -> str:
-    """Cut a title at a word, assuming that tokens are of equal length."""
+    """Cut a title at a word, assuming that all tokens have the same length."""
     if tokens <= max_tokens:
         return title
     return title[: len(title) * max_tokens // tokens].rsplit(" ", 1)[0]

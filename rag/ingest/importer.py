@@ -42,7 +42,7 @@ class SourceRecord:
     """Record of a source file: a paper, or the reason why it is not one.
 
     `source` is the full path of the file, and `number` counts its records from 1. `position` is
-    about the number of bytes of all files that were read up to here.
+    roughly the number of bytes read so far, over all files.
     """
 
     source: str
@@ -53,9 +53,9 @@ class SourceRecord:
 
 @dataclass(slots=True)
 class _ReportBuilder:
-    """Counts and lists of an import in progress.
+    """Counts and details of an import in progress.
 
-    `seen_keys` are the papers, and `seen_records` the pairs of source and digest, met so far.
+    `seen_keys` holds the papers, and `seen_records` the pairs of source and digest, seen so far.
     """
 
     read: int = 0
@@ -87,7 +87,7 @@ class _ReportBuilder:
 
 
 class Importer:
-    """Adds records to one library. `load_embedder` is only called when texts must be embedded."""
+    """Adds records to one library. `load_embedder` is only called if there is text to embed."""
 
     def __init__(
         self, library: Library, index: VectorIndex, load_embedder: Callable[[], Embedder]
@@ -102,29 +102,29 @@ class Importer:
         on_progress: Callable[[int, int], None] | None = None,
         on_wait: Callable[[], None] | None = None,
     ) -> AddReport:
-        """Add records and report what became of each.
+        """Add records and return a report that accounts for each of them.
 
-        `on_progress` is called with the position and the number of records after each batch,
-        `on_wait` once when another process is writing to the library.
+        `on_progress` is called with the position and the number of records after each batch.
+        `on_wait` is called once if the import must wait for another process that is writing.
         """
         report = _ReportBuilder()
         on_first_wait = cache(on_wait) if on_wait else None
-        for records_of_batch, embedded in self._embed_ahead(records):
+        for batch, embedded in self._embed_ahead(records):
             with self._library.transaction(on_first_wait) as transaction:
-                batch = _BatchImport(transaction, report)
-                for record in records_of_batch:
-                    batch.add(record)
-                batch.store_vectors(self._load_embedder, embedded)
+                batch_import = _BatchImport(transaction, report)
+                for record in batch:
+                    batch_import.add(record)
+                batch_import.store_vectors(self._load_embedder, embedded)
             self._index.sync()
             if on_progress:
-                on_progress(records_of_batch[-1].position, report.read)
+                on_progress(batch[-1].position, report.read)
         self._library.checkpoint()
         return report.build(self._library)
 
     def _embed_ahead(
         self, records: Iterable[SourceRecord]
     ) -> Iterator[tuple[list[SourceRecord], "_Embedded"]]:
-        """Yield batches with their new papers embedded, one batch ahead of the caller."""
+        """Yield batches and the vectors of their new papers, embedding one batch ahead."""
         with ThreadPoolExecutor(1) as executor:
             previous: tuple[list[SourceRecord], Future[_Embedded]] | None = None
             for batch in _batches(records):
@@ -137,7 +137,7 @@ class Importer:
                 yield previous[0], previous[1].result()
 
     def _new_papers(self, batch: Iterable[SourceRecord]) -> list[Paper]:
-        """Return the papers of records that were never imported, most of which need vectors."""
+        """Return the papers of records that were never imported. Most of them need vectors."""
         papers: dict[str, Paper] = {}
         for record in batch:
             if isinstance(record.outcome, Paper):
@@ -153,7 +153,7 @@ def _batches(records: Iterable[SourceRecord]) -> Iterator[list[SourceRecord]]:
 
 
 class _BatchImport:
-    """Import of the records of one transaction."""
+    """Import of one batch in one transaction."""
 
     def __init__(self, transaction: Transaction, report: _ReportBuilder) -> None:
         self._transaction = transaction
@@ -162,9 +162,9 @@ class _BatchImport:
         self._now = datetime.now(UTC).isoformat(timespec="seconds")
 
     def add(self, record: SourceRecord) -> None:
-        """Store a record, or report why not."""
+        """Store a paper, or report a rejection."""
         if isinstance(record.outcome, Rejection):
-            # Number 0 rejects a whole file, of which no record was read.
+            # Record 0 stands for the whole file: no record of it was read.
             self._report.read += record.outcome.record > 0
             self._report.rejected.append(record.outcome)
             return
@@ -184,16 +184,16 @@ class _BatchImport:
         self._transaction.add_provenance(key, digest, record.source, record.number)
 
     def _find_copy(self, source: str, digest: str) -> int | None:
-        """Return the paper of an identical record from another source.
+        """Return the key of a paper to which another source contributed the same record.
 
-        If this source contributed another record to that paper before, the record is an edit and
-        not a copy.
+        If this source has contributed a different record to that paper before, the record is an
+        edit and not a copy.
         """
         key = self._transaction.find_record(digest)
         return None if key is None or self._outdated_digests(key, source) else key
 
     def _outdated_digests(self, key: int, source: str) -> set[str]:
-        """Return a source's records of a paper from earlier imports, unless met again in this one.
+        """Return the records that a source contributed before and this import has not seen again.
 
         Records that come later in the source count as outdated until they are read.
         """
@@ -216,7 +216,7 @@ class _BatchImport:
     def _update_paper(
         self, stored: StoredPaper, record: SourceRecord, paper: Paper, matched_by: str
     ) -> int:
-        """Let a record replace what its source said before, or fill gaps in the stored paper."""
+        """Overwrite a paper if its record was edited, otherwise only fill gaps in it."""
         outdated = self._outdated_digests(stored.key, record.source)
         combine = overwrite if outdated else merge_missing_fields
         updated = combine(stored.paper, paper)
@@ -237,29 +237,29 @@ class _BatchImport:
 
     def _find_match(self, record: SourceRecord, paper: Paper) -> tuple[StoredPaper, str] | None:
         """Return the stored paper that a record describes, and what they were matched by."""
-        matched_by = self._match_identifiers(paper)
+        kinds = self._match_identifiers(paper)
         candidates = sorted(
-            map(self._transaction.get, matched_by),
+            map(self._transaction.get, kinds),
             key=lambda stored: mismatch(stored.paper, paper),
         )
-        # Two papers may share an identifier that one of them has by mistake; then everything else
-        # tells them apart.
+        # A record may carry the identifier of another paper by mistake. Then its other fields tell
+        # them apart.
         if candidates and mismatch(candidates[0].paper, paper) < DIFFERENT_PAPERS:
-            best = self._absorb_duplicates(candidates, record, paper, matched_by)
-            return best, matched_by[best.key]
+            best = self._absorb_duplicates(candidates, record, paper, kinds)
+            return best, kinds[best.key]
         for stored in self._transaction.find_title(paper.title):
             if self._matches_by_title(stored, record, paper):
                 return stored, "title"
         return None
 
     def _match_identifiers(self, paper: Paper) -> dict[int, str]:
-        """Return the keys of papers with an identifier in common, and the kind of the first one."""
-        matched_by: dict[int, str] = {}
+        """Return papers that share an identifier, as key to the kind of the first one shared."""
+        kinds: dict[int, str] = {}
         for kind, identifier in identifiers(paper).items():
             key = self._transaction.find_identifier(identifier)
             if key is not None:
-                matched_by.setdefault(key, kind)
-        return matched_by
+                kinds.setdefault(key, kind)
+        return kinds
 
     def _matches_by_title(self, stored: StoredPaper, record: SourceRecord, paper: Paper) -> bool:
         is_edit = bool(self._outdated_digests(stored.key, record.source))
@@ -272,19 +272,19 @@ class _BatchImport:
         candidates: Sequence[StoredPaper],
         record: SourceRecord,
         paper: Paper,
-        matched_by: Mapping[int, str],
+        kinds: Mapping[int, str],
     ) -> StoredPaper:
-        """Merge the other candidates into the first one, if the record shows that they are one."""
-        best, *others = candidates
-        for other in others:
-            is_duplicate = could_be_same_paper(best.paper, other.paper)
-            if not (is_duplicate and could_be_same_paper(other.paper, paper)):
+        """Merge candidates into the first one if the record shows that they are the same paper."""
+        best = candidates[0]
+        for candidate in candidates[1:]:
+            is_duplicate = could_be_same_paper(best.paper, candidate.paper)
+            if not (is_duplicate and could_be_same_paper(candidate.paper, paper)):
                 continue
-            merged = merge_missing_fields(best.paper, other.paper)
-            self._transaction.absorb(best.key, other.key)
+            merged = merge_missing_fields(best.paper, candidate.paper)
+            self._transaction.absorb(best.key, candidate.key)
             self._transaction.update(best.key, merged)
-            self._report.absorbed.append(_merge(other.paper, record, matched_by[other.key]))
-            self._to_embed.pop(other.key, None)
+            self._report.absorbed.append(_merge(candidate.paper, record, kinds[candidate.key]))
+            self._to_embed.pop(candidate.key, None)
             self._to_embed[best.key] = merged
             best = replace(best, paper=merged)
         return best
@@ -326,7 +326,7 @@ class _EmbeddedPaper:
         )
 
 
-# Both by title and abstract.
+# Both have pairs of title and abstract as keys.
 _ChunksByText = dict[tuple[str, str], Chunks]
 _Embedded = dict[tuple[str, str], _EmbeddedPaper]
 

@@ -1,1 +1,4 @@
-"""Text processing that knows nothing of libraries or models, from cleaning to index terms."""
+"""Functions on text, from cleaning to index terms.
+
+Code that needs a library or a model belongs elsewhere.
+"""

@@ -1,8 +1,8 @@
 """Cleaning of the text that arrives from web pages and exports.
 
-Stored text is what is later shown and quoted, so cleaning changes no content. It gives Unicode NFC
-without control and invisible characters, without markup and hyphenation at line ends, and with
-single spaces. LaTeX stays as it is.
+Stored text is later shown and quoted, so cleaning does not change its content. The result is in
+Unicode NFC, with single spaces, and without control and invisible characters, markup and hyphens at
+line ends. LaTeX stays as it is.
 """
 
 import html
@@ -45,19 +45,19 @@ _WHITESPACE = re.compile(r"\s+")
 _LIGATURES = str.maketrans(
     {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
 )
-# Letters that Unicode does not decompose, and that people type without their strokes.
+# Letters that Unicode does not decompose, and that people replace when they type.
 _STROKE_LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
 )
 _LETTERS_OR_DIGITS = re.compile(r"[^\W_]+")
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _CONTROL_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# Marks and letters by category that are drawn as nothing (Unicode: default ignorable).
+# Invisible characters in the categories of marks and letters (Unicode: default ignorable).
 _IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\uffa0"
     "\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
-# The stream-safe text format of Unicode (UAX 15) allows as many combining marks on one letter.
+# The stream-safe text format of Unicode (UAX 15) allows this many combining marks on one letter.
 # Normalization takes time quadratic in their number. U+FF9E and U+FF9F are letters to Unicode that
 # NFKD turns into marks.
 _MAX_COMBINING_MARKS = 30
@@ -170,7 +170,7 @@ def strip_combining_marks(decomposed: str) -> str:
 
 
 def escape_control_chars(text: str) -> str:
-    """Replace characters that could steer a terminal, or are not text, by `�`."""
+    """Replace characters that could steer a terminal, or are not text, with `�`."""
     if text.isprintable():
         return text
     return "".join(map(_escape_control_char, text))
@@ -181,10 +181,7 @@ def _escape_control_char(char: str) -> str:
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as text to show and store, with `�` for control characters and invalid bytes.
-
-    Invalid are bytes that are not UTF-8.
-    """
+    """Return a path as printable text, with `�` for control characters and invalid UTF-8."""
     try:
         name = os.fsencode(path).decode("utf-8", "replace")
     except UnicodeEncodeError:  # half a surrogate pair, which no path contains

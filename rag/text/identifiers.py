@@ -61,7 +61,7 @@ def find_doi_in_url(url: str) -> str:
 
 
 def _strip_punctuation(doi: str) -> str:
-    """Remove the punctuation of the sentence around a DOI, but no bracket that the DOI opened."""
+    """Remove trailing punctuation, except for brackets that are opened within the DOI."""
     while doi and (doi[-1] in ".,;:'\"" or _ends_with_stray_bracket(doi)):
         doi = doi[:-1]
     return doi
@@ -75,7 +75,7 @@ def _ends_with_stray_bracket(doi: str) -> bool:
 def parse_arxiv_id(value: object) -> str:
     """Return the arXiv id, without version and subject class, in an id, address or arXiv DOI.
 
-    The result is empty when there is none.
+    Return an empty string if there is none.
     """
     text = value_to_text(value)[:_MAX_IDENTIFIER].strip()
     if not text:

@@ -1,12 +1,12 @@
 """Detection of prompt injections: sentences that give instructions to a program.
 
 An abstract is untrusted text, and some are written for the language models that will read them.
-Such a sentence is shown as what it is and never becomes evidence. It is recognized by turns of a
-conversation, forged roles and lookalike letters, and by a linear model of words and word pairs,
-which `eval.training.prompt_injection` fits and `eval.benchmarks.injection` measures. Neither finds
-every injection. Two protections do not depend on them: generated sentences are checked against
-their sources, and nothing that a model writes is executed (Greshake et al., 2023, describe the
-attack).
+Such a sentence is marked wherever it is shown and never becomes evidence. It is recognized by turns
+of a conversation, forged roles and lookalike letters, and by a linear model of words and word
+pairs, which `eval.training.prompt_injection` fits and `eval.benchmarks.injection` measures. These
+rules do not find every injection. Two protections do not depend on them: generated sentences are
+checked against their sources, and nothing that a model writes is executed (Greshake et al., 2023,
+describe the attack).
 """
 
 import json
@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from rag.records import Paper
-from rag.text.sentences import split_sentences
+from rag.text.sentences import Span, split_sentences
 
 _WORD_OR_MARK = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|"
@@ -46,7 +46,7 @@ _OVERRIDES = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN, _CYRILLIC = re.compile("[a-z]", re.IGNORECASE), re.compile("[\u0400-\u04ff]")
-# Words of Latin and Cyrillic letters, which no language has. A single one may be a typo.
+# Words that mix Latin and Cyrillic letters, as no language does. A single one may be a typo.
 _MAX_MIXED_WORDS = 1
 # Letters of other alphabets, and the Latin letters that they look like.
 _HOMOGLYPHS = str.maketrans(
@@ -55,7 +55,7 @@ _HOMOGLYPHS = str.maketrans(
 )
 
 
-def find_injections(text: str) -> tuple[tuple[int, int], ...]:
+def find_injections(text: str) -> tuple[Span, ...]:
     """Return the spans `[start, end)` of the sentences that read like instructions to a program."""
     return tuple(span for span in split_sentences(text) if is_injection(text[slice(*span)]))
 
@@ -111,7 +111,7 @@ def ngrams(sentence: str) -> frozenset[str]:
 def _score(grams: frozenset[str]) -> float:
     """Return the log-odds above the threshold.
 
-    Each n-gram counts with its rarity, and a sentence is a vector of unit length (at most).
+    N-grams are weighted by rarity, and longer vectors are scaled to unit length.
     """
     model = _model()
     in_model = [model.words[gram] for gram in grams if gram in model.words]
@@ -123,7 +123,10 @@ def _score(grams: frozenset[str]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _LinearModel:
-    """Rarity (inverse document frequency) and weight of n-grams; all others are `rarest`."""
+    """Linear model over n-grams: for each, its rarity (inverse document frequency) and weight.
+
+    N-grams that are not in `words` have the rarity `rarest` and no weight.
+    """
 
     offset: float
     rarest: float

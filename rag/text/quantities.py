@@ -1,4 +1,4 @@
-"""Words for numbers and times that several modules recognise in English text."""
+"""English words for numbers and units of time that several modules recognize."""
 
 # In order: "one" is at index 0.
 NUMBER_WORDS = tuple("one two three four five six seven eight nine ten eleven twelve".split())

@@ -152,7 +152,7 @@ def _find_next_word(text: str, end: int) -> tuple[str, str]:
 def _can_start(opener: str, word: str) -> bool:
     """Tell if a word can start a sentence.
 
-    It can with a capital, a digit, a formula, or as a name like `mT5`, `k-means` or `ε-greedy`.
+    It starts with a capital, digit or formula, or is a name like `mT5`, `k-means` or `ε-greedy`.
     """
     if not word:
         return bool(opener)

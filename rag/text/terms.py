@@ -103,8 +103,7 @@ def _stem_expanded(compound: str) -> str:
     return " ".join(_stem(_expand_compound(compound)))
 
 
-# A library has few distinct words compared with their occurrences: the cache saves five sixths of
-# the time.
+# Words recur often in a library, so the cache saves five sixths of the time.
 _stem_expanded_cached = lru_cache(maxsize=1 << 16)(_stem_expanded)
 
 

@@ -1,4 +1,4 @@
-"""Source files: one module per format, `registry` that lists them, `source` that opens files.
+"""Source files: a module per format, `registry`, which lists them, and `source`, which opens files.
 
-Parsers yield raw records; what makes a valid paper is decided in `common.raw_record` alone.
+Parsers only yield raw records. Rules for valid papers belong in `common.raw_record`.
 """

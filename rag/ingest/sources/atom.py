@@ -1,4 +1,4 @@
-"""Atom feed, the results of the arXiv API."""
+"""Atom feeds, as returned by the arXiv API."""
 
 import re
 from collections.abc import Iterator

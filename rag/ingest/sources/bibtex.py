@@ -1,6 +1,6 @@
 """BibTeX and BibLaTeX, parsed with bibtexparser.
 
-These files are read as a whole, because a string may be used anywhere after its definition.
+Files are read as a whole, because a string may be used anywhere after its definition.
 """
 
 import logging
@@ -37,7 +37,7 @@ _USED_FIELDS = frozenset(
 # A piece of a concatenation: a braced text, a quoted text, or the name of a string.
 _PIECE = re.compile(r"\{((?:[^{}]++|\{[^{}]*+\})*+)\}|\"([^\"]*)\"|([^\s#{}\"]+)")
 
-# The parser logs what it could not read. Here that becomes a ParseFailure.
+# The parser logs what it cannot read; here it becomes a ParseFailure.
 logging.getLogger("bibtexparser").addHandler(logging.NullHandler())
 
 Fields = dict[str, str]
@@ -80,13 +80,13 @@ def _parse_blocks(text: str) -> list[Any]:
 
     try:
         blocks = parse_string(text, parse_stack=[]).blocks
-    except ParserStateException as error:  # after which the parser returns nothing at all
+    except ParserStateException as error:  # the parser then returns nothing at all
         raise TruncatedFile(f"broken BibTeX: {error.message}") from error
     return list(map(_unwrap, blocks))
 
 
 def _unwrap(block: Any) -> Any:  # noqa: ANN401 - a block of the parser
-    """Return the entry behind a complaint about a duplicate key or field, or the block itself."""
+    """Return the entry inside a report of a duplicate key or field, or else the block itself."""
     inner = getattr(block, "ignore_error_block", None)
     return _unwrap(inner) if inner is not None else block
 
@@ -101,8 +101,8 @@ def _describe(block: Any) -> str:  # noqa: ANN401
 class _StringDefinitions:
     """Values of the @string definitions of a file.
 
-    They are inserted for one entry at a time, and only into fields that are used: many copies of a
-    long one would fill the memory.
+    They are expanded one entry at a time, and only in fields that are used, because many copies of
+    a long string would fill the memory.
     """
 
     def __init__(self, strings: list[Any]) -> None:
@@ -115,7 +115,7 @@ class _StringDefinitions:
                 self._concatenations.add(name)
 
     def resolve(self, value: str) -> str:
-        """Return the text of a value without braces or quotes: a name, or `jan # { 2021}`."""
+        """Resolve a value that is a name or a concatenation such as `jan # { 2021}`."""
         name = value.lower()
         text = self._values.get(name, value)
         is_concatenation = name not in self._values or name in self._concatenations
@@ -138,7 +138,7 @@ class _StringDefinitions:
 
 
 def _read_fields(entry: Any, definitions: _StringDefinitions) -> Fields:  # noqa: ANN401
-    """Return the first value that is not empty of each used field, by lower-case name."""
+    """Return the first non-empty value of each used field, by lower-case name."""
     fields: Fields = {}
     for field in entry.fields:
         name, value = field.key.lower(), str(field.value)
@@ -183,12 +183,12 @@ def _decode(text: str) -> str:
 
 
 def _decode_url(text: str) -> str:
-    """Decode an address only if it has a command, because LaTeX takes its `~` for a space."""
+    """Decode an address only if it contains a command, because in LaTeX `~` is a space."""
     return _decode(text) if "\\" in text else text
 
 
 def _split_authors(text: str) -> object:
-    """Split the names of authors; a name in braces is that of an organization."""
+    """Split the names of authors; a name in braces belongs to an organization."""
     from bibtexparser.middlewares import names
 
     if len(text) > MAX_AUTHORS:

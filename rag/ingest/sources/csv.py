@@ -15,9 +15,9 @@ from rag.text.cleaning import value_to_text
 _MAX_CELL = 1_000_000
 _MAX_ROW = 2 * _MAX_CELL
 _MAX_HEADER = 100_000
-_MAX_RETRIES = 50  # unclosed quotation marks after which rows are read again
+_MAX_RETRIES = 50  # rows per file that are split at an unclosed quotation mark and read again
 _DELIMITERS = (",", ";", "\t")
-# Column names in letters and digits, best first. Two letters are the tags of Web of Science.
+# Names of columns, reduced to letters and digits, best first. Two letters: Web of Science.
 _COLUMNS = {
     "title": ("title", "articletitle", "documenttitle", "papertitle", "ti"),
     "abstract": ("abstract", "abstractnote", "summary", "abstracttext", "ab"),
@@ -56,14 +56,14 @@ class _Header:
 
 
 def _matches(head: FileHead) -> bool:
-    """Recognize a header with a title and more. The suffix must vouch for a single column."""
+    """Recognize a header with a title and more. A title alone is accepted by suffix only."""
     first_line = next(filter(_is_content, head.text.split("\n")), "")
     columns = _parse_header(first_line).columns
     return "title" in columns and len(columns) > 1
 
 
 def _is_content(line: str | None) -> bool:
-    """Tell if a line is not blank, nor Excel's note about the delimiter before the header."""
+    """Tell if a line is neither blank nor the note about the delimiter that Excel understands."""
     if line is None:
         return True
     line = line.strip()
@@ -161,13 +161,13 @@ class _LineFeed:
         return line + "\n"
 
     def begin_row(self) -> None:
-        """Forget the lines of the row before."""
+        """Forget the lines of the previous row."""
         self.row_lines = []
         self._row_size = 0
         self.is_at_end = False
 
     def repeat_row(self) -> None:
-        """Read all lines of the row but the first again.
+        """Queue all lines of the row except the first to be read again.
 
         The number of retries is limited, because they can take quadratic time.
         """
@@ -177,23 +177,22 @@ class _LineFeed:
 
 
 def _read_rows(lines: Iterator[str | None], delimiter: str) -> Iterator[list[str] | ParseFailure]:
-    """Yield rows. An unclosed quotation mark costs only the line that it is in."""
+    """Yield rows. An unclosed quotation mark loses only its own line."""
     feed = _LineFeed(lines)
     reader = csv.reader(feed, delimiter=delimiter)
     while True:
         feed.begin_row()
         try:
-            row = next(reader)
+            row: list[str] | None = next(reader)
         except StopIteration:
             return
         except _LineTooLong:
             yield ParseFailure(LINE_TOO_LONG)
             continue
         except (csv.Error, _RowTooLong):
-            row = []
+            row = None
         # Within a row, the reader asks for another line only after an opening quotation mark.
-        is_complete = bool(row) and not feed.is_at_end
-        if is_complete:
+        if row is not None and not feed.is_at_end:
             yield row
         elif feed.row_lines:
             yield _describe_failure(feed)
@@ -203,7 +202,7 @@ def _read_rows(lines: Iterator[str | None], delimiter: str) -> Iterator[list[str
 def _describe_failure(feed: _LineFeed) -> ParseFailure:
     if feed.is_at_end or len(feed.row_lines) > 1:
         return ParseFailure("a quotation mark is opened and never closed")
-    return ParseFailure("a cell too long")
+    return ParseFailure(f"a cell longer than {_MAX_CELL:,} characters")
 
 
 FORMAT = Format("csv", "CSV", (".csv", ".tsv"), _matches, _parse)

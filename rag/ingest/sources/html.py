@@ -1,7 +1,7 @@
 """HTML: saved pages of trending papers, and listings in general. Parsed with lxml.
 
-Where headings link to papers, each of them is a title, and the text after it in its article is the
-abstract. The blocks of any other page are paired like those of a text listing.
+A heading that links to a paper is its title, and the text after it in the same article is its
+abstract. On pages without such headings, blocks are paired as in a text listing.
 """
 
 import re
@@ -13,7 +13,7 @@ from rag.ingest.sources.common.format import FileHead, Format
 from rag.ingest.sources.common.page_blocks import (
     Block,
     is_abstract,
-    is_page_furniture,
+    is_boilerplate,
     pair_blocks,
 )
 from rag.ingest.sources.common.raw_record import MAX_RAW_ABSTRACT, ParseFailure, RawRecord
@@ -39,9 +39,9 @@ _PAPER_LINK = re.compile(
     r"(?:https?://(?:www\.)?huggingface\.co)?/papers/[\d.]+(?:v\d+)?/?(?:[?#].*)?|"
     r"https?://(?:www\.)?(?:arxiv|alphaxiv)\.org/.*"
 )
-# "title without abstract: ‘Log in’" is about a menu item, and no title that lost its abstract.
+# A failure as short as "title without abstract: ‘Log in’" is about a menu item, not a paper.
 _MAX_WORDS_OF_MENU_FAILURE = 6
-# Marks the end of an article: later text belongs to no paper before it.
+# Marks the end of an article. Later text does not belong to any paper before it.
 _END_OF_ARTICLE = Block("")
 
 
@@ -71,7 +71,7 @@ def _is_about_menu_item(failure: ParseFailure) -> bool:
 def _is_content(block: Block | ParseFailure) -> bool:
     if isinstance(block, ParseFailure):
         return True
-    return bool(block.text) and not is_page_furniture(block.text)
+    return bool(block.text) and not is_boilerplate(block.text)
 
 
 def _parse_linked_papers(
@@ -107,7 +107,7 @@ class _LinkedPaper:
         self._size = 0
 
     def add(self, text: str) -> bool:
-        """Add a paragraph; return False if the text is no part of this paper."""
+        """Add a paragraph of the abstract; return False for text after the abstract."""
         may_grow = self._title.arxiv_id and self._size <= MAX_RAW_ABSTRACT
         if may_grow and is_abstract(text, is_after_title=not self._paragraphs):
             self._paragraphs.append(text)
@@ -144,7 +144,7 @@ def _parse_blocks(stream: Stream) -> Iterator[Block | ParseFailure]:
 
 
 class _BlockCollector:
-    """Target of lxml's parser that collects its events to blocks."""
+    """Target of lxml's parser that turns events into blocks."""
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
@@ -200,7 +200,7 @@ class _BlockCollector:
         self._end_block()
 
     def _add(self, text: str) -> None:
-        """Add a piece to the current block, which ends at `MAX_LINE`."""
+        """Add a piece to the current block, which is cut after `MAX_LINE` characters."""
         if self._size <= MAX_LINE:
             self._pieces.append(text)
             self._size += len(text)

@@ -18,7 +18,7 @@ from rag.ingest.sources.common.raw_record import ParseFailure, RawRecord, Trunca
 from rag.ingest.sources.common.stream import MAX_LINE, RECORD_TOO_LONG, Stream
 
 _MAX_DEPTH = 64
-_VALUE_OVERHEAD = 8  # characters that a value counts besides its text
+_VALUE_OVERHEAD = 8  # characters counted for each value besides its text
 _ARRAY = re.compile(r"\[\s*(?:[{\]\[]|null\b|$)")
 # Paths of keys at which services and tools put their lists of records.
 _LIST_PATHS = frozenset(
@@ -68,7 +68,7 @@ def _parse_array(events: "_Events") -> Iterator[RawRecord | ParseFailure]:
 def _parse_object(
     events: "_Events", path: tuple[str, ...] = ()
 ) -> Iterator[RawRecord | ParseFailure]:
-    """Yield the records in the list of an object, or the object itself when it is one."""
+    """Yield the records in the list of an object, or the object itself if it is a record."""
     record = _ObjectBuilder()
     has_list = False
     for event, key in events:
@@ -90,7 +90,7 @@ def _parse_object(
 
 
 class _ObjectBuilder:
-    """Fields of an object that is read key by key. They are dropped when they grow too large."""
+    """Object that is read key by key. Its fields are dropped when they grow too large."""
 
     def __init__(self) -> None:
         self.is_paper = False
@@ -115,8 +115,8 @@ class _ObjectBuilder:
         return self._failure or map_object(self._fields)
 
 
-def _build_value(event: str, value: Any, events: "_Events") -> Any:  # noqa: ANN401 - see add
-    """Return the value that starts with an event, or a ParseFailure if it is too large or deep."""
+def _build_value(event: str, value: Any, events: "_Events") -> Any:  # noqa: ANN401
+    """Build the value that begins with an event; return a ParseFailure if it exceeds a limit."""
     if event not in _STARTS:
         return value
     builder = _ValueBuilder(event, max_size=events.size + MAX_LINE)
@@ -128,7 +128,7 @@ def _build_value(event: str, value: Any, events: "_Events") -> Any:  # noqa: ANN
 
 
 class _ValueBuilder:
-    """Array or object that is built from its events, and dropped at the first broken limit."""
+    """Array or object that is built from its events, and dropped once it exceeds a limit."""
 
     def __init__(self, event: str, max_size: int) -> None:
         self._open_values: list[Any] = [_empty_value(event)]
@@ -208,7 +208,10 @@ class _Events:
 
 
 def _parse_events(stream: Stream) -> Iterator[Event]:
-    """Yield the events of ijson, whose parser holds a single value in memory however long it is."""
+    """Yield the events of ijson.
+
+    Its parser buffers a value of any length, so the text that it may buffer is limited here.
+    """
     import ijson
 
     events = ijson.sendable_list()

@@ -1,4 +1,4 @@
-"""Listing of papers saved as text: titles and abstracts in turn, between buttons and dates."""
+"""Listing pages saved as text: alternating titles and abstracts, among buttons and dates."""
 
 import re
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from rag.ingest.sources.common.format import FileHead, Format
 from rag.ingest.sources.common.page_blocks import (
     Block,
     is_abstract,
-    is_page_furniture,
+    is_boilerplate,
     pair_blocks,
 )
 from rag.ingest.sources.common.raw_record import ParseFailure, RawRecord
 from rag.ingest.sources.common.stream import LINE_TOO_LONG, Stream
 
-# Characters. Nobody wraps lines so late, so a longer line is a paragraph.
+# Characters. Wrapped lines are never this long, so a longer line is a whole paragraph.
 _MAX_WRAPPED_LINE = 250
 _MAX_PARAGRAPH_LINES = 400
 _MAX_PARAGRAPH_SIZE = 400_000  # characters
@@ -26,7 +26,7 @@ _MARKDOWN = re.compile(r"^(?:#{1,6}|\*|-|\d{1,3}[.)])\s+(?=\S)")
 
 
 def _matches(_head: FileHead) -> bool:
-    return False  # nothing marks a listing: it is what is left when no other format matches
+    return False  # nothing marks a listing; `detect_format` falls back to it
 
 
 def _parse(stream: Stream) -> Iterator[RawRecord | ParseFailure]:
@@ -35,7 +35,7 @@ def _parse(stream: Stream) -> Iterator[RawRecord | ParseFailure]:
 
 def _parse_blocks(stream: Stream) -> Iterator[Block | ParseFailure]:
     is_spaced = _has_blank_lines(stream.head_text)
-    furniture = _FurnitureFilter()
+    boilerplate = _BoilerplateFilter()
     paragraph = _Paragraph()
     for line in stream.lines():
         if line is None or not is_spaced or not line.strip() or paragraph.is_full:
@@ -43,37 +43,37 @@ def _parse_blocks(stream: Stream) -> Iterator[Block | ParseFailure]:
             paragraph = _Paragraph()
         if line is None:
             yield ParseFailure(LINE_TOO_LONG)
-        elif text := furniture.strip(line):
+        elif text := boilerplate.strip(line):
             paragraph.add(text)
     yield from paragraph.blocks()
 
 
 def _has_blank_lines(head: str) -> bool:
-    """Tell if blank lines separate the blocks of a page, or each line is a block."""
+    """Tell if blank lines separate the blocks of a page; otherwise each line is a block."""
     lines = head.split("\n")
     filled = sum(map(bool, map(str.strip, lines)))
     return len(lines) - filled >= _MIN_SHARE_OF_BLANK_LINES * filled
 
 
-class _FurnitureFilter:
-    """Filter that removes page furniture from lines."""
+class _BoilerplateFilter:
+    """Removal of boilerplate from lines; what counts may depend on the line before."""
 
     def __init__(self) -> None:
-        self._is_after_furniture = True
+        self._is_after_boilerplate = True
 
     def strip(self, line: str) -> str:
-        """Return a line without page furniture, which is often empty."""
+        """Return a line without boilerplate, often an empty string."""
         line = line.strip()
         if newsletter := _NEWSLETTER.match(line):
             line = line[newsletter.end() :]
-            self._is_after_furniture = True
-        # The page glues its button to the title after it. Elsewhere, titles may begin with the
+            self._is_after_boilerplate = True
+        # Saved pages join this button to the title after it. Elsewhere a title may begin with the
         # same word.
-        if self._is_after_furniture and (button := _GLUED_BUTTON.match(line)):
+        if self._is_after_boilerplate and (button := _GLUED_BUTTON.match(line)):
             line = line[button.end() :]
         if line:
-            self._is_after_furniture = is_page_furniture(line)
-        return "" if self._is_after_furniture else line
+            self._is_after_boilerplate = is_boilerplate(line)
+        return "" if self._is_after_boilerplate else line
 
 
 class _Paragraph:
@@ -94,7 +94,7 @@ class _Paragraph:
         self._lines.append(line if self._lines else _MARKDOWN.sub("", line))
 
     def blocks(self) -> Iterator[Block]:
-        """Yield its blocks: each line, a title and the text below it, or one wrapped text."""
+        """Yield its blocks: one per line, or a title and the text below it, or one wrapped text."""
         lines = self._lines
         if any(len(line) > _MAX_WRAPPED_LINE for line in lines):
             yield from map(Block, lines)
@@ -112,7 +112,7 @@ class _Paragraph:
 
 
 def _ends_early(lines: list[str]) -> bool:
-    """Tell if the first line ends before its margin: the next word would still have fitted."""
+    """Tell if the first line ends early: the next word would still have fitted on it."""
     next_word = lines[1].split(" ")[0]
     return len(lines[0]) + 1 + len(next_word) <= max(map(len, lines[1:]))
 

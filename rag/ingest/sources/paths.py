@@ -1,4 +1,4 @@
-"""Expansion of paths, folders and patterns into the source files that they stand for."""
+"""Expansion of paths, folders and patterns into source files."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from rag.ingest.sources.common.stream import source_error, unreadable_file
 
 
 def expand_paths(paths: Iterable[str]) -> list[Path | SourceError]:
-    """Return the files of paths, folders and patterns, each once, and an error for what is missing.
+    """Return the files that paths, folders and patterns name, each once, or an error if missing.
 
     Folders are searched recursively. Hidden files, Footnote's own libraries and links to folders
     are left out.
@@ -43,20 +43,20 @@ def _expand(name: str) -> list[Path | SourceError]:
 def _match_pattern(pattern: str) -> list[Path]:
     """Return the paths that match a pattern, in order.
 
-    `**` does not follow links to folders, because a circle of links has no end.
+    `**` does not follow links to folders, because circular links never end.
     """
     parts = Path(pattern).parts
     if "**" not in parts:
         matches = glob(pattern)  # noqa: PTH207 - Path.glob accepts no absolute pattern
         return list(map(Path, sorted(matches)))
     position = parts.index("**")
-    tops = list(filter(Path.is_dir, _match_pattern(str(Path(*parts[:position])))))
+    roots = list(filter(Path.is_dir, _match_pattern(str(Path(*parts[:position])))))
     rest = list(dropwhile("**".__eq__, parts[position:]))
     if not rest:
-        return tops
+        return roots
     paths: set[Path] = set()
-    for top in tops:
-        for folder, _ in _walk(top):
+    for root in roots:
+        for folder, _ in _walk(root):
             paths.update(_match_pattern(str(Path(escape(folder), *rest))))
     return sorted(paths)
 
@@ -83,7 +83,7 @@ def _find_files(folder: Path) -> list[Path | SourceError]:
                     files.append(path)
             except OSError as error:
                 report(error)
-    return files or [source_error(str(folder), "no files in it")]
+    return files or [source_error(str(folder), "the folder contains no files")]
 
 
 def _walk(

@@ -51,7 +51,7 @@ def _map_article(article: Element) -> RawRecord:
 
 
 def _abstract_paragraphs(article: Element) -> Iterator[str]:
-    """Yield the paragraphs of an abstract; those of a structured one keep their labels."""
+    """Yield the paragraphs of an abstract, with their labels if it is structured."""
     for paragraph in find_all(article, ".//Abstract/AbstractText"):
         label = paragraph.get("Label") or ""
         text = element_text(paragraph)

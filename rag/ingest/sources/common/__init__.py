@@ -1,1 +1,4 @@
-"""Helpers that the parsers of several formats share. A rule of one format belongs in its module."""
+"""Helpers that the parsers of several formats share.
+
+Rules of a single format belong in its module.
+"""

@@ -1,4 +1,4 @@
-"""Names of authors, from lists and from the various ways to write several names in one string."""
+"""Author names, from lists and from strings that contain several names in various styles."""
 
 import re
 from collections.abc import Iterable

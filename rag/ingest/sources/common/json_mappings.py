@@ -16,12 +16,12 @@ _PAPER_KEYS = frozenset({"title", "display_name", "paper", "abstract", "_id", "D
 
 
 def map_value(value: object) -> RawRecord | ParseFailure:
-    """Return the raw record of a JSON object, or a failure for any other value."""
+    """Map a JSON object to a raw record, or return a failure for any other value."""
     return map_object(value) if isinstance(value, dict) else ParseFailure("not a JSON object")
 
 
 def map_object(record: JsonObject) -> RawRecord:
-    """Return the raw record of a service's record, or of one in Footnote's own schema."""
+    """Map the record of a known service, or one in Footnote's own schema, to a raw record."""
     for keys, map_record in _MAPPINGS:
         if any(map(record.__contains__, keys)):
             return map_record(record)
@@ -144,8 +144,8 @@ def _map_openalex(record: JsonObject) -> RawRecord:
 def _restore_abstract(inverted_index: object) -> str:
     """Return the text of an inverted index, which maps each word to its positions.
 
-    The text ends where it is too long for an abstract, because a long word at many positions would
-    fill the memory.
+    The text is cut when it is too long for an abstract, because a long word at many positions
+    would fill the memory.
     """
     if not isinstance(inverted_index, dict):
         return ""
@@ -183,7 +183,7 @@ def _map_csl(record: JsonObject) -> RawRecord:
     )
 
 
-# A mapping applies when a record has one of its keys; the first one that does is used.
+# A mapping applies to records that have one of its keys. The first that applies is used.
 _MAPPINGS: tuple[tuple[tuple[str, ...], Callable[[JsonObject], RawRecord]], ...] = (
     (("paper",), _map_hugging_face),
     (("abstract_inverted_index", "authorships"), _map_openalex),

@@ -17,12 +17,12 @@ from rag.text.identifiers import (
     parse_year,
 )
 
-# All in characters. The largest collaborations need a third of MAX_AUTHORS for all names together.
+# All in characters. The names of the largest collaborations take up a third of MAX_AUTHORS.
 MAX_TITLE = 2_000
 MAX_ABSTRACT = 100_000
 MAX_VENUE = 2_000
 MAX_AUTHORS = 1_000_000
-# A text may be longer by its markup. Beyond this it is not even cleaned, but rejected.
+# Markup may make a raw text longer. Beyond this factor it is rejected without cleaning.
 _MARKUP_FACTOR = 4
 MAX_RAW_ABSTRACT = _MARKUP_FACTOR * MAX_ABSTRACT
 _MAX_RETRACTION_NOTES = 2_000  # characters that are searched for a withdrawal
@@ -36,7 +36,7 @@ _WITHDRAWN = re.compile(
     r"(?:temporarily )?(?:withdrawn|retracted)\b",
     re.IGNORECASE,
 )
-# Placeholders for a missing abstract, which would be quoted as evidence.
+# Placeholders for a missing abstract, which would otherwise be quoted as evidence.
 _PLACEHOLDER = re.compile(
     r"\W*(?:no abstract(?: is)?(?: available)?|abstract (?:is )?not available|"
     r"n/?a|nan|none|null|-+)\W*",
@@ -82,15 +82,15 @@ class InvalidRecord(Exception):
 
 
 class TruncatedFile(Exception):
-    """File of which the rest cannot be read."""
+    """File that cannot be read any further."""
 
 
 class WrongFormat(Exception):
-    """File that as a whole is not what its format promises."""
+    """File that is not in the format that it is read as."""
 
 
 def build_paper(record: RawRecord, source: str) -> Paper:
-    """Return the paper that a record describes.
+    """Return the valid paper that a record describes.
 
     Raises:
         InvalidRecord: The title is missing, or a field is too long.
@@ -140,7 +140,7 @@ def _strip_jats_label(markup: str) -> str:
 
 
 def _strip_label(abstract: str) -> str:
-    """Remove the label of an abstract, and an abstract that only says that there is none."""
+    """Remove a label such as "Abstract:"; a mere placeholder becomes empty."""
     if _PLACEHOLDER.fullmatch(abstract[:_MAX_PLACEHOLDER]):
         return ""
     label = _LABEL.match(abstract)
@@ -148,7 +148,7 @@ def _strip_label(abstract: str) -> str:
 
 
 def _choose_doi(record: RawRecord, url: str) -> str:
-    """Return the DOI, unless it is one of arXiv: then `_choose_arxiv_id` returns it as an id."""
+    """Return the DOI. One that arXiv issued is left to `_choose_arxiv_id`."""
     doi = parse_doi(record.doi) or find_doi_in_url(url)
     return "" if parse_arxiv_id(doi) else doi
 
@@ -166,6 +166,6 @@ def _choose_arxiv_id(record: RawRecord, url: str, venue: str, notes: str) -> str
 def _is_retracted(title: str, abstract: str, notes: str) -> bool:
     if _RETRACTED_TITLE.match(title):
         return True
-    # Only at the start of the abstract: one about retractions may say so of other papers.
+    # Only at the start, because an abstract about retractions may say so of other papers.
     is_withdrawn = _WITHDRAWN.match(abstract.lstrip("([* "))
     return bool(is_withdrawn or _WITHDRAWN.search(notes[:_MAX_RETRACTION_NOTES]))

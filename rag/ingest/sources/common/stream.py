@@ -1,4 +1,4 @@
-"""Input stream of a source file: its head, bytes, text and lines, never the whole file at once.
+"""Reading of source files as bytes, text or lines, without holding a whole file in memory.
 
 Text is UTF-8, or UTF-16 and UTF-32 with a byte order mark. Bytes that are not valid UTF-8 are
 decoded as Windows-1252, which spreadsheets write. All three kinds of line ends become a newline.
@@ -30,7 +30,7 @@ _BYTE_ORDER_MARKS = (
 
 
 class Stream:
-    """Open source file. `blocks`, `text` and `lines` each start at its beginning.
+    """Source file opened for reading. `blocks`, `text` and `lines` each start at its beginning.
 
     `is_format_given` means that the user named the format, so a parser should not question it.
     """

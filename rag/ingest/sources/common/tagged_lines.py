@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rag.ingest.sources.common.raw_record import ParseFailure
 from rag.ingest.sources.common.stream import LINE_TOO_LONG, MAX_LINE, RECORD_TOO_LONG, Stream
 
-# Characters that a line counts besides its text, because millions of empty lines fill memory too.
+# Characters counted for each line besides its text: millions of empty lines fill memory, too.
 _LINE_OVERHEAD = 16
 
 TaggedLines = list[tuple[str, str]]
@@ -48,7 +48,7 @@ class _TaggedRecord:
         return bool(self._lines or self._failure)
 
     def add(self, tag: str, text: str) -> None:
-        """Add a line; without a tag it continues the line before, or is blank."""
+        """Add a line. One without a tag continues the line before it, or is blank."""
         if not tag and not text:
             return
         self._size += len(text) + _LINE_OVERHEAD
@@ -60,7 +60,7 @@ class _TaggedRecord:
             self._lines[-1][1].append(text)
 
     def fail(self, reason: str) -> None:
-        """Drop the record; the first reason counts."""
+        """Drop the record. Only the first reason is reported."""
         self._failure = self._failure or reason
         self._lines.clear()
 
