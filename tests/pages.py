@@ -1,4 +1,4 @@
-"""Serve the page to tests."""
+"""Server of the page for tests."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ from ui.services.library_registry import LibraryRegistry
 
 
 class Site:
-    """The page over some libraries, served from a folder; it can be stopped and started again.
+    """Page over some libraries, with its data in a folder; it can be stopped and started again.
 
     `models` maps the name of a library's folder to its language model; other libraries have none.
     """

@@ -1,4 +1,4 @@
-"""The page in a real browser, also on a phone, in dark mode and by keyboard.
+"""Page in a real browser, also on a phone, in dark mode and by keyboard.
 
 With `FOOTNOTE_SCREENSHOTS=DIR`, every test saves screenshots there.
 """
@@ -25,18 +25,25 @@ CHROMIUM = next(
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 
 KV_QUESTION = "How do Sliding Ledgers shrink the KV cache?"
-MERGING = "We present Sliding Ledgers, which merges the keys of tokens that no head has attended to for 256 steps."
+MERGING = (
+    "We present Sliding Ledgers, which merges the keys of tokens that no head has attended to for "
+    "256 steps."
+)
 MERGED = "Keys of tokens that no head has attended to for 256 steps are merged by Sliding Ledgers."
 SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only."
 TIMEOUT_MS = 20_000
 # Errors of requests that were interrupted by leaving the page or stopping the server.
 INTERRUPTED = re.compile(
-    "AbortError|Connection errored out|Failed to fetch|net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)"
+    "AbortError|Connection errored out|Failed to fetch|"
+    "net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)"
 )
 HOSTILE = (
-    "Tides rise <script>window.ran = 1</script> ${window.ran = 2} {{window.ran = 3}} `${window.ran = 4}` "
-    "<img src=https://evil.example/pixel onerror='window.ran = 5'> ![pixel](https://evil.example/pixel2) "
-    "[press](javascript:window.ran=6) </mark></p></details></section><h1 id=planted>Planted</h1> "
+    "Tides rise <script>window.ran = 1</script> ${window.ran = 2} {{window.ran = 3}} "
+    "`${window.ran = 4}` "
+    "<img src=https://evil.example/pixel onerror='window.ran = 5'> "
+    "![pixel](https://evil.example/pixel2) "
+    "[press](javascript:window.ran=6) </mark></p></details></section>"
+    "<h1 id=planted>Planted</h1> "
     r"$\href{javascript:window.ran=7}{x}$ $\alpha_{1}$ \[ \frac{1}{2} \] $\style{color:red}{y}$ "
     r"$\includegraphics{https://evil.example/p}$ "
     "<a href='javascript:window.ran=8'>press</a> and they save 40% of tides."
@@ -45,7 +52,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def site(small_library, tmp_path_factory):
-    """A page with libraries of the same papers, some of them served by scripted models."""
+    """Page with libraries of the same papers, some of them with scripted models."""
     folder = tmp_path_factory.mktemp("site")
     names = ("papers", "slow", "endless", "broken", "damaged")
     libraries = [Path(shutil.copytree(small_library, folder / name)) for name in names]
@@ -111,7 +118,7 @@ def chromium():
 
 
 class Visit:
-    """Browser window of one user. It records errors and requests to other hosts."""
+    """Browser window of one user that records errors and requests to other hosts."""
 
     def __init__(self, site, context):
         self.site, self.context = site, context
@@ -155,7 +162,7 @@ class Visit:
         self.page.get_by_role("option", name=library, exact=True).click()
 
     def select(self, name):
-        """Select an item of a list. A click is lost while the list is being redrawn, so try again."""
+        """Select an item of a list; try again if the click is lost while the list is redrawn."""
         item = self.page.get_by_role("radio", name=name).first
         for timeout in (2_000, 2_000, TIMEOUT_MS):
             item.click(force=True)
@@ -215,9 +222,9 @@ def test_answer_streams_and_its_footnotes_lead_to_the_sentences(site, open_page)
     visit.select_library("slow")
     visit.select_written_style()
     visit.submit(KV_QUESTION)
-    coming = visit.page.locator("#chat .answer.pending")
-    expect(coming).to_contain_text("are merged by")
-    assert "shrinks by 71%" not in coming.inner_text()
+    partial = visit.page.locator("#chat .answer.pending")
+    expect(partial).to_contain_text("are merged by")
+    assert "shrinks by 71%" not in partial.inner_text()
     visit.screenshot("streaming")
     site.gate.set()
     expect(visit.answers).to_have_count(1)
@@ -276,9 +283,9 @@ def test_abstention_looks_different_and_links_the_closest_matches(open_page):
     answer = visit.ask("What is the capital of France?")
     expect(answer).to_have_class(re.compile("abstained"))
     expect(answer).to_contain_text("Your library does not say.")
-    near = answer.locator("a.card-link").last
-    near.click()
-    card = visit.page.locator(near.get_attribute("href"))
+    link = answer.locator("a.card-link").last
+    link.click()
+    card = visit.page.locator(link.get_attribute("href"))
     expect(card).to_be_in_viewport()
     visit.screenshot("does-not-say")
 
@@ -323,18 +330,18 @@ def test_retry_and_edit_replace_the_question(open_page):
     visit.page.locator("#chat").get_by_role("button", name="Edit").first.click()
     box = visit.page.locator("#chat textarea").first
     expect(box).to_have_value(KV_QUESTION)
-    odd = "When does IL-6 rise in <bank> & *voles* (_before_: `fever`)? &lt;"
-    box.fill(odd)
+    unusual = "When does IL-6 rise in <bank> & *voles* (_before_: `fever`)? &lt;"
+    box.fill(unusual)
     visit.page.locator("#chat").get_by_role("button", name="Submit").click()
     expect(visit.answers.last).to_contain_text("90 minutes")
     expect(visit.answers).to_have_count(1)
-    expect(visit.page.locator("#chat [data-testid=user]")).to_have_text(odd)
+    expect(visit.page.locator("#chat [data-testid=user]")).to_have_text(unusual)
     visit.wait_until_ready()
     visit.page.locator("#chat").get_by_role("button", name="Edit").first.click()
-    expect(visit.page.locator("#chat textarea").first).to_have_value(odd)
+    expect(visit.page.locator("#chat textarea").first).to_have_value(unusual)
     visit.page.locator("#chat").get_by_role("button", name="Submit").click()
     visit.wait_until_ready()
-    expect(visit.page.locator("#chat [data-testid=user]")).to_have_text(odd)
+    expect(visit.page.locator("#chat [data-testid=user]")).to_have_text(unusual)
 
 
 def test_conversation_survives_reload_and_restart_until_it_is_deleted(site, open_page):
@@ -342,8 +349,8 @@ def test_conversation_survives_reload_and_restart_until_it_is_deleted(site, open
     question = "How long did the effect of heat on corals last?"
     visit.ask(question)
     sources = visit.page.locator(".sources").inner_text()
-    for again in (lambda: None, lambda: (site.stop(), site.start())):
-        again()
+    for interruption in (lambda: None, lambda: (site.stop(), site.start())):
+        interruption()
         visit.open()
         expect(visit.answers).to_have_count(1)
         assert visit.page.locator(".sources").inner_text() == sources
@@ -352,8 +359,8 @@ def test_conversation_survives_reload_and_restart_until_it_is_deleted(site, open
     visit.screenshot("history")
     rename(visit, "Corals in heat")
     search(visit, "nine months", ["Corals in heat"])
-    saved = visit.page.get_by_role("link", name="Download Markdown").get_attribute("href")
-    assert saved.startswith("data:text/plain;base64,")
+    href = visit.page.get_by_role("link", name="Download Markdown").get_attribute("href")
+    assert href.startswith("data:text/plain;base64,")
     visit.page.get_by_role("button", name="Delete conversation").click()
     visit.page.get_by_role("button", name="Delete", exact=True).click()
     expect(visit.answers).to_have_count(0)
@@ -384,7 +391,7 @@ def test_open_page_keeps_working_after_a_server_restart(site, open_page):
     expect(visit.answers).to_have_count(2)
 
 
-def test_settings_are_remembered(open_page):
+def test_settings_are_remembered_after_a_reload(open_page):
     visit = open_page()
     visit.select_library("slow")
     visit.page.get_by_role("button", name="Answer settings").click()
@@ -501,11 +508,14 @@ def test_phone_layout_fits_and_shows_the_sources_below(open_page):
         visit.screenshot(f"phone-{tab.lower()}")
 
 
-# Contrast ratio after WCAG 2.2. Colours are drawn to a canvas to read them in any notation as bytes.
+# Contrast ratio of WCAG 2.2. Drawing a colour to a canvas gives its bytes, whatever its notation.
 CONTRAST = """selector => {
   const bytes = colour => {
-    const pen = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d");
-    pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); return [...pen.getImageData(0, 0, 1, 1).data];
+    const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+    const pen = canvas.getContext("2d");
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data];
   };
   const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
     .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
@@ -530,7 +540,10 @@ def test_text_has_enough_contrast_in_light_and_dark(open_page, scheme):
     visit.ask(KV_QUESTION)
     visit.ask("What is the capital of France?")
     visit.page.locator("details.card summary").last.click()
-    selectors = ".answer p, .fine-print, .notice, .badge, .footnote, mark, .title, .byline, .abstract, .sidebar label span, .tabs button"
+    selectors = (
+        ".answer p, .fine-print, .notice, .badge, .footnote, mark, .title, .byline, .abstract, "
+        ".sidebar label span, .tabs button"
+    )
     ratios = visit.page.evaluate(CONTRAST, selectors)
     assert len(ratios) > 20
     assert min(ratios) >= 4.5
@@ -545,11 +558,11 @@ def test_page_works_by_keyboard_and_every_control_has_a_name(open_page):
     visit.page.keyboard.type(KV_QUESTION)
     visit.page.keyboard.press("Enter")
     expect(visit.answers).to_have_count(1)
-    mark = visit.page.locator("a.footnote").first
-    mark.focus()
+    footnote = visit.page.locator("a.footnote").first
+    footnote.focus()
     assert visit.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     visit.page.keyboard.press("Enter")
-    expect(visit.page.locator(mark.get_attribute("href"))).to_be_in_viewport()
+    expect(visit.page.locator(footnote.get_attribute("href"))).to_be_in_viewport()
     assert visit.page.locator("#chat [data-testid=bot][aria-label]").count() == 0
     for tab in ("Chat", "Library", "Evals"):
         visit.page.get_by_role("tab", name=tab).click()
@@ -619,7 +632,7 @@ def test_users_sign_in_and_see_only_their_own_conversations(site, chromium):
 
 
 class SignedOutVisit(Visit):
-    """Window in which the user has to sign in first."""
+    """Browser window in which the user has to sign in first."""
 
     def open(self):
         self.page.goto(self.site.address)

@@ -12,7 +12,7 @@ from ui.services.chat_service import AskOptions, ChatService
 from ui.services.conversations import ConversationStore
 from ui.services.library_registry import LibraryRegistry
 
-KV = "How do Sliding Ledgers shrink the KV cache?"
+KV_QUESTION = "How do Sliding Ledgers shrink the KV cache?"
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def chat_service(small_library, tmp_path):
     return ChatService(registry, ConversationStore(tmp_path / "conversations.sqlite"))
 
 
-def writing(chat_service, small_library, pieces):
-    """Conversations whose answers a scripted model writes."""
+def with_scripted_model(chat_service, small_library, pieces):
+    """Return a service with the same store whose answers a scripted model writes."""
     model = ScriptedModel(pieces)
     registry = LibraryRegistry(
         [small_library],
@@ -44,40 +44,40 @@ def ask(chat_service, question, conversation, options, position=None):
 
 
 def test_steps_show_question_text_and_stored_answer(chat_service, options):
-    first, *between, last = chat_service.ask(KV, "", "ada", "window", options)
-    assert (first.question, first.text, first.is_pending) == (KV, "", True)
+    first, *between, last = chat_service.ask(KV_QUESTION, "", "ada", "window", options)
+    assert (first.question, first.text, first.is_pending) == (KV_QUESTION, "", True)
     assert all(view.is_pending and last.answers[0].text.startswith(view.text) for view in between)
     assert (last.question, last.is_pending, last.failure) == ("", False, "")
-    assert last.answers[0].question == KV
+    assert last.answers[0].question == KV_QUESTION
     assert chat_service.view(last.conversation, "ada") == last
 
 
 def test_a_follow_up_continues_after_a_restart(chat_service, options):
-    first = ask(chat_service, KV, "", options)
-    again = ChatService(chat_service.registry, chat_service.store)
-    last = ask(again, "And by how much?", first.conversation, options)
+    first = ask(chat_service, KV_QUESTION, "", options)
+    restarted = ChatService(chat_service.registry, chat_service.store)
+    last = ask(restarted, "And by how much?", first.conversation, options)
     assert last.conversation == first.conversation
-    assert [answer.question for answer in last.answers] == [KV, "And by how much?"]
+    assert [answer.question for answer in last.answers] == [KV_QUESTION, "And by how much?"]
     assert "Ledger" in last.answers[1].trace.rewritten_query
 
 
 def test_editing_replaces_the_last_question_and_forks_at_an_earlier_one(chat_service, options):
-    first = ask(chat_service, KV, "", options)
+    first = ask(chat_service, KV_QUESTION, "", options)
     second = ask(chat_service, "And by how much?", first.conversation, options)
     third = ask(
         chat_service, "When does IL-6 rise in bank voles?", first.conversation, options, position=1
     )
     assert third.conversation == first.conversation
     assert [answer.question for answer in third.answers] == [
-        KV,
+        KV_QUESTION,
         "When does IL-6 rise in bank voles?",
     ]
     assert second.answers[1] not in chat_service.view(first.conversation, "ada").answers
-    other = ask(
+    forked = ask(
         chat_service, "What is the capital of France?", first.conversation, options, position=0
     )
-    assert other.conversation != first.conversation
-    assert [answer.question for answer in other.answers] == ["What is the capital of France?"]
+    assert forked.conversation != first.conversation
+    assert [answer.question for answer in forked.answers] == ["What is the capital of France?"]
     assert chat_service.view(first.conversation, "ada") == third
 
 
@@ -91,7 +91,7 @@ def test_editing_replaces_the_last_question_and_forks_at_an_earlier_one(chat_ser
     ],
 )
 def test_an_invalid_question_fails_with_a_reason(chat_service, options, change):
-    first = ask(chat_service, KV, "", options)
+    first = ask(chat_service, KV_QUESTION, "", options)
     failed = ask(
         chat_service, "And by how much?", first.conversation, replace(options, **change), position=0
     )
@@ -102,16 +102,16 @@ def test_an_invalid_question_fails_with_a_reason(chat_service, options, change):
 
 def test_a_bug_is_shown_and_the_page_keeps_working(chat_service, options, monkeypatch, caplog):
     monkeypatch.setattr(Assistant, "chat", lambda *_: 1 // 0)
-    failed = ask(chat_service, KV, "", options)
+    failed = ask(chat_service, KV_QUESTION, "", options)
     assert "ZeroDivisionError" in failed.failure
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
-    assert ask(chat_service, KV, "", options).answers
+    assert ask(chat_service, KV_QUESTION, "", options).answers
 
 
 def test_a_failing_model_falls_back_to_quotations(chat_service, small_library, options):
-    broken = writing(chat_service, small_library, [RuntimeError("out of memory")])
-    (answer,) = ask(broken, KV, "", replace(options, style="write")).answers
+    broken = with_scripted_model(chat_service, small_library, [RuntimeError("out of memory")])
+    (answer,) = ask(broken, KV_QUESTION, "", replace(options, style="write")).answers
     assert answer.claims
     assert "out of memory" in " ".join(answer.notices)
 
@@ -121,20 +121,20 @@ def test_stop_keeps_the_text_so_far_and_frees_the_model(chat_service, small_libr
 
     def repeat_forever(_):
         try:
-            yield "Sliding Ledgers shrink the KV cache [1]. "
+            yield "Sliding Ledgers shrink the KV_QUESTION cache [1]. "
             while True:
                 yield "and "
         finally:
             ended.set()
 
-    endless = writing(chat_service, small_library, repeat_forever)
-    steps = endless.ask(KV, "", "ada", "window", replace(options, style="write"))
+    endless = with_scripted_model(chat_service, small_library, repeat_forever)
+    steps = endless.ask(KV_QUESTION, "", "ada", "window", replace(options, style="write"))
     assert next(steps).is_pending
     threading.Timer(0.3, endless.stop, ["window"]).start()
     *_, last = steps
     assert ended.wait(5)
     assert not last.is_pending
-    endless.stop("window")  # nothing runs any more
+    endless.stop("window")  # without an answer in progress, nothing happens
 
 
 def test_leaving_frees_the_model_and_stores_nothing(chat_service, small_library, options):
@@ -143,12 +143,12 @@ def test_leaving_frees_the_model_and_stores_nothing(chat_service, small_library,
     def repeat_forever(_):
         try:
             while True:
-                yield "Sliding Ledgers shrink the KV cache [1]. "
+                yield "Sliding Ledgers shrink the KV_QUESTION cache [1]. "
         finally:
             ended.set()
 
-    endless = writing(chat_service, small_library, repeat_forever)
-    steps = endless.ask(KV, "", "ada", "window", replace(options, style="write"))
+    endless = with_scripted_model(chat_service, small_library, repeat_forever)
+    steps = endless.ask(KV_QUESTION, "", "ada", "window", replace(options, style="write"))
     assert next(view for view in steps if view.text).is_pending
     steps.close()
     assert ended.wait(5)
@@ -156,17 +156,17 @@ def test_leaving_frees_the_model_and_stores_nothing(chat_service, small_library,
 
 
 def test_two_windows_cannot_overwrite_each_other_silently(chat_service, options):
-    first = ask(chat_service, KV, "", options)
-    one = chat_service.ask("And by how much?", first.conversation, "ada", "one", options)
-    assert next(one).is_pending
-    other = ask(chat_service, "When does IL-6 rise in bank voles?", first.conversation, options)
-    *_, refused = one
+    first = ask(chat_service, KV_QUESTION, "", options)
+    slow_window = chat_service.ask("And by how much?", first.conversation, "ada", "slow", options)
+    assert next(slow_window).is_pending
+    stored = ask(chat_service, "When does IL-6 rise in bank voles?", first.conversation, options)
+    *_, refused = slow_window
     assert "changed the conversation" in refused.failure
-    assert chat_service.view(first.conversation, "ada") == other
+    assert chat_service.view(first.conversation, "ada") == stored
 
 
 def test_users_do_not_see_each_others_conversations(chat_service, options):
-    first = ask(chat_service, KV, "", options)
+    first = ask(chat_service, KV_QUESTION, "", options)
     assert chat_service.view(first.conversation, "eve").answers == ()
     assert chat_service.view("no such conversation", "ada").answers == ()
 

@@ -38,11 +38,11 @@ def answer(question, text="Your library does not say.", **changes):
 
 
 def questions(store, conversation, owner=""):
-    return [one.question for one in store.answers(conversation, owner)]
+    return [answer.question for answer in store.answers(conversation, owner)]
 
 
 def titles(store, owner="", words="", limit=100):
-    return [kept.title for kept in store.list_conversations(owner, words, limit)]
+    return [summary.title for summary in store.list_conversations(owner, words, limit)]
 
 
 def bytes_in(path):
@@ -50,7 +50,7 @@ def bytes_in(path):
 
 
 def change(path, *statements):
-    """Change the file behind the back of `ConversationStore`."""
+    """Change the file without `ConversationStore`."""
     with closing(sqlite3.connect(path)) as database, database:
         for statement in statements:
             database.execute(*statement)
@@ -66,37 +66,38 @@ def store(path):
     return ConversationStore(path)
 
 
-# --- what comes back ------------------------------------------------------------------------------
+# --- round trip -----------------------------------------------------------------------------------
 
 
 def test_real_answers_come_back_equal_after_a_restart(assistant, path):
     chat = assistant.chat()
-    asked = [
+    expected = [
         chat.ask("How much smaller does the KV cache become?", year=">=2000"),
         chat.ask("and by how much does it slow down decoding?", sentences=1),
         chat.ask("What is the capital of France?"),
     ]
-    assert asked[0].citations, "the first is to bring sources"
-    for position, one in enumerate(asked):
-        ConversationStore(path).save("talk", "ada", "/libraries/mine", position, one)
-    again = ConversationStore(path).answers("talk", "ada")
-    assert again == asked
-    assert [one.to_json() for one in again] == [one.to_json() for one in asked]
-    assert [one.to_markdown() for one in again] == [one.to_markdown() for one in asked]
-    for citation in again[0].citations:
+    assert expected[0].citations, "the first answer must have sources"
+    for position, answer in enumerate(expected):
+        ConversationStore(path).save("chat", "ada", "/libraries/mine", position, answer)
+    restored = ConversationStore(path).answers("chat", "ada")
+    assert restored == expected
+    for before, after in zip(expected, restored, strict=True):
+        assert after.to_json() == before.to_json()
+        assert after.to_markdown() == before.to_markdown()
+    for citation in restored[0].citations:
         assert citation.paper.abstract[citation.start : citation.end] == citation.quote
 
 
 def test_a_conversation_continues_from_stored_answers(assistant, store):
-    store.save("talk", "", "lib", 0, assistant.ask("How much smaller does the KV cache become?"))
-    went_on = assistant.chat(store.answers("talk", "")).ask("and what about its accuracy?")
-    assert went_on.trace.rewritten_query
-    store.save("talk", "", "lib", 1, went_on)
-    assert store.answers("talk", "")[1] == went_on
+    store.save("chat", "", "lib", 0, assistant.ask("How much smaller does the KV cache become?"))
+    follow_up = assistant.chat(store.answers("chat", "")).ask("and what about its accuracy?")
+    assert follow_up.trace.rewritten_query
+    store.save("chat", "", "lib", 1, follow_up)
+    assert store.answers("chat", "")[1] == follow_up
 
 
 texts = st.text(max_size=40)
-whole = st.integers(-(2**70), 2**70)
+integers = st.integers(-(2**70), 2**70)
 numbers = st.floats(allow_nan=False)
 
 
@@ -106,39 +107,56 @@ def mappings(values):
 
 
 papers = st.builds(
-    Paper, texts, texts, st.lists(texts, max_size=3).map(tuple), st.none() | whole, *[texts] * 6
+    Paper, texts, texts, st.lists(texts, max_size=3).map(tuple), st.none() | integers, *[texts] * 6
 )
 traces = st.builds(
-    Trace, *[texts] * 8, spelling=mappings(texts), left_out=st.lists(texts, max_size=3).map(tuple),
-    settings=mappings(texts | whole), signals=mappings(numbers), seconds=mappings(numbers), tokens=mappings(whole),
-)  # fmt: skip
+    Trace,
+    *[texts] * 8,
+    spelling=mappings(texts),
+    left_out=st.lists(texts, max_size=3).map(tuple),
+    settings=mappings(texts | integers),
+    signals=mappings(numbers),
+    seconds=mappings(numbers),
+    tokens=mappings(integers),
+)
 claims = st.builds(
-    Claim, texts, st.sampled_from(["quoted", "generated"]), st.lists(whole, max_size=3).map(tuple), st.booleans(),
-    numbers, texts,
-)  # fmt: skip
-citations = st.builds(Citation, whole, papers, texts, whole, whole)
-passages = st.builds(Passage, texts, texts, whole, whole)
-hits = st.builds(Hit, papers, numbers, whole, passages, numbers, numbers, numbers)
+    Claim,
+    texts,
+    st.sampled_from(["quoted", "generated"]),
+    st.lists(integers, max_size=3).map(tuple),
+    st.booleans(),
+    numbers,
+    texts,
+)
+citations = st.builds(Citation, integers, papers, texts, integers, integers)
+passages = st.builds(Passage, texts, texts, integers, integers)
+hits = st.builds(Hit, papers, numbers, integers, passages, numbers, numbers, numbers)
 answers = st.builds(
-    Answer, texts, texts, *[st.lists(records, max_size=2).map(tuple) for records in (claims, citations, hits)],
-    st.booleans(), texts, numbers, traces,
-)  # fmt: skip
+    Answer,
+    texts,
+    texts,
+    *[st.lists(records, max_size=2).map(tuple) for records in (claims, citations, hits)],
+    st.booleans(),
+    texts,
+    numbers,
+    traces,
+)
 # All examples share the folder, and each of them overwrites the file.
-quick = settings(
+property_test = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
 def types(value):
-    """The types all the way down; mappings count as one type."""
+    """Return the types of a value and of everything in it; all mappings count as one type."""
     if is_dataclass(value):
         return [type(value), *(types(getattr(value, field.name)) for field in fields(value))]
     if isinstance(value, Mapping):
-        return [Mapping, *((types(key), types(one)) for key, one in value.items())]
+        return [Mapping, *map(types, value.keys()), *map(types, value.values())]
     return [type(value), *map(types, value)] if isinstance(value, tuple) else type(value)
 
 
-@quick
+@property_test
 @given(st.lists(answers, min_size=1, max_size=3))
 @example(
     [
@@ -150,25 +168,27 @@ def types(value):
         )
     ]
 )
-def test_any_answer_comes_back_equal_and_of_the_same_types(store, made_up):
-    for position, one in enumerate(made_up):
-        store.save("talk", "", "lib", position, one)
-    kept = store.answers("talk", "")
-    assert kept == made_up
-    assert [types(one) for one in kept] == [types(one) for one in made_up]
-    assert [str(one.confidence) for one in kept] == [str(one.confidence) for one in made_up]
+def test_any_answer_comes_back_equal_and_of_the_same_types(store, answers_to_save):
+    for position, answer in enumerate(answers_to_save):
+        store.save("chat", "", "lib", position, answer)
+    restored = store.answers("chat", "")
+    assert restored == answers_to_save
+    for before, after in zip(answers_to_save, restored, strict=True):
+        assert types(after) == types(before)
+        assert str(after.confidence) == str(before.confidence)
 
 
 def test_surrogates_are_stored_as_question_marks(store):
     store.save(
-        "talk\ud800", "ada\udfff", "lib\ud800", 0, answer("odd \ud83d\ude00 name", "text \udc00")
+        "chat\ud800", "ada\udfff", "lib\ud800", 0, answer("odd \ud83d\ude00 name", "text \udc00")
     )
-    (kept,) = store.list_conversations("ada\udfff", "odd \ud83d")
-    assert (kept.title, kept.library) == ("odd ?? name", "lib?")
-    assert [one.text for one in store.answers("talk\ud800", "ada\udfff")] == ["text ?"]
-    store.rename("talk\ud800", "ada\udfff", "new \udbff")
-    assert store.find(kept.id, "ada\udfff").title == "new ?"
-    store.delete("talk\ud800", "ada\udfff")
+    (summary,) = store.list_conversations("ada\udfff", "odd \ud83d")
+    assert (summary.title, summary.library) == ("odd ?? name", "lib?")
+    (restored,) = store.answers("chat\ud800", "ada\udfff")
+    assert restored.text == "text ?"
+    store.rename("chat\ud800", "ada\udfff", "new \udbff")
+    assert store.find(summary.id, "ada\udfff").title == "new ?"
+    store.delete("chat\ud800", "ada\udfff")
 
 
 # --- turns ----------------------------------------------------------------------------------------
@@ -176,47 +196,47 @@ def test_surrogates_are_stored_as_question_marks(store):
 
 def test_saving_replaces_a_turn_and_all_later_ones(store):
     for position in range(4):
-        store.save("talk", "", "lib", position, answer(f"question {position}"))
-    store.save("talk", "", "lib", 1, answer("another"))
-    assert questions(store, "talk") == ["question 0", "another"]
-    assert store.find("talk", "").turns == 2
-    store.save("talk", "", "lib", 2, answer("the next"))
-    assert questions(store, "talk") == ["question 0", "another", "the next"]
+        store.save("chat", "", "lib", position, answer(f"question {position}"))
+    store.save("chat", "", "lib", 1, answer("another"))
+    assert questions(store, "chat") == ["question 0", "another"]
+    assert store.find("chat", "").turns == 2
+    store.save("chat", "", "lib", 2, answer("the next"))
+    assert questions(store, "chat") == ["question 0", "another", "the next"]
 
 
 def test_replaced_turns_leave_nothing_in_the_file(store, path):
-    store.save("talk", "", "lib", 0, answer("first"))
-    store.save("talk", "", "lib", 1, answer("zebra", "quagga " * 2000))
+    store.save("chat", "", "lib", 0, answer("first"))
+    store.save("chat", "", "lib", 1, answer("zebra", "quagga " * 2000))
     assert b"quagga" in bytes_in(path)
-    store.save("talk", "", "lib", 1, answer("second"))
+    store.save("chat", "", "lib", 1, answer("second"))
     assert b"quagga" not in bytes_in(path)
 
 
 @pytest.mark.parametrize("position", [-1, 2, 10**30])
 def test_a_position_that_leaves_a_gap_is_refused(store, position):
-    store.save("talk", "", "lib", 0, answer("first"))
+    store.save("chat", "", "lib", 0, answer("first"))
     with pytest.raises(UsageError, match="it now has 1 turn"):
-        store.save("talk", "", "lib", position, answer("lost"))
-    assert questions(store, "talk") == ["first"]
+        store.save("chat", "", "lib", position, answer("lost"))
+    assert questions(store, "chat") == ["first"]
 
 
 def test_a_deleted_conversation_cannot_continue_but_its_id_can_be_reused(store):
-    store.save("talk", "", "lib", 0, answer("first"))
-    store.delete("talk", "")
+    store.save("chat", "", "lib", 0, answer("first"))
+    store.delete("chat", "")
     with pytest.raises(ConversationNotFound, match="no longer exists"):
-        store.save("talk", "", "lib", 1, answer("second"))
-    store.save("talk", "", "lib", 0, answer("again"))
-    assert questions(store, "talk") == ["again"]
+        store.save("chat", "", "lib", 1, answer("second"))
+    store.save("chat", "", "lib", 0, answer("again"))
+    assert questions(store, "chat") == ["again"]
 
 
 def test_summaries_have_library_turns_and_time(store):
     before = datetime.now(UTC).replace(microsecond=0)
-    store.save("talk", "", "/old/library", 0, answer("first"))
-    store.save("talk", "", "/new/library", 1, answer("second"))
-    (kept,) = store.list_conversations("")
-    changed = datetime.fromisoformat(kept.changed)
-    assert kept == ConversationSummary(
-        "talk", "first", "/new/library", changed.isoformat(timespec="seconds"), 2
+    store.save("chat", "", "/old/library", 0, answer("first"))
+    store.save("chat", "", "/new/library", 1, answer("second"))
+    (summary,) = store.list_conversations("")
+    changed = datetime.fromisoformat(summary.changed)
+    assert summary == ConversationSummary(
+        "chat", "first", "/new/library", changed.isoformat(timespec="seconds"), 2
     )
     assert before <= changed <= datetime.now(UTC)
 
@@ -234,22 +254,22 @@ def test_recently_changed_conversations_come_first_within_a_second(store):
 
 
 @pytest.mark.promise("login")
-@pytest.mark.parametrize("other", ["", "Ada", "ada ", "%", "' OR 1=1 --"])
-def test_owners_cannot_open_each_others_conversations(store, other):
-    store.save("talk", "ada", "lib", 0, answer("private", "words"))
-    assert store.list_conversations(other) == store.list_conversations(other, "private") == []
+@pytest.mark.parametrize("user", ["", "Ada", "ada ", "%", "' OR 1=1 --"])
+def test_owners_cannot_open_each_others_conversations(store, user):
+    store.save("chat", "ada", "lib", 0, answer("private", "words"))
+    assert store.list_conversations(user) == store.list_conversations(user, "private") == []
     attempts = (
-        lambda: store.find("talk", other),
-        lambda: store.answers("talk", other),
-        lambda: store.save("talk", other, "lib", 0, answer("mine now")),
-        lambda: store.save("talk", other, "lib", 1, answer("mine too")),
-        lambda: store.rename("talk", other, "mine"),
-        lambda: store.delete("talk", other),
+        lambda: store.find("chat", user),
+        lambda: store.answers("chat", user),
+        lambda: store.save("chat", user, "lib", 0, answer("mine now")),
+        lambda: store.save("chat", user, "lib", 1, answer("mine too")),
+        lambda: store.rename("chat", user, "mine"),
+        lambda: store.delete("chat", user),
     )
     for attempt in attempts:
         with pytest.raises(ConversationNotFound, match="no longer exists"):
             attempt()
-    assert questions(store, "talk", "ada") == ["private"]
+    assert questions(store, "chat", "ada") == ["private"]
     assert titles(store, "ada") == ["private"]
 
 
@@ -285,30 +305,30 @@ def test_ids_cannot_be_guessed():
     ],
 )
 def test_the_first_question_becomes_the_title(store, question, title):
-    store.save("talk", "", "lib", 0, answer(question))
-    store.save("talk", "", "lib", 1, answer("another"))
+    store.save("chat", "", "lib", 0, answer(question))
+    store.save("chat", "", "lib", 1, answer("another"))
     assert titles(store) == [title]
 
 
 def test_the_title_follows_the_first_question_until_renamed(store):
-    store.save("talk", "", "lib", 0, answer("Wht is it?"))
-    store.save("talk", "", "lib", 0, answer("What is it?"))
+    store.save("chat", "", "lib", 0, answer("Wht is it?"))
+    store.save("chat", "", "lib", 0, answer("What is it?"))
     assert titles(store) == titles(store, words="what") == ["What is it?"]
     assert titles(store, words="wht") == []
-    store.rename("talk", "", "Tides")
-    store.save("talk", "", "lib", 0, answer("Who is it?"))
+    store.rename("chat", "", "Tides")
+    store.save("chat", "", "lib", 0, answer("Who is it?"))
     assert titles(store) == titles(store, words="tides") == ["Tides"]
 
 
 def test_a_title_is_one_line_of_at_most_200_characters(store):
-    store.save("talk", "", "lib", 0, answer("first"))
-    store.rename("talk", "", "  two\r\nlines\t")
+    store.save("chat", "", "lib", 0, answer("first"))
+    store.rename("chat", "", "  two\r\nlines\t")
     assert titles(store) == ["two lines"]
-    store.rename("talk", "", "long " * 50)
+    store.rename("chat", "", "long " * 50)
     assert titles(store) == ["long " * 39 + "long…"]
     for empty in ("", " \n", "\u200b\x00"):
         with pytest.raises(UsageError, match="enter a title"):
-            store.rename("talk", "", empty)
+            store.rename("chat", "", empty)
     with pytest.raises(ConversationNotFound):
         store.rename("another", "", "title")
 
@@ -317,10 +337,10 @@ def test_a_title_is_one_line_of_at_most_200_characters(store):
 
 
 def test_all_words_must_occur_somewhere_in_the_conversation(store):
-    store.save("talk", "", "lib", 0, answer("How do tides turn?", "They turn twice."))
-    store.save("talk", "", "lib", 1, answer("And owls?", "Owls hunt at dusk."))
+    store.save("chat", "", "lib", 0, answer("How do tides turn?", "They turn twice."))
+    store.save("chat", "", "lib", 1, answer("And owls?", "Owls hunt at dusk."))
     store.save("other", "", "lib", 0, answer("Do owls sleep?", "By day."))
-    store.rename("talk", "", "Jutland")
+    store.rename("chat", "", "Jutland")
     assert titles(store, words="owls") == ["Do owls sleep?", "Jutland"]
     assert titles(store, words="jutland tides twice dusk") == ["Jutland"]
     assert titles(store, words="tides sleep") == []
@@ -350,32 +370,34 @@ def test_search_ignores_case_and_accents(store, text, words):
     store.save("title", "", "lib", 0, answer(text, ""))
     store.save("text", "", "lib", 0, answer("title", text))
     store.save("neither", "", "lib", 0, answer("zzz", "zzz"))
-    assert {kept.id for kept in store.list_conversations("", words)} == {"title", "text"}
+    matches = {summary.id for summary in store.list_conversations("", words)}
+    assert matches == {"title", "text"}
 
 
 @pytest.mark.parametrize(
     "words", ["%", "_", "'", '"', "\\", "*", "tid_s", "t%s", "' OR 1=1 --", "tides\ud800"]
 )
 def test_search_words_are_taken_literally(store, words):
-    store.save("talk", "", "lib", 0, answer("tides", "tides"))
+    store.save("chat", "", "lib", 0, answer("tides", "tides"))
     assert store.list_conversations("", words) == []
 
 
-@quick
+@property_test
 @given(st.text(min_size=1, max_size=60), st.data())
 def test_search_matches_any_part_of_a_question(store, question, data):
     start = data.draw(st.integers(0, len(question) - 1))
     part = question[start : data.draw(st.integers(start + 1, len(question)))]
-    store.save("talk", "", "lib", 0, answer(question))
-    assert [kept.id for kept in store.list_conversations("", part)] == ["talk"]
+    store.save("chat", "", "lib", 0, answer(question))
+    (summary,) = store.list_conversations("", part)
+    assert summary.id == "chat"
 
 
 def test_search_takes_many_words(store):
-    store.save("talk", "", "lib", 0, answer("tides"))
+    store.save("chat", "", "lib", 0, answer("tides"))
     assert titles(store, words="tides " * 5000) == ["tides"]
 
 
-# --- what is deleted, and what is damaged ---------------------------------------------------------
+# --- deletion and damage --------------------------------------------------------------------------
 
 
 def test_deleting_leaves_nothing_in_the_file(store, path):
@@ -399,32 +421,32 @@ def test_deleting_leaves_nothing_in_the_file(store, path):
 
 @pytest.mark.promise("private-files")
 def test_deleting_after_many_changes_leaves_nothing_in_the_file(store, path):
-    # Without VACUUM, SQLite 3.40 left the id of the conversation that this run deletes in step 200.
-    life, turns = random.Random(46), {}
+    # Without VACUUM, SQLite 3.40 left the id of the conversation that step 200 deletes.
+    rng, turns = random.Random(46), {}
     for step in range(201):
-        what = life.random()
-        if turns and what < 0.3:
-            gone = life.choice(list(turns))
-            del turns[gone]
-            store.delete(gone, "")
-            assert gone.encode() not in bytes_in(path)
-        elif turns and what < 0.45:
-            name = life.choice(list(turns))
-            position = life.randrange(turns[name] + 1)
+        chance = rng.random()
+        if turns and chance < 0.3:
+            deleted = rng.choice(list(turns))
+            del turns[deleted]
+            store.delete(deleted, "")
+            assert deleted.encode() not in bytes_in(path)
+        elif turns and chance < 0.45:
+            name = rng.choice(list(turns))
+            position = rng.randrange(turns[name] + 1)
             turns[name] = position + 1
-            store.save(name, "", "lib", position, made_of(name, life))
-        elif turns and what < 0.65:
-            name = life.choice(list(turns))
-            store.rename(name, "", name * life.choice([1, 5, 20]))
+            store.save(name, "", "lib", position, make_answer(name, rng))
+        elif turns and chance < 0.65:
+            name = rng.choice(list(turns))
+            store.rename(name, "", name * rng.choice([1, 5, 20]))
         else:
             name = f"secret{step:03}"
             turns[name] = 1
-            store.save(name, "", "lib", 0, made_of(name, life))
+            store.save(name, "", "lib", 0, make_answer(name, rng))
 
 
-def made_of(name, life):
-    question = name + " q" * life.randrange(40)
-    text = name * life.choice([1, 10, 60, 150, 400])
+def make_answer(name, rng):
+    question = name + " q" * rng.randrange(40)
+    text = name * rng.choice([1, 10, 60, 150, 400])
     return Answer(question, text, (), (), (), False, "", 0.5, Trace("e", "l", "s", "", ""))
 
 
@@ -433,12 +455,8 @@ def test_an_unreadable_answer_is_reported_and_others_still_open(store, path):
         store.save(name, "", "lib", 0, answer(name))
     broken = '{"question": "half an ans'
     change(path, ("UPDATE turn SET answer = ? WHERE conversation = 'first'", (broken,)))
-    change(
-        path,
-        (
-            "UPDATE turn SET answer = json_remove(answer, '$.trace.style') WHERE conversation = 'second'",
-        ),
-    )
+    remove = "UPDATE turn SET answer = json_remove(answer, '$.trace.style') WHERE conversation = ?"
+    change(path, (remove, ("second",)))
     with pytest.raises(FootnoteError, match="cannot read answer 1 of the conversation “first”"):
         store.answers("first", "")
     with pytest.raises(FootnoteError, match=r"“second” \(trace\.style: Field required\)"):
@@ -449,10 +467,10 @@ def test_an_unreadable_answer_is_reported_and_others_still_open(store, path):
 
 @pytest.mark.parametrize("value", ["'0.5'", "'high'", "NULL", "json('[]')"])
 def test_fields_of_the_wrong_type_are_refused(store, path, value):
-    store.save("talk", "", "lib", 0, answer("first"))
+    store.save("chat", "", "lib", 0, answer("first"))
     change(path, (f"UPDATE turn SET answer = json_set(answer, '$.confidence', {value})",))
     with pytest.raises(FootnoteError, match=r"\(confidence: "):
-        store.answers("talk", "")
+        store.answers("chat", "")
 
 
 @pytest.mark.parametrize("content", [b"no database at all, only some text " * 50, b"\x00" * 4096])
@@ -469,7 +487,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(path, content):
 
 def test_later_damage_is_reported_when_it_is_read(store, path):
     for number in range(20):
-        store.save(f"talk {number}", "", "lib", 0, answer("question", "text " * 2000))
+        store.save(f"chat {number}", "", "lib", 0, answer("question", "text " * 2000))
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     opened = ConversationStore(path)
@@ -480,12 +498,12 @@ def test_later_damage_is_reported_when_it_is_read(store, path):
 
 
 def test_a_newer_schema_is_refused_unchanged(store, path):
-    store.save("talk", "", "lib", 0, answer("first"))
+    store.save("chat", "", "lib", 0, answer("first"))
     change(path, ("PRAGMA user_version = 3",))
     with pytest.raises(FootnoteError, match="have schema 3, but this version of Footnote reads 2"):
         ConversationStore(path)
     change(path, ("PRAGMA user_version = 2",))
-    assert questions(ConversationStore(path), "talk") == ["first"]
+    assert questions(ConversationStore(path), "chat") == ["first"]
 
 
 def test_answers_of_version_1_are_migrated(store, path):
@@ -511,7 +529,7 @@ def test_other_databases_are_refused_unchanged(path):
     assert path.read_bytes() == before
 
 
-def test_an_unwritable_place_is_named(tmp_path):
+def test_an_unwritable_path_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(
         FootnoteError, match=r"cannot store conversations in .*conversations\.sqlite"
@@ -524,7 +542,7 @@ def test_an_unwritable_place_is_named(tmp_path):
 
 @pytest.mark.promise("private-files")
 def test_only_the_owner_can_read_the_file(store, path):
-    store.save("talk", "", "lib", 0, answer("first"))
+    store.save("chat", "", "lib", 0, answer("first"))
     assert path.stat().st_mode & 0o777 == 0o600
     assert {file.name for file in path.parent.iterdir()} <= {
         "conversations.sqlite",
@@ -532,27 +550,28 @@ def test_only_the_owner_can_read_the_file(store, path):
     }
 
 
-# --- at the same time -----------------------------------------------------------------------------
+# --- concurrency ----------------------------------------------------------------------------------
 
 
 def test_threads_save_in_parallel(store):
-    asked = [f"question {position}" for position in range(15)]
+    expected = [f"question {position}" for position in range(15)]
 
-    def talk(name):
-        for position, question in enumerate(asked):
+    def save_turns(name):
+        for position, question in enumerate(expected):
             store.save(name, "", "lib", position, answer(question))
 
-    threads = [threading.Thread(target=talk, args=(name,)) for name in ("one", "two")]
+    threads = [threading.Thread(target=save_turns, args=(name,)) for name in ("one", "two")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert questions(store, "one") == questions(store, "two") == asked
+    assert questions(store, "one") == questions(store, "two") == expected
 
 
 def test_processes_create_and_share_one_file(path):
     code = (
-        "import sys; from pathlib import Path; from rag import Answer, Trace; from ui.services.conversations import ConversationStore\n"
+        "import sys; from pathlib import Path; from rag import Answer, Trace\n"
+        "from ui.services.conversations import ConversationStore\n"
         "store = ConversationStore(Path(sys.argv[1]))\n"
         "for position in range(15):\n"
         "    trace = Trace('', '', '', '', '')\n"
@@ -560,27 +579,27 @@ def test_processes_create_and_share_one_file(path):
         "    store.save(sys.argv[2], '', 'lib', position, answer)\n"
     )
     root = Path(__file__).parent.parent
-    running = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=root)
         for name in ("one", "two")
     ]
-    assert [process.wait() for process in running] == [0, 0]
-    asked = [f"question {position}" for position in range(15)]
+    assert [process.wait() for process in processes] == [0, 0]
+    expected = [f"question {position}" for position in range(15)]
     assert (
         questions(ConversationStore(path), "one")
         == questions(ConversationStore(path), "two")
-        == asked
+        == expected
     )
 
 
 def test_readers_and_writers_do_not_block_each_other(store, path):
-    store.save("talk", "", "lib", 0, answer("first"))
+    store.save("chat", "", "lib", 0, answer("first"))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN")
         assert other.execute("SELECT count(*) FROM turn").fetchone() == (1,)
-        store.save("talk", "", "lib", 1, answer("second"))
+        store.save("chat", "", "lib", 1, answer("second"))
         assert other.execute("SELECT count(*) FROM turn").fetchone() == (1,)
         other.execute("COMMIT")
         other.execute("BEGIN IMMEDIATE")
         other.execute("DELETE FROM conversation")
-        assert questions(store, "talk") == ["first", "second"]
+        assert questions(store, "chat") == ["first", "second"]

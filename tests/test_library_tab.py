@@ -55,7 +55,7 @@ def rows(number, start=0):
 
 
 def make_upload(folder, name, content):
-    """Write a file where the page receives uploads: in a new folder each time."""
+    """Write a file into a new folder, as Gradio does with every upload."""
     path = folder / f"upload-{next(_UPLOADS)}" / name
     path.parent.mkdir()
     text = (
@@ -83,7 +83,7 @@ def empty(tmp_path):
 
 @pytest.fixture(scope="module")
 def tides(tmp_path_factory):
-    """A library of sixty papers, for reading only."""
+    """Library of sixty papers, for reading only."""
     folder = tmp_path_factory.mktemp("tides")
     assistant = Assistant(Library(folder / "library"), HashEmbedder())
     assistant.add(make_upload(folder, "tides.jsonl", rows(PAPER_COUNT)))
@@ -119,11 +119,11 @@ def test_any_start_gives_an_existing_page(tides, start):
 
 
 def test_search_lists_the_best_matches_in_order(tides):
-    found = [hit.paper.id for hit in tides.search("It rises 7 feet", MAX_RESULTS)]
+    expected_ids = [hit.paper.id for hit in tides.search("It rises 7 feet", MAX_RESULTS)]
     first, second = (
         load_page(tides, PaperQuery("It rises 7 feet"), start) for start in (0, PAGE_SIZE)
     )
-    assert [paper.id for paper in (*first.papers, *second.papers)] == found
+    assert [paper.id for paper in (*first.papers, *second.papers)] == expected_ids
     assert (first.position, second.position) == (
         "1–25 of 50 best matches",
         "26–50 of 50 best matches",
@@ -227,7 +227,7 @@ def test_exports_do_not_overwrite_each_other(assistant, tmp_path):
     assert len({*first, *second}) == 2 * len(EXPORTS)
 
 
-def test_no_papers_no_export(tmp_path):
+def test_nothing_is_exported_without_papers(tmp_path):
     assert list(write_exports([], tmp_path / "served")) == []
     assert not (tmp_path / "served").exists()
 
@@ -316,8 +316,8 @@ def test_import_clears_uploads_left_by_a_killed_process(tmp_path):
     folder = tmp_path / "uploads"
     folder.mkdir()
     (folder / "tides.jsonl").write_text("left behind")
-    files, refused = move_uploads([make_upload(tmp_path, "tides.jsonl", "new")], folder)
-    assert ([file.read_text() for file in files], refused) == (["new"], [])
+    (file,), rejected = move_uploads([make_upload(tmp_path, "tides.jsonl", "new")], folder)
+    assert (file.read_text(), rejected) == ("new", [])
 
 
 def test_uploads_that_cannot_be_moved_raise(tmp_path):
@@ -394,13 +394,14 @@ def test_progress_shows_records_and_time_left():
     # 500 of 2,000 bytes took 4 s, so the other 1,500 take 12 s, of which 2 have passed.
     progress = Progress(done=500, total=2000, records=1204, seconds=4.0, seconds_since=2.0)
     assert progress_html(progress, "tides") == (
-        '<div class="progress"><progress max="2000" value="500" aria-label="Adding papers"></progress> '
+        '<div class="progress">'
+        '<progress max="2000" value="500" aria-label="Adding papers"></progress> '
         "Adding to tides: 1,204 records, about 10 s left</div>"
     )
 
 
 @pytest.mark.parametrize(
-    ("progress", "said"),
+    ("progress", "expected"),
     [
         (Progress(), "reading the files"),
         (Progress(done=0, total=9), "reading the files"),
@@ -413,8 +414,8 @@ def test_progress_shows_records_and_time_left():
         ),
     ],
 )
-def test_progress_shows_only_what_is_known(progress, said):
-    assert progress_html(progress, "tides").endswith(f"Adding to tides: {said}</div>")
+def test_progress_shows_only_what_is_known(progress, expected):
+    assert progress_html(progress, "tides").endswith(f"Adding to tides: {expected}</div>")
 
 
 def test_library_name_is_escaped():

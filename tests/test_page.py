@@ -1,4 +1,4 @@
-"""The page over HTTP: the public endpoint, the libraries on offer, and events for the page only."""
+"""Page over HTTP: the public endpoint, the libraries on offer, and private events."""
 
 import re
 import secrets
@@ -111,7 +111,7 @@ def test_empty_library_has_no_example_questions(tmp_path):
 
 @pytest.fixture
 def registry(library_copy, tmp_path):
-    """A library that does not exist yet, and the sample papers."""
+    """Registry of a library that does not exist yet, and the sample papers."""
     return LibraryRegistry([tmp_path / "mine" / "library"], open_library, sample=library_copy)
 
 

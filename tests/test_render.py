@@ -1,8 +1,9 @@
-"""HTML of answers, sources, papers and reports; untrusted text in it is never active."""
+"""HTML of answers, sources, papers and reports, in which untrusted text is never active."""
 
 import json
 import re
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 from hypothesis import given
@@ -96,7 +97,7 @@ def test_partial_answer_renders_formulas():
     assert html == f'<div class="answer pending">“Costs &lt;b&gt; {formula} and $m</div>'
 
 
-def test_failed_answer_shows_the_error_and_invites_another_try():
+def test_failed_answer_shows_the_reason_and_offers_to_ask_again():
     page = Parsed(failed_answer_html("the model in $HOME/<b> is\nnot there"))
     assert page.elements[0] == ("div", {"class": "answer failed"})
     assert "the model in $HOME/<b> is not there" in page.text
@@ -396,7 +397,7 @@ def test_same_address_is_linked_once():
 def test_paper_names_its_source_file_without_the_folder():
     page = Parsed(paper_html(TIDES))
     assert page.elements[:2] == [("article", {"class": "paper"}), ("h3", {})]
-    for fact in (
+    for value in (
         "Ada Byron, Kurt Okafor, Li Na",
         "2021",
         "10.1000/tides",
@@ -404,7 +405,7 @@ def test_paper_names_its_source_file_without_the_folder():
         "tides-1a2b3c",
         "tides.bib",
     ):
-        assert fact in page.text
+        assert value in page.text
     assert "/home" not in page.text
     assert "papers\\" not in paper_html(replace(TIDES, source="C:\\papers\\tides.bib"))
     assert TIDES.abstract in page.text
@@ -420,7 +421,7 @@ def test_add_report_counts_records_and_papers():
     report = AddReport(1204, 700, 3, 500, 676, without_abstract=4)
     assert add_report_html(report) == (
         '<div class="report"><p>1,204 records read: 700 added, 3 updated, 0 merged, '
-        "500 unchanged, 0 rejected. "
+        "500 unchanged, 0 skipped. "
         "676 papers in the library. Without an abstract (never quoted): 4.</p></div>"
     )
     assert "1 record read" in add_report_html(AddReport(1, 1, papers=1))
@@ -541,11 +542,7 @@ def papers_with(texts):
 @st.composite
 def conversations(draw, texts):
     """Draw the answers of a conversation; a footnote number means the same in all of them."""
-    papers = list(
-        {
-            paper.id: paper for paper in draw(st.lists(papers_with(texts), min_size=1, max_size=3))
-        }.values()
-    )
+    papers = draw(st.lists(papers_with(texts), min_size=1, max_size=3, unique_by=attrgetter("id")))
     citations = []
     for number in range(1, draw(st.integers(1, 6)) + 1):
         paper = draw(st.sampled_from(papers))
@@ -554,17 +551,11 @@ def conversations(draw, texts):
     answers = []
     for _ in range(draw(st.integers(1, 3))):
         cited = draw(st.lists(st.sampled_from(citations), unique=True, min_size=1))
-        claims = [
-            draw(
-                st.sampled_from(
-                    [
-                        quoted(citation.quote, citation.number),
-                        generated(draw(texts), citation.number),
-                    ]
-                )
-            )
-            for citation in cited
-        ]
+        claims = []
+        for citation in cited:
+            quote = quoted(citation.quote, citation.number)
+            sentence = generated(draw(texts), citation.number)
+            claims.append(draw(st.sampled_from([quote, sentence])))
         answer = make_answer(claims, cited, rewritten_query=draw(texts), fallback=draw(texts))
         answers.append(draw(st.sampled_from([answer, make_abstention(*papers)])))
     return answers
@@ -574,7 +565,8 @@ def check_safe(html):
     page = Parsed(html)
     assert page.is_balanced
     assert page.tags <= PAGE_TAGS
-    assert {name for _, attributes in page.elements for name in attributes} <= PAGE_ATTRIBUTES
+    for _, attributes in page.elements:
+        assert set(attributes) <= PAGE_ATTRIBUTES
     assert all(
         re.match(r"#[snp]-|https?://[^/@]+(?:/|$)", href) for href in page.attributes("href")
     )

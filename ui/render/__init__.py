@@ -1,1 +1,1 @@
-"""HTML and text of the page, made from records by pure functions; nothing here knows Gradio."""
+"""Pure functions that turn records into HTML and text. No Gradio, no files, no state."""

@@ -1,4 +1,4 @@
-"""Reports of evaluation runs as HTML: the summary of a report, and the comparison of two runs."""
+"""HTML of evaluation runs: the summary of a report, and the comparison of two runs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from eval import MetricComparison, compare, verdict
+from rag.text.counts import format_count
 from ui.render.html import error_html, table_html
 from ui.render.mathematics import prose_html
 from ui.render.text import (
-    format_count,
     format_interval,
     format_number,
     format_p_value,
@@ -19,7 +19,7 @@ from ui.render.text import (
 if TYPE_CHECKING:
     from eval.harness.comparison import QuestionScores
 
-# Metrics of the summary that a report lists in its headline; the CRAG score comes after them.
+# Headline metrics of a report that the summary shows, followed by the CRAG score.
 _HEADLINE_METRICS = (
     "nugget recall",
     "right paper cited",
@@ -35,7 +35,7 @@ _SETTINGS = {
     "style": "style",
     "footnote": "Footnote version",
 }
-# Links out of a report lead nowhere inside a frame; links within it need the frame's own address.
+# Inside a frame, links out of a report lead nowhere, and links within it need the frame's URL.
 _OUTGOING_LINK = re.compile(r'<a href="(?!#)[^"]*">(.*?)</a>', re.DOTALL)
 _INTERNAL_HREF = '<a href="#'
 _FRAME_HREF = '<a href="about:srcdoc#'
@@ -178,7 +178,7 @@ def comparison_html(
 
 
 def _changes(manifest: Mapping[str, Any], later: Mapping[str, Any]) -> list[str]:
-    """Return the differences of the runs themselves, which may explain those of the scores."""
+    """Return the changes of settings and library, which may explain those of the scores."""
     changes = []
     for key, name in _SETTINGS.items():
         if manifest.get(key) != later.get(key):

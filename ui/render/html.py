@@ -13,9 +13,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from rag import AddReport, Answer, Citation, Claim, Paper, Trace
+from rag.text.counts import format_count
 from rag.text.prompt_injection import paper_injections
 from ui.render.mathematics import escape_text, plain_text, prose_html, strip_invisible
-from ui.render.text import format_count, format_megabytes
+from ui.render.text import format_megabytes
 
 if TYPE_CHECKING:
     from rag.library.doctor import Check
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MATCHED_BY = {"doi": "DOI", "arxiv": "arXiv ID", "pmid": "PubMed ID", "title": "title"}
 _MAX_MERGES = 20
 _MAX_REJECTIONS = 50
-# A host without user information: the link leads to the host that it shows.
+# No user information before the host, so that a link leads to the host that it shows.
 _WEB_ADDRESS = re.compile(r"https?://(?:www\.)?([^\s/?#@\\]+(?:[/?#]\S*)?)", re.IGNORECASE)
 _MAX_LINK_CHARS = 80
 _RETRACTED = ' <strong class="retracted">Retracted</strong>'
@@ -35,7 +36,7 @@ _INJECTION = "Reads like an instruction to a program, so it is never quoted:"
 
 
 def waiting_html() -> str:
-    """Return what the chat shows before an answer begins."""
+    """Return the message that the chat shows before an answer begins."""
     return '<div class="answer pending"><p class="fine-print">Searching your library</p></div>'
 
 
@@ -45,7 +46,7 @@ def partial_answer_html(text: str) -> str:
 
 
 def failed_answer_html(message: str) -> str:
-    """Return what the chat shows in place of an answer that failed."""
+    """Return the message that the chat shows when an answer failed."""
     return (
         '<div class="answer failed"><p class="answer-status">No answer</p>'
         f'<p>{escape_text(message)}</p><p class="fine-print">You can ask again.</p></div>'
@@ -53,12 +54,12 @@ def failed_answer_html(message: str) -> str:
 
 
 def error_html(error: object) -> str:
-    """Return an error message for the place where the action was tried."""
+    """Return an error message."""
     return f'<p class="error-notice" role="alert">{escape_text(str(error))}</p>'
 
 
 def notice_html(text: str) -> str:
-    """Return a message that needs no action."""
+    """Return a message that is not an error."""
     return f'<p class="notice" role="status">{escape_text(text)}</p>'
 
 
@@ -95,7 +96,7 @@ def _abstention_html(answer: Answer) -> str:
 
 
 def _claims_html(answer: Answer) -> Iterator[str]:
-    """Yield the claims; the first footnote of a number is the target of the link back to it."""
+    """Yield the claims. Of each number, the first footnote is the target of the link back."""
     citations = {citation.number: citation for citation in answer.citations}
     linked: set[int] = set()
     for claim in answer.claims:
@@ -326,7 +327,7 @@ def _mark(text: str, citations: Sequence[Citation]) -> str:
 
 
 def paper_html(paper: Paper) -> str:
-    """Return a paper with everything the library knows about it."""
+    """Return a paper with all its metadata and its abstract."""
     metadata = {
         "Authors": prose_html(", ".join(paper.authors)),
         "Year": str(paper.year or ""),
@@ -366,7 +367,7 @@ def _link_html(address: str, text: str) -> str:
 
 
 def _file_name(path: str) -> str:
-    """Return the last part of a POSIX or Windows path: the folders are the user's own business."""
+    """Return the last part of a POSIX or Windows path: the page does not reveal folders."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
@@ -374,13 +375,13 @@ def _file_name(path: str) -> str:
 
 
 def add_report_html(report: AddReport) -> str:
-    """Return the outcome of an import: counts, duplicates, suspicious sentences and rejections."""
+    """Return the outcome of an import: counts, duplicates, flagged sentences, skipped records."""
     records = format_count(report.read, "record")
     papers = format_count(report.papers, "paper")
     text = (
         f"{records} read: {report.added:,} added, {report.updated:,} updated, "
         f"{report.merged:,} merged, {report.unchanged:,} unchanged, "
-        f"{len(report.rejected):,} rejected. {papers} in the library."
+        f"{len(report.rejected):,} skipped. {papers} in the library."
     )
     if report.without_abstract:
         text += f" Without an abstract (never quoted): {report.without_abstract:,}."
@@ -389,7 +390,7 @@ def add_report_html(report: AddReport) -> str:
 
 
 def _merges_html(report: AddReport) -> str:
-    # An identical record is no news.
+    # Merging identical records changes nothing.
     merges = [merge for merge in report.merges if merge.matched_by != "record"]
     absorbed = zip(report.absorbed, repeat("; two papers became one"))
     rows = []

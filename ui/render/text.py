@@ -17,12 +17,6 @@ def format_interval(low: float, high: float, *, signed: bool = False) -> str:
     return f"{format_number(low, signed=signed)} to {format_number(high, signed=signed)}"
 
 
-def format_count(number: int, singular: str, plural: str = "") -> str:
-    """Return `1 paper`, `1,204 papers` or, with a plural of its own, `2 replies`."""
-    noun = singular if number == 1 else plural or f"{singular}s"
-    return f"{number:,} {noun}"
-
-
 def format_megabytes(size_bytes: int) -> str:
     """Return a size in whole megabytes of 1,000,000 bytes: `11 MB`."""
     return f"{size_bytes / 1e6:,.0f} MB"

@@ -26,8 +26,9 @@ from pydantic import TypeAdapter
 from eval import Plan, Question, evaluate, load_questions, load_scores, write_report
 from eval.harness.systems import ASSISTANT
 from rag import Assistant, FootnoteError, UsageError
+from rag.text.counts import format_count
 from ui.render.mathematics import plain_text
-from ui.render.text import format_count, format_number, format_time
+from ui.render.text import format_number, format_time
 from ui.services.library_registry import SAMPLE
 
 MAX_QUESTIONS_BYTES = 20_000_000

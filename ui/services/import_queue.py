@@ -15,9 +15,10 @@ from filelock import FileLock, Timeout
 
 from rag import AddReport, Assistant, FootnoteError, Rejection, UsageError
 from rag.config import data_folder
+from rag.text.counts import format_count
 from ui.render.html import add_report_html, error_html
 from ui.render.mathematics import plain_text
-from ui.render.text import format_count, format_duration
+from ui.render.text import format_duration
 
 MAX_FILES = 20
 MAX_FILE_BYTES = 100 << 20

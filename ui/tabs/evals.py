@@ -13,13 +13,14 @@ import gradio
 
 from eval import load_scores
 from rag import Assistant, FootnoteError, UsageError
+from rag.text.counts import format_count
 from ui.render.evaluation import (
     comparison_html,
     report_frame_html,
     summary_html,
 )
 from ui.render.html import error_html, notice_html
-from ui.render.text import format_count, format_duration
+from ui.render.text import format_duration
 from ui.services.evaluations import (
     RUN_ERRORS,
     EvaluationRunner,
@@ -118,7 +119,7 @@ def _progress_text(progress: RunProgress) -> str:
 
 
 def run_state_html(run: RunSummary, *, is_running: bool) -> str:
-    """Return what is known of a run without a report."""
+    """Return the state of a run without a report."""
     if is_running:
         return "<p>This run is in progress.</p>"
     if run.state == "damaged":
@@ -144,7 +145,7 @@ class EvalsTab(Tab):
         self._runner = EvaluationRunner(page.runs_folder, self._open_assistant)
 
     def _open_assistant(self, request: RunRequest) -> Assistant:
-        """Return the assistant for a run, one that the page has already if possible."""
+        """Return the assistant for a run, preferably one that is open already."""
         registry = self.page.registry
         if request.library:
             return registry.assistant(request.library)
@@ -285,7 +286,7 @@ class EvalsTab(Tab):
         }
 
     def _preview_html(self, request: RunRequest, file: Path | None) -> str:
-        """Return what a run would ask, or why it cannot start."""
+        """Return a preview of the run, or the reason why it cannot start."""
         if request.library and not file:
             return notice_html("Choose a file with your questions.")
         try:
@@ -338,7 +339,7 @@ class EvalsTab(Tab):
             yield updates
 
     async def _begin(self, begin: Callable[[], None]) -> AsyncIterator[Updates]:
-        """Begin a run and follow it; if it cannot begin, say why and follow the current one."""
+        """Begin a run and follow it. On an error, show it and follow the current run, if any."""
         try:
             await asyncio.to_thread(begin)
         except FootnoteError as error:
@@ -411,7 +412,7 @@ class EvalsTab(Tab):
         return updates | self._run_updates(by_name[name], runs)
 
     def _run_updates(self, run: RunSummary, runs: Sequence[RunSummary]) -> Updates:
-        """Show what differs from run to run."""
+        """Return the updates for one run."""
         is_running = self._runner.is_running(run)
         updates: Updates = {
             self._resume_button: gradio.Button(visible=run.can_resume and not is_running),
@@ -437,7 +438,7 @@ class EvalsTab(Tab):
         }
 
     def _copy_report(self, run: RunSummary) -> Path:
-        """Copy the report to where browsers may fetch it: they cannot fetch from the runs."""
+        """Copy the report to the folder of downloads, the only one that is served."""
         copy = Path(self._download_button.GRADIO_CACHE) / "reports" / f"report-{run.name}.html"
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self._runner.path(run) / "report.html", copy)

@@ -20,9 +20,10 @@ from rag.library.doctor import check_library
 from rag.library.filters import Filters
 from rag.output.export import export_papers
 from rag.retrieval.query_analysis import MAX_QUESTION_CHARS
+from rag.text.counts import format_count
 from ui.render.html import error_html, health_html, notice_html, paper_html
 from ui.render.mathematics import plain_text
-from ui.render.text import format_count, format_megabytes
+from ui.render.text import format_megabytes
 from ui.server.body_limit import MAX_UPLOAD_BYTES
 from ui.services.import_queue import MAX_FILE_BYTES, MAX_FILES, ImportQueue
 from ui.tabs.base import Page, Tab, filter_boxes
