@@ -1,4 +1,4 @@
-"""The page: a library selector above the tabs, and the one public endpoint."""
+"""Page with a library selector above the tabs, and with one public endpoint."""
 
 import sys
 from collections.abc import Callable

@@ -65,7 +65,7 @@ _RENAMED_TRACE_FIELDS = {"read_as": "rewritten_query", "reader": "reranker"}
 
 
 class ConversationNotFound(FootnoteError):
-    """The owner has no such conversation: it was deleted, or it belongs to another user."""
+    """Raised when the owner has no such conversation: deleted, or owned by another user."""
 
     def __init__(self, conversation: str) -> None:
         super().__init__(conversation)

@@ -2,7 +2,7 @@
 
 Each run has a folder with the files that `eval` writes, `job.json` with the request (so that it can
 be resumed after a stop or a restart) and a copy of the user's own questions. Runs are executed one
-at a time, in a thread that outlives the visit.
+at a time, in a thread that continues when the browser is closed.
 """
 
 import asyncio

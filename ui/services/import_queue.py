@@ -1,4 +1,4 @@
-"""Imports of dropped files: one at a time, each in a thread that outlives the visit."""
+"""Imports of dropped files, one at a time; they continue when the browser is closed."""
 
 import logging
 import shutil
