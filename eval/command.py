@@ -12,6 +12,7 @@ import typer
 from rag.cli.options import JsonOption, ModelOption, StyleOption
 from rag.cli.printing import print_json, print_message
 from rag.errors import UsageError
+from rag.text.counts import format_count
 
 if TYPE_CHECKING:
     from eval.harness.comparison import MetricComparison
@@ -100,9 +101,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     report = write_report(finished_run, output)
     errors = _collect_errors(finished_run)
     if errors:
-        print_message(
-            f"{len(errors)} replies failed and got the lowest scores; the first: {errors[0]}"
-        )
+        failed = format_count(len(errors), "reply", "replies")
+        print_message(f"{failed} failed, with the lowest scores; the first: {errors[0]}")
     if as_json:
         print_json(_run_summary(finished_run, report, len(errors)))
     else:
@@ -160,7 +160,8 @@ def gate(
         if as_json:
             print_json({"updated": str(baseline), "questions": len(scores)})
         else:
-            typer.echo(f"{baseline} now holds the scores of {len(scores)} questions")
+            questions = format_count(len(scores), "question")
+            typer.echo(f"{baseline} now holds the scores of {questions}")
         return
     baseline_manifest, baseline_scores = comparison.load_scores(baseline)
     if baseline_manifest["questions_digest"] != manifest["questions_digest"]:

@@ -67,6 +67,7 @@ PUBLIC_MODULES = {
     "rag.records",
     "rag.retrieval.query_analysis",
     "rag.text.cleaning",
+    "rag.text.counts",
     "rag.text.prompt_injection",
     "rag.text.sentences",
     "rag.verification.verifier",

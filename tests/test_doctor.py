@@ -108,18 +108,18 @@ def test_index_that_cannot_be_opened_is_reported_with_the_reason(library_copy):
         (
             "embeddings",
             {
-                "DELETE FROM sentences WHERE paper = 2": "1 papers lack",
+                "DELETE FROM sentences WHERE paper = 2": "1 paper without",
                 "UPDATE sentences SET vectors = x'00' WHERE paper = 3": "2 papers lack",
                 "UPDATE sentences SET spans = '[[0' WHERE paper = 4": "3 papers lack",
                 "UPDATE passage SET vector = zeroblob(768) WHERE paper = 5": "4 papers lack",
                 "DELETE FROM passage WHERE paper IN (6, 7)": "6 papers lack",
-                "UPDATE sentences SET spans = replace(spans, '[0,', '[9999,')": "11 papers lack",
+                "UPDATE sentences SET spans = replace(spans, '[0,', '[9999,')": "11 papers without",
             },
         ),
         (
             "full text",
             {
-                "DELETE FROM full_text WHERE rowid = 1": "1 papers are not indexed",
+                "DELETE FROM full_text WHERE rowid = 1": "1 paper not indexed",
                 "UPDATE full_text SET title = 'x' WHERE rowid IN (2, 3)": "3 papers are not",
                 "UPDATE full_text_content SET c1 = 'x' WHERE id = 4": "4 papers are not indexed",
             },

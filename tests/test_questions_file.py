@@ -1,7 +1,6 @@
 """Files of questions: the shipped one is valid, and every problem is reported in one line."""
 
 import json
-import sys
 from collections import Counter
 
 import pytest
@@ -185,7 +184,7 @@ def test_missing_paper_or_nugget_is_reported(save, gold, problem):
     assert list(check_questions(questions, ABSTRACTS)) == [problem]
 
 
-def test_module_command_prints_problems_and_counts(save, tmp_path, monkeypatch, capsys):
+def test_command_prints_problems_and_counts(save, tmp_path, footnote):
     papers = tmp_path / "papers.jsonl"
     papers.write_text(json.dumps({"title": "Salt", "abstract": ABSTRACTS["salt-1"]}))
     assistant = Assistant.open(tmp_path / "library", language_model="none")
@@ -193,18 +192,16 @@ def test_module_command_prints_problems_and_counts(save, tmp_path, monkeypatch, 
     [paper] = assistant.papers()
     assistant.library.close()
 
-    def run(row):
-        arguments = ["questions", str(save(row)), "--library", str(tmp_path / "library")]
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as stop:
-            module.main()
-        return stop.value.code, capsys.readouterr().out.splitlines()
+    def check(row):
+        return footnote("eval", "check", save(row), "--library", tmp_path / "library")
 
-    assert run(ROW | {"gold": [[paper.id]]}) == (0, ["1 questions, 0 problems"])
-    code, lines = run(ROW | {"gold": [["rye"]]})
-    assert (code, lines[-1]) == (1, "1 questions, 2 problems")
-    code, _ = run("{")
-    assert "invalid JSON" in code
+    fits = check(ROW | {"gold": [[paper.id]]})
+    assert (fits.code, fits.lines) == (0, ["1 question, 0 problems"])
+    missing = check(ROW | {"gold": [["rye"]]})
+    assert (missing.code, missing.lines[-1]) == (1, "1 question, 2 problems")
+    broken = check("{")
+    assert (broken.code, broken.out) == (2, "")
+    assert "invalid JSON" in broken.err
 
 
 # --- the shipped questions -----------------------------------------------------------------------

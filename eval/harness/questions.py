@@ -1,6 +1,6 @@
 """Load and check questions with known answers.
 
-`python -m eval.harness.questions FILE --library DIR` checks a file. One JSON object per line:
+`footnote eval check FILE` checks a file. One JSON object per line:
 
 - `id`; `split`: `dev` for tuning or `test` for reporting;
 - `kind`: `base`, `followup` (needs its `history`), or a variant of the question in `variant_of`;
@@ -13,16 +13,15 @@
 - `must_not`: phrases that show a wrong answer; `note`: a comment for people.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag.errors import FootnoteError, UsageError
+from rag.errors import UsageError
+from rag.text.counts import format_count
 
 if TYPE_CHECKING:
     from rag.assistant import Assistant
@@ -316,26 +315,5 @@ def load_abstracts(assistant: "Assistant") -> dict[str, str]:
 
 def describe_check(question_count: int, problems: list[str]) -> str:
     """Return the result of `check_file` as text: a line for each problem, then the counts."""
-    return "\n".join([*problems, f"{question_count} questions, {len(problems)} problems"])
-
-
-def main() -> None:
-    """Check a file of questions from the command line."""
-    parser = argparse.ArgumentParser(description="Check a file of questions.")
-    parser.add_argument("file", type=Path, nargs="?")
-    parser.add_argument(
-        "--library",
-        type=Path,
-        help="library that the questions are about; the sample papers by default",
-    )
-    options = parser.parse_args()
-    try:
-        question_count, problems = check_file(options.file, options.library)
-    except FootnoteError as error:
-        sys.exit(str(error))
-    print(describe_check(question_count, problems))
-    sys.exit(bool(problems))
-
-
-if __name__ == "__main__":
-    main()
+    questions = format_count(question_count, "question")
+    return "\n".join([*problems, f"{questions}, {format_count(len(problems), 'problem')}"])

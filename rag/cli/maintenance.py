@@ -7,6 +7,7 @@ import typer
 
 from rag.cli.options import JsonOption, LibraryOption, open_assistant
 from rag.cli.printing import ProgressBar, print_json, print_message
+from rag.text.counts import format_count
 
 if TYPE_CHECKING:
     from rag.library.doctor import Check
@@ -36,7 +37,7 @@ def reindex(
     if as_json:
         print_json({"passages": passages})
     else:
-        typer.echo(f"indexed {passages:,} passages")
+        typer.echo(f"indexed {format_count(passages, 'passage')}")
 
 
 def doctor(

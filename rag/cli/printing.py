@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from rag.text.counts import format_count
+
 if TYPE_CHECKING:
     from rag.records import AddReport, Answer, FlaggedPaper, Merge, Paper
 
@@ -84,7 +86,10 @@ def _add_report_text(report: "AddReport") -> str:
         f"{report.added:,} added, {report.updated:,} updated, {report.merged:,} merged, "
         f"{report.unchanged:,} unchanged, {len(report.rejected):,} rejected"
     )
-    lines = [f"{report.read:,} records read: {counts}", f"{report.papers:,} papers in the library"]
+    lines = [
+        f"{format_count(report.read, 'record')} read: {counts}",
+        f"{format_count(report.papers, 'paper')} in the library",
+    ]
     # An identical record on several pages is not worth a line.
     duplicates = [merge for merge in report.merges if merge.matched_by != "record"]
     lines += map(_merge_line, duplicates[:_MAX_DETAILS])
@@ -138,5 +143,5 @@ class ProgressBar:
                 disable=None,
                 dynamic_ncols=True,
             )
-        self._bar.set_postfix_str(f"{records:,} records", refresh=False)
+        self._bar.set_postfix_str(format_count(records, "record"), refresh=False)
         self._bar.update(done - self._bar.n)

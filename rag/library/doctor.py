@@ -24,6 +24,7 @@ from rag.models.registry import (
     load_embedder,
     load_language_model,
 )
+from rag.text.counts import format_count
 
 _PACKAGES = (
     "footnote",
@@ -143,11 +144,11 @@ def check_library(library: Library) -> Iterator[Check]:
     yield from _check_size(library)
     report = library.check_integrity()
     yield _check_papers(library, report)
-    problem = _describe(report.bad_embeddings, "lack valid embeddings")
+    problem = _describe(report.bad_embeddings, "without valid embeddings")
     yield _check_derived(library, _EMBEDDINGS, problem)
     problem = "the digest or identifiers do not match the papers" if report.bad_metadata else ""
     yield _check_derived(library, _METADATA, problem)
-    problem = _describe(report.bad_full_text, "are not indexed correctly")
+    problem = _describe(report.bad_full_text, "not indexed correctly")
     yield _check_derived(library, _FULL_TEXT, problem or library.check_full_text())
     yield _check_derived(library, _VECTOR_INDEX, _compare_vector_index(library))
 
@@ -174,7 +175,7 @@ def _database_advice(library: Library) -> str:
 
 def _check_size(library: Library) -> Iterator[Check]:
     counts = library.counts()
-    yield Check("library", True, f"{counts['papers']:,} papers in {library.folder}")
+    yield Check("library", True, f"{format_count(counts['papers'], 'paper')} in {library.folder}")
     without_abstract = f"{counts['without_abstract']:,} (found by title, never quoted)"
     yield Check("papers without abstract", True, without_abstract)
     free = shutil.disk_usage(library.folder).free
@@ -195,7 +196,7 @@ def _check_papers(library: Library, report: IntegrityReport) -> Check:
 
 def _describe(papers: tuple[object, ...], problem: str) -> str:
     """Say how many papers have a problem; return an empty string for none."""
-    return f"{len(papers):,} papers {problem}" if papers else ""
+    return f"{format_count(len(papers), 'paper')} {problem}" if papers else ""
 
 
 def _compare_vector_index(library: Library) -> str:
