@@ -109,10 +109,10 @@ def test_index_that_cannot_be_opened_is_reported_with_the_reason(library_copy):
             "embeddings",
             {
                 "DELETE FROM sentences WHERE paper = 2": "1 paper without",
-                "UPDATE sentences SET vectors = x'00' WHERE paper = 3": "2 papers lack",
-                "UPDATE sentences SET spans = '[[0' WHERE paper = 4": "3 papers lack",
-                "UPDATE passage SET vector = zeroblob(768) WHERE paper = 5": "4 papers lack",
-                "DELETE FROM passage WHERE paper IN (6, 7)": "6 papers lack",
+                "UPDATE sentences SET vectors = x'00' WHERE paper = 3": "2 papers without",
+                "UPDATE sentences SET spans = '[[0' WHERE paper = 4": "3 papers without",
+                "UPDATE passage SET vector = zeroblob(768) WHERE paper = 5": "4 papers without",
+                "DELETE FROM passage WHERE paper IN (6, 7)": "6 papers without",
                 "UPDATE sentences SET spans = replace(spans, '[0,', '[9999,')": "11 papers without",
             },
         ),
@@ -120,8 +120,8 @@ def test_index_that_cannot_be_opened_is_reported_with_the_reason(library_copy):
             "full text",
             {
                 "DELETE FROM full_text WHERE rowid = 1": "1 paper not indexed",
-                "UPDATE full_text SET title = 'x' WHERE rowid IN (2, 3)": "3 papers are not",
-                "UPDATE full_text_content SET c1 = 'x' WHERE id = 4": "4 papers are not indexed",
+                "UPDATE full_text SET title = 'x' WHERE rowid IN (2, 3)": "3 papers not",
+                "UPDATE full_text_content SET c1 = 'x' WHERE id = 4": "4 papers not indexed",
             },
         ),
         ("full text", {"DELETE FROM full_text_data WHERE id > 10": "malformed"}),
@@ -154,7 +154,7 @@ def test_altered_papers_are_listed_for_the_user_to_replace(footnote, library_cop
         execute(library_copy, statement)
     run = footnote("doctor", "--fix", "--library", library_copy)
     assert run.code == 1
-    assert "BAD papers: 3 papers have changed since they were added" in run.out
+    assert "BAD papers: 3 papers changed since being added" in run.out
     (line,) = [line for line in run.lines if "footnote remove" in line]
     command = shlex.split(line.split("fix: footnote ")[1].split(", and")[0])
     assert footnote(*command).code == 0
