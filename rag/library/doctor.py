@@ -189,7 +189,7 @@ def _check_papers(library: Library, report: IntegrityReport) -> Check:
         return Check("papers", True, "unchanged since they were added")
     ids = " ".join(altered[:_MAX_LISTED_PAPERS])
     ellipsis = " …" if len(altered) > _MAX_LISTED_PAPERS else ""
-    detail = f"{_describe(altered, 'have changed since they were added')}: {ids}{ellipsis}"
+    detail = f"{_describe(altered, 'changed since being added')}: {ids}{ellipsis}"
     command = f"footnote remove {ids} {_library_option(library.folder)}"
     return Check("papers", False, detail, f"{command}, and add their files again")
 
