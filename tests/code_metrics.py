@@ -115,12 +115,14 @@ def long_lines(module: Module) -> Iterator[str]:
 
 
 def undocumented(module: Module) -> Iterator[str]:
-    """Yield public functions, classes and methods without a docstring."""
+    """Yield public functions, public classes and their public methods without a docstring."""
+    definitions = (*Function.__args__, ast.ClassDef)
     for node in module.tree.body:
-        members = [node, *(node.body if isinstance(node, ast.ClassDef) else [])]
-        for member in members:
-            named = isinstance(member, (*Function.__args__, ast.ClassDef))
-            if named and not member.name.startswith("_") and ast.get_docstring(member) is None:
+        if not isinstance(node, definitions) or node.name.startswith("_"):
+            continue
+        for member in [node, *(node.body if isinstance(node, ast.ClassDef) else [])]:
+            is_public = isinstance(member, definitions) and not member.name.startswith("_")
+            if is_public and ast.get_docstring(member) is None:
                 yield f"{module.place(member)} {member.name} without docstring"
 
 
