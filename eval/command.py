@@ -11,7 +11,7 @@ import typer
 
 from rag.cli.options import JsonOption, ModelOption, StyleOption
 from rag.cli.printing import print_json, print_message
-from rag.errors import UsageError
+from rag.errors import UsageError, unknown_choice
 from rag.text.counts import format_count
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
             "--library", "-L", metavar="DIR", help="Library that your questions are about."
         ),
     ] = None,
+    question_set: Annotated[
+        str,
+        typer.Option(
+            "--set",
+            metavar="sample|acl|acl-sealed",
+            help="Curated questions about the sample papers or about ACL abstracts.",
+        ),
+    ] = "sample",
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for the run and its report."),
@@ -76,6 +84,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
 
     \b
     footnote eval                                  # the sample papers, split test
+    footnote eval --set acl --split dev            # needs the abstracts, see eval/README.md
     footnote eval check mine.jsonl -L ~/physics
     footnote eval -q mine.jsonl --split all -L ~/physics -o runs/today
     footnote eval compare runs/before runs/today
@@ -83,7 +92,6 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     """
     if context.invoked_subcommand:
         return
-    from eval.harness.questions import sample_questions_file
     from eval.harness.report import write_report
     from eval.harness.runs import Plan, evaluate
     from rag.assistant import Assistant
@@ -93,9 +101,9 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
             "the curated questions are about the sample papers; "
             f"give questions about {library} with --questions"
         )
-    folder = library if questions else Assistant.sample().library.folder
+    file, folder = (questions, library) if questions else _prepare_set(question_set)
     assistant = Assistant.open(folder, language_model=model, create=False)
-    plan = Plan(questions or sample_questions_file(), split, style, tuple(only or ()), every)
+    plan = Plan(file, split, style, tuple(only or ()), every)
     with _progress_bar() as on_progress:
         finished_run = evaluate(assistant, output, plan, on_progress=on_progress)
     report = write_report(finished_run, output)
@@ -205,6 +213,15 @@ def check(
         typer.echo(describe_check(question_count, problems))
     if problems:
         raise typer.Exit(1)
+
+
+def _prepare_set(name: str) -> tuple[Path, Path]:
+    """Return the file of questions and the library folder of a curated set."""
+    from eval.harness.question_sets import QUESTION_SETS
+
+    if name not in QUESTION_SETS:
+        raise unknown_choice("question set", name, QUESTION_SETS)
+    return QUESTION_SETS[name].prepare()
 
 
 # --- output -------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def row_with_nugget(**nugget):
         (ROW | {"kind": "followup", "history": "Does it?"}, "history"),
         (ROW | {"must_not": "wheat"}, "must_not"),
         (ROW | {"note": 7}, "note"),
-        (ROW | {"kind": "typo"}, "variant"),
+        (ROW | {"kind": "paraphrase"}, "variant"),
         (ROW | {"variant_of": "q0"}, "variant"),
     ],
 )

@@ -8,7 +8,6 @@ a folder with `corpus.jsonl` {_id, title, text}, one `queries*.jsonl` {_id, text
 import hashlib
 import json
 import math
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -16,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eval.harness.question_sets import find_data_folder
 from rag import Assistant
+from rag.errors import UsageError
 
 Row = dict[str, Any]
 
@@ -55,12 +56,10 @@ class Collection:
 
 def data_folder() -> Path:
     """Return the folder that holds the collections; exit with a message if there is none."""
-    folder = Path(os.environ.get("FOOTNOTE_DATA") or "../shared/data")
-    if not folder.is_dir():
-        sys.exit(
-            f"no test collections in {folder}; set FOOTNOTE_DATA to the folder that holds them"
-        )
-    return folder
+    try:
+        return find_data_folder()
+    except UsageError as error:
+        sys.exit(str(error))
 
 
 # --- reading and writing -------------------------------------------------------------------------

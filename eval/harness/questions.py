@@ -3,7 +3,8 @@
 `footnote eval check FILE` checks a file. One JSON object per line:
 
 - `id`; `split`: `dev` for tuning or `test` for reporting;
-- `kind`: `base`, `followup` (needs its `history`), or a variant of the question in `variant_of`;
+- `kind`: `base`, `followup` (needs its `history`), or a manner of asking, which may be a variant of
+  the question in `variant_of`;
 - `type`: type of the answer; `answerable`: true if the library contains the answer;
 - `gold`: ids of the papers that a right answer cites: a list of lists, each inner list holding
   alternatives;
@@ -218,9 +219,11 @@ def _answer_problem(record: Mapping[str, Any]) -> str:
 def _kind_problem(record: Mapping[str, Any]) -> str:
     if record["kind"] == "followup" and not record.get("history"):
         return "a follow-up needs a history"
-    is_variant = record["kind"] not in ("base", "followup")
-    if is_variant != bool(record.get("variant_of")):
-        return "variant_of is required for variants, and only for them"
+    has_base = bool(record.get("variant_of"))
+    if record["kind"] in ("base", "followup") and has_base:
+        return "variant_of is only for variants"
+    if record["kind"] == "paraphrase" and not has_base:
+        return "a paraphrase needs variant_of"
     return ""
 
 
