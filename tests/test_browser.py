@@ -32,9 +32,10 @@ MERGING = (
 MERGED = "Keys of tokens that no head has attended to for 256 steps are merged by Sliding Ledgers."
 SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only."
 TIMEOUT_MS = 20_000
-# Errors of requests that were interrupted by leaving the page or stopping the server.
+# Errors of requests that were interrupted by leaving the page or stopping the server. Gradio answers
+# 404 to a stream of events that opens after the session of the page has been closed.
 INTERRUPTED = re.compile(
-    "AbortError|Connection errored out|Failed to fetch|"
+    "AbortError|Connection errored out|Failed to fetch|^Unexpected error 404: Not Found$|"
     "net::ERR_(CONNECTION|INCOMPLETE|EMPTY|ABORTED)"
 )
 HOSTILE = (
