@@ -153,20 +153,36 @@ class Citation:
 class Claim:
     """One sentence of an answer, with the numbers of the citations that support it.
 
-    `note` says why a sentence that the language model wrote was replaced by this one; else empty.
+    `kind` is `generated` for a sentence that the language model wrote, `computed` for a count or a
+    field of a record, and `quoted` for a literal sentence. In an answer, quotations come last: they
+    are the evidence. `heading` is the title of the paper that a line of a list is about, else
+    empty. `note` says why a sentence that the language model wrote was replaced by this one; else
+    empty.
     """
 
     text: str
-    kind: Literal["quoted", "generated"]
+    kind: Literal["quoted", "generated", "computed"]
     citations: tuple[int, ...]
     supported: bool
     score: float
     note: str = ""
+    heading: str = ""
 
     @property
     def display_text(self) -> str:
         """Text as shown to the user, in quotation marks if it is a quotation."""
         return f"“{self.text}”" if self.kind == "quoted" else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is known before the language model writes: the evidence, best first.
+
+    `rewritten_query` is the stand-alone form of a follow-up question, else empty.
+    """
+
+    evidence: tuple[Evidence, ...]
+    rewritten_query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
