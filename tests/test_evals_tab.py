@@ -388,12 +388,12 @@ def test_run_started_elsewhere_can_be_opened_but_not_resumed(runs):
         ("scores.json", b"{}"),
         (
             "scores.json",
-            b'{"format_version": 2, "manifest": {}, '
+            b'{"format_version": 3, "manifest": {}, '
             b'"rows": [{"id": "a", "cluster": "a", "scores": 5, "failed": false}]}',
         ),
         (
             "scores.json",
-            b'{"format_version": 2, "manifest": {}, '
+            b'{"format_version": 3, "manifest": {}, '
             b'"rows": [{"id": "a", "cluster": "a", "scores": {"CRAG score": "x"}, "failed": 0}]}',
         ),
     ],

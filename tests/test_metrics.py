@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.harness.error_attribution import ERROR_CAUSES, attribute_error
-from eval.harness.metrics import METRICS, first_sentences, score_reply
+from eval.harness.metrics import METRICS, counted_text, score_reply
 from eval.harness.nuggets import contains_nugget
 from eval.harness.questions import Nugget, Question
 from eval.harness.replies import Footnote, Reply, Statement
@@ -118,15 +118,41 @@ def test_registry_is_complete_and_unambiguous():
             assert metric.direction == "lower"
 
 
-def test_nugget_recall_counts_vital_nuggets_in_the_first_three_sentences():
+def test_nugget_recall_counts_vital_nuggets():
     assert compute("nugget recall", quoting(BARLEY)) == 0.5
     assert compute("nugget recall", quoting(BARLEY, WHEAT)) == 1
-    assert compute("nugget recall", quoting(CORPUS["salt"])) == 1, "wheat is in the third sentence"
-    assert compute("nugget recall", quoting("Rye was not sown.", CORPUS["salt"])) == 0.5
+    assert compute("nugget recall", quoting(CORPUS["salt"])) == 1
     assert compute("nugget recall", quoting("Oats were.")) == 0
     assert compute("nugget recall", ABSTENTION) == 0
     assert compute("nugget recall", quoting(BARLEY), FALSE_PREMISE) is None
-    assert first_sentences(quoting("One. Two.", "Three. Four.")) == "One. Two. Three."
+
+
+def test_three_quotations_count_if_nothing_is_written():
+    quotations = quoting("Rye was not sown.", BARLEY, "Oats were.", WHEAT)
+    assert counted_text(quotations) == f"Rye was not sown. {BARLEY} Oats were."
+    assert compute("nugget recall", quotations) == 0.5
+    assert compute("words counted", quotations) == 4 + 6 + 2
+    assert compute("words", quotations) == 4 + 6 + 2 + 5
+
+
+@pytest.mark.parametrize("kind", ["generated", "computed"])
+def test_two_quotations_count_below_written_statements(kind):
+    quotations = quoting("Rye was not sown.", "Oats were.", BARLEY)
+    written = (Statement(WHEAT, kind, (1,)), Statement("So it is.", kind, (2,), heading="Salt"))
+    reply = replace(quotations, statements=(*written, *quotations.statements))
+    assert counted_text(reply) == f"{WHEAT} Salt: So it is. Rye was not sown. Oats were."
+    assert compute("nugget recall", reply) == 0.5
+    assert compute("nugget recall, first sentence", reply) == 0.5
+    assert compute("nugget recall, whole reply", reply) == 1
+
+
+def test_nuggets_count_in_the_first_120_words():
+    filler = "word " * 115
+    assert compute("nugget recall", quoting(f"{filler}{WHEAT}")) == 0.5, "words 116 to 120"
+    assert compute("nugget recall", quoting(f"{filler}One {WHEAT}")) == 0.5, "wheat dies is inside"
+    assert compute("nugget recall", quoting(f"{filler}One two three four {WHEAT}")) == 0
+    assert compute("words counted", quoting(f"{filler}One two three four {WHEAT}")) == 120
+    assert compute("words counted", ABSTENTION) is None
 
 
 def test_nugget_recall_of_the_first_sentence_and_of_the_whole_reply():
@@ -200,6 +226,14 @@ def test_lexical_support_needs_shared_words_and_every_number():
     assert compute("lexical support", Reply(generated, (Footnote(1, "salt", BARLEY),))) == 0.5
     assert compute("lexical support", Reply(uncited, ())) == 0
     assert compute("lexical support", ABSTENTION) is None
+
+
+def test_computed_statements_have_no_lexical_support():
+    computed = Statement("2 of the papers are about salt.", "computed", (1,))
+    assert compute("lexical support", Reply((computed,), (Footnote(1, "salt", ""),))) is None
+    quotation = Statement(BARLEY, "quoted", (1,))
+    both = Reply((computed, quotation), (Footnote(1, "salt", BARLEY),))
+    assert compute("lexical support", both) == 1
 
 
 def test_contradicted_copied_and_words():
@@ -278,10 +312,11 @@ def test_nuggets_that_no_gold_paper_states_are_attributed_to_the_question():
 
 texts = st.text(alphabet="Barley tolerates 8 grams. Wheat dies", max_size=40)
 paper_ids = st.sampled_from(["salt", "rye", "sea"])
+kinds = st.sampled_from(["quoted", "generated", "computed"])
 citations = st.lists(st.integers(0, 3), max_size=2).map(tuple)
 replies = st.builds(
     Reply,
-    st.lists(st.builds(Statement, texts, st.just("quoted"), citations)).map(tuple),
+    st.lists(st.builds(Statement, texts, kinds, citations, heading=texts)).map(tuple),
     st.lists(st.builds(Footnote, st.integers(0, 3), paper_ids, texts)).map(tuple),
     st.lists(paper_ids, unique=True).map(tuple),
     st.booleans(),
@@ -293,7 +328,7 @@ def test_scores_of_any_reply_are_in_bounds_and_replies_survive_serialization(rep
     assert Reply.from_dict(reply.to_dict()) == reply
     for name, value in score_reply(question, reply, CORPUS).items():
         if value is not None:
-            unbounded = name == "words" or BY_NAME[name].must_be_zero
+            unbounded = name.startswith("words") or BY_NAME[name].must_be_zero
             assert value >= (-1 if name == "CRAG score" else 0), name
             assert unbounded or value <= 1, name
     attribute_error(question, reply, CORPUS)
@@ -306,11 +341,27 @@ def test_reply_from_an_answer():
     trace = Trace("e", "none", "quote", "", "", rewritten_query=query)
     literal = Citation(4, paper, BARLEY, start, start + len(BARLEY))
     inexact = Citation(5, paper, "Barley!", 0, 7)
-    claims = (Claim(BARLEY, "quoted", (4,), True, 0.8),)
+    claims = (Claim(BARLEY, "quoted", (4,), True, 0.8, heading="Salt"),)
     hits = (Hit(paper, 1.0, 1, Passage("p", "salt", 0, 9)),)
     answer = Answer("How salty?", "…", claims, (literal, inexact), hits, False, "", 0.5, trace)
     reply = Reply.from_answer(answer)
-    assert (reply.text, reply.cited_papers) == (BARLEY, ("salt",))
+    assert (reply.text, reply.cited_papers) == (f"Salt: {BARLEY}", ("salt",))
     assert (reply.retrieved, reply.rewritten_query) == (("salt",), query)
     assert [footnote.is_literal for footnote in reply.footnotes] == [True, False]
+    first = reply.footnotes[0]
+    assert (first.title, first.span) == ("Salt", f"salt:{start}-{start + len(BARLEY)}")
+    assert first.before == "Salt harms crops."
+    assert reply.confidence_label == "low"
     assert Reply.from_answer(replace(answer, abstained=True)).statements == ()
+
+
+@pytest.mark.parametrize(("abstract", "is_literal"), [("", True), ("Salt harms crops.", False)])
+def test_an_empty_quotation_is_literal_for_a_paper_without_an_abstract(abstract, is_literal):
+    citation = Citation(1, Paper("Salt", abstract, id="salt"), "", 0, 0)
+    claims = (Claim("Ada Okafor wrote it.", "computed", (1,), True, 1.0),)
+    trace = Trace("e", "none", "quote", "", "")
+    answer = Answer("Who wrote Salt?", "…", claims, (citation,), (), False, "", 1.0, trace)
+    reply = Reply.from_answer(answer)
+    assert reply.statements[0].kind == "computed"
+    assert reply.footnotes[0].is_literal == is_literal
+    assert score_reply(ANSWERABLE, reply, {"salt": abstract})["invalid citations"] == 0

@@ -22,7 +22,7 @@ from eval.harness.statistics import (
 from rag.errors import UsageError
 
 # Increase it when the names or the meaning of saved scores change, to refuse older runs.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SIGNIFICANCE_LEVEL = 0.05
 NO_DIFFERENCE = "no clear difference"
 _row_id = attrgetter("id")

@@ -22,8 +22,8 @@ ERROR_CAUSES = {
     "not retrieved": "The first eight papers retrieved do not state every nugget.",
     "not selected": "The nuggets were in the papers retrieved, but the sentences that state them "
     "were not selected as evidence.",
-    "not stated": "The footnotes quote the nuggets, but the first three sentences of the reply do "
-    "not state them.",
+    "not stated": "The footnotes quote the nuggets, but the part of the reply that counts does not "
+    "state them.",
     "wrongly cited": "The reply states the nuggets, but cites no gold paper.",
     "should not have abstained": "The nuggets were retrieved, but the system abstained.",
     "should have abstained": "The system answered a question that the library does not answer.",

@@ -16,8 +16,8 @@ from eval.harness.error_attribution import ERROR_CAUSES, attribute_error
 from eval.harness.metrics import (
     Corpus,
     corrects_premise,
+    counted_text,
     crag_score,
-    first_sentences,
     nugget_recall,
 )
 from eval.harness.nuggets import contains_nugget
@@ -614,7 +614,7 @@ def _show_reply(row: Row, corpus: Corpus) -> Figures:
 
 
 def _show_nuggets(question: Question, reply: Reply) -> list[Figures]:
-    scored_text = first_sentences(reply)
+    scored_text = counted_text(reply)
     nuggets = []
     for nugget in question.nuggets:
         is_stated = contains_nugget(scored_text, nugget.alternatives, nugget.numbers)
@@ -644,7 +644,8 @@ def _show_retrieved(question: Question, reply: Reply, corpus: Corpus) -> list[Fi
 def _show_statements(reply: Reply) -> list[Figures]:
     statements = []
     for statement in reply.statements:
-        statements.append({"text": statement.text, "citations": list(statement.citations)})
+        shown = {"text": statement.shown_text, "kind": statement.kind}
+        statements.append(shown | {"citations": list(statement.citations)})
     return statements
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import partial
+from itertools import islice
 from typing import Literal
 
 from eval.harness.nuggets import contains_nugget, nugget_share, vital_nugget_share
@@ -28,9 +29,11 @@ Compute = Callable[[Question, Reply, Corpus], float | None]
 Direction = Literal["higher", "lower", "neither"]
 Scores = dict[str, float | None]
 
-# Nugget recall counts the first sentences only, so that a longer reply is not a better one.
+# Quotations that a system is asked for.
 ANSWER_SENTENCES = 3
-_SENTENCE_END = re.compile(r"(?<=[.!?])[”\"')\]]*\s+(?=[“\"'(\[]?[A-Z0-9])")
+# Nugget recall counts this much of a reply, so that a longer reply is not a better one.
+MAX_COUNTED_WORDS = 120
+_QUOTATIONS_AFTER_WRITTEN = 2
 _WORD = re.compile(r"[^\W_]+(?:[.,]\d+)?")
 # Share of a sentence's content words that its source must contain, calibrated on human writing.
 _MIN_SHARED_WORDS = 0.3
@@ -58,29 +61,43 @@ class Metric:
 # --- correctness --------------------------------------------------------------------------------
 
 
-def first_sentences(reply: Reply) -> str:
-    """Return the first `ANSWER_SENTENCES` sentences of a reply.
+def counted_text(reply: Reply) -> str:
+    """Return the part of a reply in which nuggets are counted: what its reader sees first.
 
-    A statement may contain several sentences.
+    It holds all statements that the system wrote (generated or computed) and the first two
+    quotations; if it wrote none, the first three quotations. After 120 words it is cut off.
     """
-    sentences: list[str] = []
+    quotations = _QUOTATIONS_AFTER_WRITTEN if _is_written(reply) else ANSWER_SENTENCES
+    texts = []
     for statement in reply.statements:
-        sentences.extend(_SENTENCE_END.split(statement.text))
-    return " ".join(sentences[:ANSWER_SENTENCES])
+        if statement.is_written or quotations > 0:
+            texts.append(statement.shown_text)
+        quotations -= not statement.is_written
+    return _cut_off(" ".join(texts))
+
+
+def _is_written(reply: Reply) -> bool:
+    return any(statement.is_written for statement in reply.statements)
+
+
+def _cut_off(text: str) -> str:
+    """Return the first `MAX_COUNTED_WORDS` words of a text, as the metric "words" counts them."""
+    words = list(islice(_WORD.finditer(text), MAX_COUNTED_WORDS))
+    return text[: words[-1].end()] if len(words) == MAX_COUNTED_WORDS else text
 
 
 def nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of the vital nuggets in the first sentences; None if unanswerable."""
+    """Return the share of the vital nuggets in `counted_text`; None if unanswerable."""
     if not question.answerable:
         return None
-    return vital_nugget_share(question.nuggets, first_sentences(reply))
+    return vital_nugget_share(question.nuggets, counted_text(reply))
 
 
 def first_statement_nugget_recall(question: Question, reply: Reply, corpus: Corpus) -> float | None:
     """Return the share of the vital nuggets in the first statement; None if unanswerable."""
     if not question.answerable:
         return None
-    first_text = reply.statements[0].text if reply.statements else ""
+    first_text = reply.statements[0].shown_text if reply.statements else ""
     return vital_nugget_share(question.nuggets, first_text)
 
 
@@ -120,7 +137,7 @@ def corrects_premise(question: Question, reply: Reply) -> bool:
     """Return True if the reply states what contradicts a question's false premise."""
     if question.answerable:
         return False
-    return bool(vital_nugget_share(question.nuggets, first_sentences(reply)))
+    return bool(vital_nugget_share(question.nuggets, counted_text(reply)))
 
 
 def correct_abstention(question: Question, reply: Reply, corpus: Corpus) -> float | None:
@@ -197,15 +214,18 @@ def uncited_statements(question: Question, reply: Reply, corpus: Corpus) -> floa
 
 
 def lexical_support(question: Question, reply: Reply, corpus: Corpus) -> float | None:
-    """Return the share of the statements that share words and numbers with what they cite."""
-    if not reply.statements:
-        return None
+    """Return the share of the statements that share words and numbers with what they cite.
+
+    Computed statements are left out: counts and fields of records are not in the abstracts.
+    """
     paper_ids = reply.paper_ids()
-    supported = 0
+    supported = total = 0
     for statement in reply.statements:
-        abstracts = [corpus.get(paper_ids.get(number, ""), "") for number in statement.citations]
-        supported += _shares_words(" ".join(abstracts), statement.text)
-    return supported / len(reply.statements)
+        if statement.kind != "computed":
+            cited = [corpus.get(paper_ids.get(number, ""), "") for number in statement.citations]
+            supported += _shares_words(" ".join(cited), statement.text)
+            total += 1
+    return supported / total if total else None
 
 
 def _shares_words(source: str, sentence: str) -> bool:
@@ -237,6 +257,11 @@ def copied(question: Question, reply: Reply, corpus: Corpus) -> float | None:
 def word_count(question: Question, reply: Reply, corpus: Corpus) -> float | None:
     """Count the words of an answer."""
     return None if reply.abstained else float(len(_split_words(reply.text)))
+
+
+def counted_words(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Count the words of an answer in which nuggets are counted."""
+    return None if reply.abstained else float(len(_split_words(counted_text(reply))))
 
 
 def _split_words(text: str) -> list[str]:
@@ -277,8 +302,15 @@ METRICS: tuple[Metric, ...] = (
         "nugget recall",
         nugget_recall,
         "higher",
-        "Share of the vital nuggets (facts that a right answer must state) in the first three "
-        "sentences; answerable questions only.",
+        "Share of the vital nuggets (facts that a right answer must state) in what the system "
+        "wrote and the first two quotations, or in the first three if it wrote nothing; in 120 "
+        "words at most; answerable questions only.",
+    ),
+    Metric(
+        "words counted",
+        counted_words,
+        "neither",
+        "Words of an answer in which nugget recall counts nuggets, 120 at most.",
     ),
     Metric(
         "CRAG score",
@@ -345,8 +377,8 @@ METRICS: tuple[Metric, ...] = (
         "lexical support",
         lexical_support,
         "higher",
-        "Share of the sentences whose numbers all occur in the papers they cite, as do at least "
-        "30 % of their content words.",
+        "Share of the generated or quoted sentences whose numbers all occur in the papers they "
+        "cite, as do at least 30 % of their content words.",
     ),
     Metric(
         "contradicted",

@@ -8,34 +8,67 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from rag.records import Answer, Citation, Claim
+from rag.text.sentences import split_sentences
+
+# Sentences before a quotation that are saved with it.
+_CONTEXT_SENTENCES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence or quotation of a reply, and the numbers of the footnotes that it cites."""
+    """A sentence or quotation of a reply, and the numbers of the footnotes that it cites.
+
+    `kind` is `generated` or `computed` for what the system wrote itself, `quoted` for a quotation.
+    `heading` is the title of the paper that a line of a list is about, else empty.
+    """
 
     text: str
     kind: str
     citations: tuple[int, ...]
     supported: bool = True
+    heading: str = ""
+
+    @property
+    def is_written(self) -> bool:
+        """True unless the statement is a quotation."""
+        return self.kind != "quoted"
+
+    @property
+    def shown_text(self) -> str:
+        """Text as a reader sees it, after its heading."""
+        return f"{self.heading}: {self.text}" if self.heading else self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Footnote:
-    """A numbered quotation from a paper; `is_literal` if the abstract contains it unchanged."""
+    """A numbered quotation from a paper; `is_literal` if the abstract contains it unchanged.
+
+    `quote` is `abstract[start:end]`, empty for a paper without an abstract. `title` is the paper's,
+    and `before` holds the sentences before the quotation, for people who check it.
+    """
 
     number: int
     paper_id: str
     quote: str
     is_literal: bool = True
+    start: int = 0
+    end: int = 0
+    title: str = ""
+    before: str = ""
+
+    @property
+    def span(self) -> str:
+        """Place of the quotation, as `paper_id:start-end`."""
+        return f"{self.paper_id}:{self.start}-{self.end}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A system's reply to a question.
 
-    `retrieved` holds ids of papers, best first. `confidence` lies in 0..1. `rewritten_query` is the
-    stand-alone form of a follow-up. `error` is the reason why a system failed to reply, else empty.
+    `retrieved` holds ids of papers, best first. `confidence` lies in 0..1, and `confidence_label`
+    is the word that a reader sees for it. `rewritten_query` is the stand-alone form of a follow-up.
+    `error` is the reason why a system failed to reply, else empty.
     """
 
     statements: tuple[Statement, ...] = ()
@@ -43,13 +76,14 @@ class Reply:
     retrieved: tuple[str, ...] = ()
     abstained: bool = False
     confidence: float = 0.0
+    confidence_label: str = ""
     rewritten_query: str = ""
     error: str = ""
 
     @property
     def text(self) -> str:
         """All statements as one text."""
-        return " ".join(statement.text for statement in self.statements)
+        return " ".join(statement.shown_text for statement in self.statements)
 
     @property
     def cited_papers(self) -> tuple[str, ...]:
@@ -76,6 +110,7 @@ class Reply:
             retrieved=tuple(hit.paper.id for hit in answer.hits),
             abstained=answer.abstained,
             confidence=round(answer.confidence, 6),
+            confidence_label=answer.confidence_label,
             rewritten_query=answer.trace.rewritten_query,
         )
 
@@ -100,10 +135,26 @@ class Reply:
 
 
 def _build_statement(claim: Claim) -> Statement:
-    return Statement(claim.text, claim.kind, claim.citations, claim.supported)
+    return Statement(claim.text, claim.kind, claim.citations, claim.supported, claim.heading)
 
 
 def _build_footnote(citation: Citation) -> Footnote:
-    quoted_span = citation.paper.abstract[citation.start : citation.end]
-    is_literal = quoted_span != "" and citation.quote == quoted_span
-    return Footnote(citation.number, citation.paper.id, citation.quote, is_literal)
+    """Build a footnote; an empty quotation is literal only if the paper has no abstract."""
+    paper, start, end = citation.paper, citation.start, citation.end
+    has_text = bool(citation.quote) == bool(paper.abstract)
+    return Footnote(
+        citation.number,
+        paper.id,
+        citation.quote,
+        is_literal=has_text and citation.quote == paper.abstract[start:end],
+        start=start,
+        end=end,
+        title=paper.title,
+        before=_text_before(paper.abstract, start),
+    )
+
+
+def _text_before(abstract: str, start: int) -> str:
+    """Return the last sentences of an abstract before a position."""
+    spans = split_sentences(abstract[:start])[-_CONTEXT_SENTENCES:]
+    return abstract[spans[0][0] : start].strip() if spans else ""

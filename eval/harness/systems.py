@@ -264,5 +264,5 @@ def _quote_spans(spans: Iterable[Span], ranking: Sequence[str]) -> Reply:
     for number, (paper, start, end) in enumerate(spans, 1):
         quote = paper.abstract[start:end]
         statements.append(Statement(quote, "quoted", (number,)))
-        footnotes.append(Footnote(number, paper.id, quote))
+        footnotes.append(Footnote(number, paper.id, quote, start=start, end=end, title=paper.title))
     return Reply(tuple(statements), tuple(footnotes), tuple(ranking), confidence=1.0)
