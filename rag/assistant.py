@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rag.answering.answer_models import AnswerModels
 from rag.answering.conversation import Conversation
 from rag.answering.evidence import EvidenceWeights
-from rag.answering.generation import claim_text
 from rag.answering.pipeline import AnswerPipeline, AnswerRequest, PreparedAnswer
 from rag.config import cache_folder, expand_path, load_settings
 from rag.errors import EmbedderMismatch, SourceError
@@ -25,9 +24,10 @@ from rag.library.vector_index import VectorIndex
 from rag.models.embedder import Embedder
 from rag.models.language_model import LanguageModel
 from rag.models.registry import load_embedder
-from rag.records import AddReport, Answer, Claim, Evidence, Hit, Paper, Rejection
+from rag.records import AddReport, Answer, Claim, Evidence, Hit, Paper, Preview, Rejection
 from rag.retrieval.query_analysis import validate_question
 from rag.retrieval.retriever import Retriever
+from rag.text.answer_form import format_evidence, format_written
 from rag.text.cleaning import printable_path
 
 if TYPE_CHECKING:
@@ -211,10 +211,11 @@ class Assistant:
     ) -> Answer:
         """Answer a question from the library with a footnote for each sentence.
 
-        `sentences` limits the quotations: 3 by default, 5 for a question about several papers.
-        `style` is `quote` for literal sentences, `write` for sentences that the language model
-        generates and the verifier checks, or `auto`, which means `write` if the model passed a
-        check of its abilities, else `quote`. Filters as in `search`.
+        The language model judges whether the evidence states the answer, and writes it; each
+        sentence is checked. The quotations follow. `sentences` limits the quotations that are
+        selected: 3 by default, 5 for a question about several papers. `style` is `quote` for
+        literal sentences only, `write` for sentences by the language model, or `auto`, which means
+        `write` if the model passed a check of its abilities, else `quote`. Filters as in `search`.
 
         Raises `UsageError` as `search` does, and for an unknown style.
         """
@@ -231,11 +232,11 @@ class Assistant:
         style: str = "auto",
         stop: threading.Event | None = None,
         **filters: str,
-    ) -> Iterator[str | Answer]:
-        """Yield the text of the answer sentence by sentence, then the `Answer`.
+    ) -> Iterator[Preview | str | Answer]:
+        """Yield a `Preview` of the evidence, the text sentence by sentence, then the `Answer`.
 
-        Options as in `ask`. When `stop` is set or the iterator is closed, the language model stops
-        within a second.
+        There is no preview when no paper is similar to the question. Options as in `ask`. When
+        `stop` is set or the iterator is closed, the language model stops within a second.
         """
         prepared = self._prepare(_request(question, filters, sentences, style))
         yield from _stream_text(self._pipeline.stream(prepared, stop or threading.Event()))
@@ -251,7 +252,7 @@ class Assistant:
         Pass earlier `answers` to resume a conversation.
         """
 
-        def ask(request: AnswerRequest, stop: threading.Event) -> Iterator[str | Answer]:
+        def ask(request: AnswerRequest, stop: threading.Event) -> Iterator[Preview | str | Answer]:
             return _stream_text(self._pipeline.stream(self._prepare(request), stop))
 
         return Conversation(ask, merge_filters(Filters(), filters), answers)
@@ -332,17 +333,23 @@ def _request(
     )
 
 
-def _stream_text(claims: Iterator[Claim | Answer]) -> Iterator[str | Answer]:
+def _stream_text(events: Iterator[Preview | Claim | Answer]) -> Iterator[Preview | str | Answer]:
     """Turn claims into pieces that add up to the text of the answer, which comes last."""
-    separator = ""
-    for item in claims:
-        if isinstance(item, Claim):
-            yield separator + claim_text(item)
-            separator = " "
-            continue
-        if item.abstained:
-            yield item.text
-        yield item
+    previous = None
+    for event in events:
+        if isinstance(event, Preview):
+            yield event
+        elif isinstance(event, Claim):
+            if event.kind != "quoted":
+                yield format_written(event, previous)
+                previous = event
+        elif event.abstained:
+            yield event.text
+            yield event
+        else:
+            if evidence := format_evidence(event.claims, event.citations):
+                yield evidence
+            yield event
 
 
 def _file_size(file: Path | SourceError) -> int:

@@ -1,8 +1,4 @@
-"""Models of one assistant: the reranker, the generator and the verifier.
-
-The reranker is always the bundled model, which is fast and was used to fit the confidence. The
-generator is the language model that the user chose.
-"""
+"""Models of one assistant: the generator, which is the chosen language model, and the verifier."""
 
 import contextlib
 import threading
@@ -10,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from rag.answering.generation_check import passes_generation_check
 from rag.errors import ModelError, ModelUnavailable
-from rag.models.language_model import LanguageModel, QueryLikelihoodModel
+from rag.models.language_model import LanguageModel
 from rag.models.nli import load_nli_model
 from rag.models.registry import BUNDLED_LANGUAGE_MODEL, NO_LANGUAGE_MODEL, load_language_model
 from rag.verification.verifier import LexicalVerifier, NliVerifier, Verifier
@@ -42,24 +38,15 @@ class AnswerModels:
         model = self._language_model
         return model if isinstance(model, str) else model.name
 
-    def preload_reranker(self) -> None:
-        """Start loading the reranker in another thread."""
-        if BUNDLED_LANGUAGE_MODEL not in self._loaded and self._language_model != NO_LANGUAGE_MODEL:
-            threading.Thread(target=self._try_load_reranker, daemon=True).start()
+    def preload_language_model(self, style: str) -> None:
+        """Start loading the language model in another thread, if the style may need it."""
+        name = self._language_model
+        if style != "quote" and isinstance(name, str) and name not in self._loaded:
+            threading.Thread(target=self._try_load, args=(name,), daemon=True).start()
 
-    def _try_load_reranker(self) -> None:
-        with contextlib.suppress(ModelError):  # raised again when the reranker is needed
-            self.load_reranker()
-
-    def load_reranker(self) -> QueryLikelihoodModel | None:
-        """Return the model that reranks sentences, or None when the language model is `none`.
-
-        Raises `ModelError`.
-        """
-        if self._language_model == NO_LANGUAGE_MODEL:
-            return None
-        model = self._load(BUNDLED_LANGUAGE_MODEL)
-        return model if isinstance(model, QueryLikelihoodModel) else None
+    def _try_load(self, name: str) -> None:
+        with contextlib.suppress(ModelError):  # raised again when the model is needed
+            self._load(name)
 
     def load_generator(self, style: str) -> LanguageModel | None:
         """Return the model that generates answers in a style, or None for quotations only.

@@ -2,20 +2,16 @@
 
 A sentence is scored by the retrieval score of its paper, by the share of the question's terms in
 it (rare terms weigh more), and by its similarity to the question. The first sentence of an
-abstract states the problem more often than the answer. A language model can rerank the selected
-sentences by the likelihood of the question after each of them (unsupervised passage re-ranking,
-Sachan et al., 2022). The confidence is a logistic model of the best similarity and of what the
-question asks for but the papers lack. `footnote eval` measures what each part contributes.
+abstract states the problem more often than the answer. The confidence is a logistic model of the
+best similarity and of what the question asks for but the papers lack; a language model's judgement
+of the evidence improves it. `footnote eval` measures what each part contributes.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from rag.answering.prompts import load_prompt, neutralize_markers
-from rag.errors import ModelFailed
 from rag.library.library import Library
-from rag.models.language_model import QueryLikelihoodModel
 from rag.models.vectors import Vectors
 from rag.records import Evidence, Hit, Paper, Sentence
 from rag.retrieval.query_analysis import (
@@ -30,7 +26,6 @@ from rag.text.sentences import split_sentences
 from rag.text.terms import content_terms, index_text
 
 MAX_EVIDENCE_PAPERS = 8
-_MAX_RERANKED = 6
 _DEFAULT_SENTENCES = 3
 _DEFAULT_LIST_SENTENCES = 5
 # Bonus, in logits, for the first sentence that uses a name from its paper's title.
@@ -47,10 +42,7 @@ _RARE_NAME_SIMILARITY = 0.45
 
 @dataclass(frozen=True, slots=True)
 class EvidenceWeights:
-    """Weights of a logistic model of whether a sentence answers a question, fitted and rounded.
-
-    `likelihood` only affects the order of the selected sentences.
-    """
+    """Weights of a logistic model of whether a sentence answers a question, fitted and rounded."""
 
     paper_score: float = 7.0
     term_overlap: float = 2.0
@@ -58,10 +50,9 @@ class EvidenceWeights:
     is_first_sentence: float = -1.2
     is_availability_statement: float = -4.0
     intercept: float = -6.6
-    likelihood: float = 1.0
 
     def logit(self, evidence: Evidence) -> float:
-        """Return the log-odds that a sentence answers, without the reranker's likelihood."""
+        """Return the log-odds that a sentence answers the question."""
         return (
             self.intercept
             + self.paper_score * evidence.paper_score
@@ -107,13 +98,9 @@ def select_evidence(
     retrieval: RetrievalResult,
     library: Library,
     max_sentences: int | None = None,
-    reranker: QueryLikelihoodModel | None = None,
     weights: EvidenceWeights | None = None,
 ) -> EvidenceSelection:
-    """Select at most `max_sentences` sentences: 3 by default, 5 when several papers are asked for.
-
-    Raises `ModelFailed` when the reranker fails.
-    """
+    """Select at most `max_sentences` sentences: 3 by default, 5 if a list is asked for."""
     query = analyze_query(retrieval.question)
     terms = _QuestionTerms(retrieval.question, library)
     weights = weights or EvidenceWeights()
@@ -128,8 +115,6 @@ def select_evidence(
         named = _best_of_named_papers(candidates, query)[:limit]
         selected = _select_diverse(candidates, terms, named, limit, weights)
     signals, missing = _assess_answerability(retrieval, selected, terms, query)
-    if reranker and len(selected) > 1 and not query.is_list_question:
-        selected = _rerank(reranker, retrieval.question, selected, weights)
     return EvidenceSelection(
         tuple(selected), tuple(candidates), estimate_confidence(signals), signals, missing
     )
@@ -292,34 +277,6 @@ def _introduces_name(evidence: Evidence) -> bool:
     return any(name in text and name not in before for name in title_names(evidence.paper.title))
 
 
-def _rerank(
-    reranker: QueryLikelihoodModel,
-    question: str,
-    selected: Sequence[Evidence],
-    weights: EvidenceWeights,
-) -> list[Evidence]:
-    """Sort the first sentences by their scores and the likelihood of the question after each."""
-    head, tail = selected[:_MAX_RERANKED], selected[_MAX_RERANKED:]
-    contexts = list(map(_rerank_prompt, head))
-    try:
-        likelihoods = reranker.question_likelihood(contexts, neutralize_markers(question))
-    except RuntimeError as error:  # raised by OpenVINO and PyTorch for any failure
-        raise ModelFailed(reranker.name, str(error)) from error
-    logits = {}
-    for evidence, token_likelihoods in zip(head, likelihoods, strict=True):
-        mean = sum(token_likelihoods) / max(1, len(token_likelihoods))
-        logits[evidence] = weights.logit(evidence) + weights.likelihood * mean
-    return [*sorted(head, key=lambda e: -logits[e]), *tail]
-
-
-def _rerank_prompt(evidence: Evidence) -> str:
-    [(_, text)] = load_prompt("rerank").render(
-        title=neutralize_markers(evidence.paper.title),
-        sentence=neutralize_markers(evidence.sentence.text),
-    )
-    return text
-
-
 def _assess_answerability(
     retrieval: RetrievalResult,
     selected: Sequence[Evidence],
@@ -379,6 +336,28 @@ def estimate_confidence(signals: AbstentionSignals) -> float:
     for name in AbstentionSignals.__slots__:
         weighted += getattr(_WEIGHTS, name) * getattr(signals, name)
     return _sigmoid(_INTERCEPT + weighted)
+
+
+# Printed by `python -m eval.training.abstention --model bundled`, which fits them.
+_JUDGEMENT_INTERCEPT = 0.0
+_CONFIDENCE_WEIGHT, _JUDGEMENT_WEIGHT = 0.25, 1.0
+
+
+def combine_judgement(confidence: float, judgement: float) -> float:
+    """Return the confidence, given a language model's probability that the evidence answers.
+
+    A logistic model of the log-odds of both.
+    """
+    return _sigmoid(
+        _JUDGEMENT_INTERCEPT
+        + _CONFIDENCE_WEIGHT * _logit(confidence)
+        + _JUDGEMENT_WEIGHT * _logit(judgement)
+    )
+
+
+def _logit(probability: float) -> float:
+    bounded = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(bounded / (1 - bounded))
 
 
 def _sigmoid(logit: float) -> float:

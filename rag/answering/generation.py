@@ -1,8 +1,9 @@
-"""Write an answer: quote sentences, or let a language model generate them and check each one.
+"""Write an answer with a language model, check each sentence, and attach its footnotes.
 
-Nothing that the model writes is shown unchecked. The verifier compares every sentence with the
-quotations it cites. A sentence that fails is replaced by a quotation or dropped, and one that only
-repeats a quotation is shown as that quotation.
+The model reads excerpts: the best sentences, numbered and grouped by paper. First it judges whether
+they state the answer, then it writes. Both prompts begin alike, so a runtime can reuse its work.
+Nothing that the model writes is shown unchecked: a sentence needs an excerpt that the verifier
+accepts as its source, and one that only repeats an excerpt is shown as a quotation.
 """
 
 import re
@@ -13,10 +14,11 @@ from threading import Event
 
 from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.errors import ModelFailed
-from rag.models.language_model import GenerationLimits, LanguageModel, Message
+from rag.models.language_model import ChoiceModel, GenerationLimits, LanguageModel, Message
 from rag.records import Citation, Claim, Evidence
 from rag.text.prompt_injection import title_is_injection
 from rag.text.sentences import split_sentences
+from rag.text.terms import content_terms
 from rag.verification.verifier import Source, Support, Verifier
 
 # Citation marks: [1], [1, 2], [1-3], [^1].
@@ -29,8 +31,8 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
 _MAX_MARK_RANGE = 20
-_DECLINE_PHRASE = "the sources do not say"
-_WRONG_SOURCE_NOTE = "the language model cited a different sentence"
+_YES_NO = re.compile(r"(?:yes|no)\b[,.:;]?\s*", re.IGNORECASE)
+JUDGEMENTS = ("Yes", "No")
 
 
 class Footnotes:
@@ -41,6 +43,7 @@ class Footnotes:
 
     def __init__(self, earlier: Iterable[Citation] = ()) -> None:
         self._by_place: dict[tuple[str, int, int], Citation] = {}
+        self._cited_evidence: dict[Evidence, None] = {}
         for citation in earlier:
             self._by_place[citation.paper.id, citation.start, citation.end] = citation
         numbers = [citation.number for citation in self._by_place.values()]
@@ -58,7 +61,13 @@ class Footnotes:
             self._next_number += 1
         citation = self._by_place[place]
         self._cited[citation.number] = citation
+        self._cited_evidence[evidence] = None
         return citation.number
+
+    @property
+    def cited_evidence(self) -> tuple[Evidence, ...]:
+        """Evidence of this answer, in the order of citation."""
+        return tuple(self._cited_evidence)
 
     @property
     def cited(self) -> tuple[Citation, ...]:
@@ -82,37 +91,95 @@ def quote_evidence(
         )
 
 
-def claim_text(claim: Claim) -> str:
-    """Return a claim as it appears in the text of an answer, followed by its footnotes."""
-    return claim.display_text + "".join(map(" [{}]".format, claim.citations))
+@dataclass(frozen=True, slots=True)
+class Excerpts:
+    """Evidence as the language model reads it: number n is `evidence[n - 1]`."""
+
+    evidence: tuple[Evidence, ...]
+    text: str
+
+
+def build_excerpts(evidence: Iterable[Evidence]) -> Excerpts:
+    """Number sentences, by paper and in the order of the abstract, and neutralize them."""
+    by_paper: dict[str, list[Evidence]] = {}
+    for item in evidence:
+        by_paper.setdefault(item.paper.id, []).append(item)
+    ordered: list[Evidence] = []
+    lines = []
+    for items in by_paper.values():
+        lines.append(neutralize_markers(_safe_title(items[0])))
+        for item in sorted(items, key=lambda item: item.sentence.start):
+            ordered.append(item)
+            lines.append(f"[{len(ordered)}] {neutralize_markers(item.sentence.text)}")
+    return Excerpts(tuple(ordered), "\n".join(lines))
+
+
+def judging_prompt(question: str, excerpts: Excerpts) -> list[Message]:
+    """Return the messages that ask whether the excerpts state the answer, to reply Yes or No."""
+    return _render("judge", excerpts=excerpts.text, question=neutralize_markers(question))
+
+
+def writing_prompt(question: str, excerpts: Excerpts, is_list: bool = False) -> list[Message]:
+    """Return the messages that ask for an answer: the judging prompt, answered, and continued."""
+    return [*judging_prompt(question, excerpts), *_render("list" if is_list else "write")]
+
+
+def _render(name: str, **fields: str) -> list[Message]:
+    messages = []
+    for role, text in load_prompt(name).render(**fields):
+        messages.append(Message(role, text))  # type: ignore[arg-type]
+    return messages
 
 
 @dataclass(slots=True)
 class AnswerGenerator:
-    """Generates one answer with a language model.
+    """Judges the evidence and generates one answer with a language model.
 
-    The results are complete once `generate` is exhausted. `declined` is True when the model said
-    that the sources do not answer. `left_out` is the evidence that did not fit into its context.
-    `dropped` counts generated sentences that no source supports. `tokens` counts the tokens of the
-    prompt and of the reply.
+    `evidence` is sorted by relevance, best first; as much of it is used as fits into the model's
+    context, and `left_out` is the rest. The other results are complete once `generate` is
+    exhausted. `dropped` counts generated sentences that no source supports. `tokens` counts the
+    tokens of the prompt and of the reply.
     """
 
     model: LanguageModel
     verifier: Verifier
     limits: GenerationLimits
-    declined: bool = False
+    question: str
+    evidence: Sequence[Evidence]
+    is_list: bool = False
     dropped: int = 0
     left_out: tuple[Evidence, ...] = ()
     tokens: dict[str, int] = field(default_factory=dict)
+    _excerpts: Excerpts = field(init=False)
 
-    def generate(
-        self, question: str, evidence: Sequence[Evidence], footnotes: Footnotes, stop: Event
-    ) -> Iterator[Claim]:
+    def __post_init__(self) -> None:
+        evidence = list(self.evidence)
+        while True:
+            self._excerpts = build_excerpts(evidence)
+            messages = writing_prompt(self.question, self._excerpts, self.is_list)
+            size = self.model.count_tokens(messages)
+            if size + self.limits.tokens <= self.model.context_tokens or len(evidence) <= 1:
+                break
+            evidence.pop()
+        self.left_out = tuple(self.evidence[len(evidence) :])
+        self.tokens["prompt"] = size
+
+    def judge(self, stop: Event) -> float | None:
+        """Return the probability, by the model, that the evidence states the answer.
+
+        None when the model cannot tell. Raises `ModelError` when it fails.
+        """
+        if not isinstance(self.model, ChoiceModel):
+            return None
+        prompt = judging_prompt(self.question, self._excerpts)
+        return self.model.choice_probability(prompt, JUDGEMENTS, self.limits, stop)
+
+    def generate(self, footnotes: Footnotes, stop: Event) -> Iterator[Claim]:
         """Yield the model's sentences as claims, each checked once it is finished.
 
-        `evidence` is sorted by relevance, best first. Raises `ModelError` when the model fails.
+        Raises `ModelError` when the model fails.
         """
-        sources, messages = self._fit_context(question, evidence)
+        messages = writing_prompt(self.question, self._excerpts, self.is_list)
         reply: list[str] = []
         quoted: set[Evidence] = set()
         seen: set[str] = set()
@@ -120,31 +187,14 @@ class AnswerGenerator:
         # After a stop, the last draft is not a complete sentence.
         for draft in takewhile(lambda _: not stop.is_set(), drafts):
             text = draft.text.casefold()
-            if text.startswith(_DECLINE_PHRASE):
-                self.declined = True
-                continue
             # Small models repeat themselves and ask questions.
             if text in seen or text.endswith("?"):
                 continue
             seen.add(text)
-            claim = self._check(draft, sources, footnotes, quoted)
+            claim = self._check(draft, footnotes, quoted)
             if claim:
                 yield claim
         self.tokens["reply"] = self.model.count_tokens([Message("assistant", "".join(reply))])
-
-    def _fit_context(
-        self, question: str, evidence: Sequence[Evidence]
-    ) -> tuple[list[Evidence], list[Message]]:
-        """Return as much evidence as fits into the model's context, and the prompt with it."""
-        sources = list(evidence)
-        while True:
-            messages = generation_prompt(question, sources)
-            size = self.model.count_tokens(messages)
-            if size + self.limits.tokens <= self.model.context_tokens or len(sources) <= 1:
-                self.left_out = tuple(evidence[len(sources) :])
-                self.tokens["prompt"] = size
-                return sources, messages
-            sources.pop()
 
     def _stream(self, messages: Sequence[Message], reply: list[str], stop: Event) -> Iterator[str]:
         """Yield the pieces of the reply and append them to `reply`."""
@@ -157,44 +207,34 @@ class AnswerGenerator:
             reply.append(piece)
             yield piece
 
-    def _check(
-        self,
-        draft: "Draft",
-        sources: Sequence[Evidence],
-        footnotes: Footnotes,
-        quoted: set[Evidence],
-    ) -> Claim | None:
-        """Return the claim to show for a draft, or None when there is none."""
-        cited = _cited_sources(draft, sources)
-        for source in cited:
-            if _only_repeats(draft.text, source.sentence.text):
-                return _quote_once(source, footnotes, quoted)
-        support = self.verifier.check(draft.text, _verifier_sources(cited)) if cited else None
-        if support and support.supported:
-            return _generated_claim(draft, cited, support, footnotes)
-        note = _WRONG_SOURCE_NOTE if cited else ""
-        if match := self._find_support(draft, sources):
-            source, other_support = match
-            if not other_support:
-                return _quote_once(source, footnotes, quoted, note)
-            return _generated_claim(draft, [source], other_support, footnotes, note)
-        self.dropped += 1
-        return _replace_with_quotation(cited, footnotes, quoted, support)
-
-    def _find_support(
-        self, draft: "Draft", sources: Iterable[Evidence]
-    ) -> tuple[Evidence, Support | None] | None:
-        """Return the first source that supports a draft, with the support.
-
-        The support is None when the draft only repeats the source.
-        """
-        for source in sources:
-            if _only_repeats(draft.text, source.sentence.text):
-                return source, None
-            support = self.verifier.check(draft.text, _verifier_sources([source]))
+    def _check(self, draft: "Draft", footnotes: Footnotes, quoted: set[Evidence]) -> Claim | None:
+        """Return the claim to show for a draft, or None when no evidence supports it."""
+        checked_text = _YES_NO.sub("", draft.text, count=1)
+        for sources in self._candidate_sources(draft):
+            if len(sources) == 1 and _only_repeats(checked_text, sources[0].sentence.text):
+                return _quote_once(sources[0], footnotes, quoted)
+            support = self.verifier.check(checked_text, _verifier_sources(sources))
             if support.supported:
-                return source, support
+                heading = sources[0].paper.title if self.is_list else ""
+                return _generated_claim(draft, sources, support, footnotes, heading)
+        self.dropped += 1
         return None
+
+    def _candidate_sources(self, draft: "Draft") -> Iterator[list[Evidence]]:
+        """Yield possible sources of a draft: what it cites, then what shares most words with it."""
+        excerpts = self._excerpts.evidence
+        cited = _cited_sources(draft, excerpts)
+        terms = set(content_terms(draft.text))
+        overlaps = {}
+        for item in excerpts:
+            overlaps[item] = len(terms.intersection(content_terms(item.sentence.text)))
+        by_overlap = sorted(filter(overlaps.get, excerpts), key=lambda item: -overlaps[item])
+        for item in dict.fromkeys([*cited, *by_overlap]):
+            yield [item]
+        if len(cited) > 1:
+            yield cited
+        if len(by_overlap) > 1:
+            yield by_overlap[:2]
 
 
 def _cited_sources(draft: "Draft", sources: Sequence[Evidence]) -> list[Evidence]:
@@ -207,34 +247,19 @@ def _generated_claim(
     sources: Iterable[Evidence],
     support: Support,
     footnotes: Footnotes,
-    note: str = "",
+    heading: str,
 ) -> Claim:
     numbers = tuple(dict.fromkeys(map(footnotes.cite, sources)))
-    return Claim(draft.text, "generated", numbers, supported=True, score=support.score, note=note)
+    return Claim(
+        draft.text, "generated", numbers, supported=True, score=support.score, heading=heading
+    )
 
 
-def _quote_once(
-    evidence: Evidence, footnotes: Footnotes, quoted: set[Evidence], note: str = ""
-) -> Claim | None:
+def _quote_once(evidence: Evidence, footnotes: Footnotes, quoted: set[Evidence]) -> Claim | None:
     if evidence in quoted:
         return None
     quoted.add(evidence)
-    return next(quote_evidence([evidence], footnotes, note))
-
-
-def _replace_with_quotation(
-    cited: Iterable[Evidence],
-    footnotes: Footnotes,
-    quoted: set[Evidence],
-    support: Support | None,
-) -> Claim | None:
-    """Replace an unsupported draft with the first cited source that was not quoted before."""
-    reason = support.reason if support else ""
-    note = f"quoted because the generated sentence was not supported: {reason}"
-    for evidence in cited:
-        if evidence not in quoted:
-            return _quote_once(evidence, footnotes, quoted, note)
-    return None
+    return next(quote_evidence([evidence], footnotes))
 
 
 def _only_repeats(text: str, source: str) -> bool:
@@ -249,22 +274,6 @@ def _only_repeats(text: str, source: str) -> bool:
 
 def _verifier_sources(evidence: Iterable[Evidence]) -> list[Source]:
     return [Source(item.sentence.text, _safe_title(item)) for item in evidence]
-
-
-def generation_prompt(question: str, evidence: Sequence[Evidence]) -> list[Message]:
-    """Return the messages for the model: numbered sentences, neutralized, and the question."""
-    lines = []
-    for number, item in enumerate(evidence, 1):
-        sentence = neutralize_markers(item.sentence.text)
-        title = neutralize_markers(_safe_title(item))
-        lines.append(f"[{number}] {sentence} (from: {title})")
-    rendered = load_prompt("generate").render(
-        sources="\n".join(lines), question=neutralize_markers(question)
-    )
-    messages = []
-    for role, text in rendered:
-        messages.append(Message(role, text))  # type: ignore[arg-type]
-    return messages
 
 
 def _safe_title(evidence: Evidence) -> str:

@@ -1,7 +1,8 @@
-"""Answer a question: retrieve papers, select evidence, generate, verify.
+"""Answer a question: retrieve papers, select evidence, judge it, generate, verify.
 
-An answer is streamed claim by claim and then returned as a whole. A model that cannot be used never
-prevents an answer: sentences are quoted instead, and the trace says so.
+The evidence is known at once. Then the language model judges whether it states the answer, and
+writes one; each sentence is streamed when it has been checked. The quotations follow. A model that
+cannot be used never prevents an answer: sentences are quoted instead, and the trace says so.
 """
 
 import threading
@@ -10,16 +11,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from rag.answering.answer_models import AnswerModels
-from rag.answering.evidence import EvidenceSelection, EvidenceWeights, select_evidence
-from rag.answering.generation import AnswerGenerator, Footnotes, claim_text, quote_evidence
+from rag.answering.evidence import (
+    EvidenceSelection,
+    EvidenceWeights,
+    combine_judgement,
+    select_evidence,
+)
+from rag.answering.generation import AnswerGenerator, Footnotes, quote_evidence
 from rag.answering.prompts import load_prompt
 from rag.errors import ModelError, unknown_choice
 from rag.library.filters import FILTERS, Filters
 from rag.library.library import Library
-from rag.models.language_model import GenerationLimits, LanguageModel, QueryLikelihoodModel
-from rag.records import Answer, Citation, Claim, Evidence, Trace
+from rag.models.language_model import GenerationLimits
+from rag.records import Answer, Citation, Claim, Evidence, Preview, Trace
+from rag.retrieval.query_analysis import analyze_query
 from rag.retrieval.retriever import RetrievalResult, Retriever
 from rag.retrieval.typos import correct_typos
+from rag.text.answer_form import format_answer
 
 STYLES = ("auto", "quote", "write")
 # Below this confidence, the answer is "Your library does not say".
@@ -27,7 +35,9 @@ ABSTENTION_THRESHOLD = 0.5
 _NEAREST_PAPERS = 3
 # The model gets more sentences than would be quoted, because it can ignore some.
 _MAX_GENERATION_EVIDENCE = 8
-GENERATION_LIMITS = GenerationLimits(tokens=256, seconds=120.0)
+GENERATION_LIMITS = GenerationLimits(tokens=160, seconds=120.0)
+# Below a written answer, quotations that it does not cite are shown up to this number.
+_MAX_QUOTATIONS_BELOW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class AnswerRequest:
 
     `sentences` is the maximum number of quotations. `rewritten_query` is the stand-alone form of a
     follow-up question, and `earlier_citations` are those of a conversation, whose numbers stay.
+    With `paper_ids`, only these papers are used.
     Raises `UsageError` for an unknown style.
     """
 
@@ -45,6 +56,7 @@ class AnswerRequest:
     style: str = "auto"
     rewritten_query: str = ""
     earlier_citations: tuple[Citation, ...] = ()
+    paper_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -94,24 +106,22 @@ class AnswerPipeline:
         Call it inside `Library.snapshot()`; the library is not needed afterwards.
         """
         started = time.perf_counter()
-        self._models.preload_reranker()
-        retrieval = self._retriever.retrieve(request.query, filters=request.filters)
+        self._models.preload_language_model(request.style)
+        retrieval = self._retrieve(request.query, request)
         if typos := self._retriever.find_typos(retrieval):
             question = correct_typos(retrieval.question, typos)
-            retrieval = self._retriever.retrieve(question, filters=request.filters)
+            retrieval = self._retrieve(question, request)
         retrieved = time.perf_counter()
-        reranker, selection, fallback = self._select_evidence(retrieval, request)
+        selection = select_evidence(retrieval, self._library, request.sentences, self._weights)
         signals = selection.signals
         trace = Trace(
             embedder=embedder,
-            reranker=reranker.name if reranker else "none",
             language_model="none",
             style="quote",
-            prompt_digest=load_prompt("rerank").digest if reranker else "",
+            prompt_digest="",
             library_digest=self._library.digest,
             rewritten_query=request.rewritten_query,
             spelling=typos,
-            fallback=fallback,
             settings=request.settings,
             signals={name: getattr(signals, name) for name in signals.__slots__},
             seconds={
@@ -121,162 +131,207 @@ class AnswerPipeline:
         )
         return PreparedAnswer(request, retrieval, selection, trace)
 
-    def _select_evidence(
-        self, retrieval: RetrievalResult, request: AnswerRequest
-    ) -> tuple[QueryLikelihoodModel | None, EvidenceSelection, str]:
-        """Return the reranker that was used, the evidence, and the fallback if there was one."""
+    def _retrieve(self, question: str, request: AnswerRequest) -> RetrievalResult:
+        return self._retriever.retrieve(question, filters=request.filters)
 
-        def select(reranker: QueryLikelihoodModel | None) -> EvidenceSelection:
-            return select_evidence(
-                retrieval, self._library, request.sentences, reranker, self._weights
-            )
-
-        try:
-            reranker = self._models.load_reranker()
-            return reranker, select(reranker), ""
-        except ModelError as error:
-            fallback = f"sentences were ranked without a language model: {error}"
-            return None, select(None), fallback
-
-    def stream(self, prepared: PreparedAnswer, stop: threading.Event) -> Iterator[Claim | Answer]:
-        """Yield the claims as they are finished, then the answer.
+    def stream(
+        self, prepared: PreparedAnswer, stop: threading.Event
+    ) -> Iterator[Preview | Claim | Answer]:
+        """Yield a preview of the evidence, the claims as they are finished, and then the answer.
 
         When `stop` is set, the answer ends early with the claims so far.
         """
-        if reason := _abstention_reason(prepared):
-            yield _abstain(prepared, reason, prepared.trace)
+        writer = _AnswerWriter(prepared, stop)
+        if not _has_evidence(prepared):
+            yield _abstain(writer, _no_answer(prepared))
             return
-        footnotes = Footnotes(prepared.request.earlier_citations)
-        writer = _AnswerWriter(prepared, footnotes, stop)
-        claims: list[Claim] = []
-        started = time.perf_counter()
-        for claim in writer.write(self._models):
-            claims.append(claim)
-            yield claim
-        seconds = dict(prepared.trace.seconds) | {"generation": time.perf_counter() - started}
-        trace = replace(writer.trace, seconds=seconds)
-        if writer.declined_reason:
-            yield _abstain(prepared, writer.declined_reason, trace)
-        else:
-            yield _answer(prepared, claims, footnotes, trace)
+        yield Preview(prepared.selection.evidence, prepared.request.rewritten_query)
+        yield from writer.write(self._models)
+        yield _abstain(writer, writer.reason) if writer.reason else _answer(writer)
 
 
 @dataclass(slots=True)
 class _AnswerWriter:
-    """Writes the claims of one answer, generated or quoted, and completes its trace."""
+    """Writes one answer: judges the evidence, yields claims, and completes confidence and trace.
+
+    `reason` says why the library does not answer; it is empty when it does.
+    """
 
     prepared: PreparedAnswer
-    footnotes: Footnotes
     stop: threading.Event
+    footnotes: Footnotes = field(init=False)
     trace: Trace = field(init=False)
-    declined_reason: str = ""
+    confidence: float = field(init=False)
+    claims: list[Claim] = field(default_factory=list)
+    reason: str = ""
 
     def __post_init__(self) -> None:
+        self.footnotes = Footnotes(self.prepared.request.earlier_citations)
         self.trace = self.prepared.trace
+        self.confidence = self.prepared.selection.confidence
 
     def write(self, models: AnswerModels) -> Iterator[Claim]:
-        """Yield generated claims if the style and the model allow it, otherwise quotations."""
-        has_claims = False
-        try:
-            if model := models.load_generator(self.prepared.request.style):
-                for claim in self._generate(model, models):
-                    has_claims = True
-                    yield claim
-        except ModelError as error:
-            self._fall_back(str(error), has_claims)
-        if self.stop.is_set():
-            self._fall_back("it was stopped early", has_claims=True)
-        elif not has_claims and not self.declined_reason:
-            yield from quote_evidence(self.prepared.selection.evidence, self.footnotes)
+        """Yield generated claims if the style and the model allow it, then quotations."""
+        started = time.perf_counter()
+        for claim in self._write(models):
+            self.claims.append(claim)
+            yield claim
+        seconds = dict(self.trace.seconds) | {"generation": time.perf_counter() - started}
+        self.trace = replace(self.trace, seconds=seconds)
 
-    def _generate(self, model: LanguageModel, models: AnswerModels) -> Iterator[Claim]:
-        digest = f"{self.trace.prompt_digest} {load_prompt('generate').digest}".strip()
-        generator = AnswerGenerator(model, models.load_verifier(), GENERATION_LIMITS)
-        self.trace = replace(
-            self.trace, style="write", language_model=model.name, prompt_digest=digest
-        )
-        has_claims = False
-        query, evidence = self.prepared.request.query, self._generation_evidence()
+    def _write(self, models: AnswerModels) -> Iterator[Claim]:
+        generator = None
         try:
-            for claim in generator.generate(query, evidence, self.footnotes, self.stop):
-                has_claims = True
-                yield claim
+            generator = self._load_generator(models)
+            self._judge(generator)
+            if generator and not self.reason:
+                yield from self._generate(generator)
+        except ModelError as error:
+            self._fall_back(str(error))
+            # The judgement of a model that failed is missing.
+            if not self.claims:
+                self.reason = _abstention_reason(self.prepared, self.confidence)
+        if self.stop.is_set():
+            self._fall_back("it was stopped early")
+        elif not self.reason:
+            yield from self._quote()
+
+    def _load_generator(self, models: AnswerModels) -> AnswerGenerator | None:
+        model = models.load_generator(self.prepared.request.style)
+        if model is None:
+            return None
+        self.trace = replace(self.trace, language_model=model.name)
+        question = self.prepared.retrieval.question
+        return AnswerGenerator(
+            model,
+            models.load_verifier(),
+            GENERATION_LIMITS,
+            question,
+            self._generation_evidence(),
+            is_list=analyze_query(question).is_list_question,
+        )
+
+    def _judge(self, generator: AnswerGenerator | None) -> None:
+        """Decide whether the library answers, and set `confidence` and `reason`."""
+        if generator:
+            started = time.perf_counter()
+            judgement = generator.judge(self.stop)
+            seconds = dict(self.trace.seconds) | {"judgement": time.perf_counter() - started}
+            self.trace = replace(self.trace, seconds=seconds)
+            if judgement is not None:
+                self.confidence = combine_judgement(self.confidence, judgement)
+                signals = dict(self.trace.signals) | {"judgement": judgement}
+                digest = load_prompt("judge").digest
+                self.trace = replace(self.trace, signals=signals, prompt_digest=digest)
+                if self.confidence < ABSTENTION_THRESHOLD:
+                    self.reason = _not_stated(self.prepared)
+                return
+        self.reason = _abstention_reason(self.prepared, self.confidence)
+
+    def _generate(self, generator: AnswerGenerator) -> Iterator[Claim]:
+        names = ("judge", "list" if generator.is_list else "write")
+        digest = " ".join(load_prompt(name).digest for name in names)
+        self.trace = replace(self.trace, style="write", prompt_digest=digest)
+        try:
+            yield from generator.generate(self.footnotes, self.stop)
         finally:
             left_out = dict.fromkeys(evidence.paper.id for evidence in generator.left_out)
             tokens = {**generator.tokens, "dropped_sentences": generator.dropped}
             self.trace = replace(self.trace, left_out=tuple(left_out), tokens=tokens)
-        if has_claims:
-            return
-        if generator.declined:
-            self.declined_reason = "The closest sentences do not answer this."
-        elif not self.stop.is_set():
-            self._fall_back("your papers did not support the generated text", has_claims)
+        if not self.claims and not self.stop.is_set():
+            self._fall_back("your papers did not support the generated text")
 
     def _generation_evidence(self) -> list[Evidence]:
-        """Return the selected sentences and the best of the others."""
+        """Return the sentences for the model, best first.
+
+        A list question gets the best sentence of each paper, any other the best sentences.
+        """
         selection = self.prepared.selection
         evidence = dict.fromkeys((*selection.evidence, *selection.candidates))
         return list(evidence)[:_MAX_GENERATION_EVIDENCE]
 
-    def _fall_back(self, reason: str, has_claims: bool) -> None:
+    def _quote(self) -> Iterator[Claim]:
+        """Yield the evidence: what the written sentences cite, and the best of the rest."""
+        evidence = self.prepared.selection.evidence
+        cited = self.footnotes.cited_evidence
+        is_written = any(claim.kind != "quoted" for claim in self.claims)
+        limit = _MAX_QUOTATIONS_BELOW if is_written else len(evidence)
+        others = [item for item in evidence if item not in cited]
+        already_quoted: set[int] = set()
+        for claim in self.claims:
+            if claim.kind == "quoted":
+                already_quoted.update(claim.citations)
+        shown = [item for item in cited if self.footnotes.cite(item) not in already_quoted]
+        yield from quote_evidence([*shown, *others[: max(0, limit - len(cited))]], self.footnotes)
+
+    def _fall_back(self, reason: str) -> None:
         """Record in the trace why the answer is incomplete, or quoted instead of generated."""
-        outcome = "the answer is incomplete" if has_claims else "showing direct quotes instead"
+        is_partial = bool(self.claims) or self.stop.is_set()
+        outcome = "the answer is incomplete" if is_partial else "showing direct quotes instead"
         parts = filter(None, (self.trace.fallback, f"{outcome}: {reason}"))
-        style = self.trace.style if has_claims else "quote"
+        style = self.trace.style if is_partial else "quote"
         self.trace = replace(self.trace, fallback="; ".join(parts), style=style)
 
 
-def _answer(
-    prepared: PreparedAnswer, claims: list[Claim], footnotes: Footnotes, trace: Trace
-) -> Answer:
+def _answer(writer: _AnswerWriter) -> Answer:
+    claims, citations = tuple(writer.claims), writer.footnotes.cited
     return Answer(
-        question=prepared.request.question,
-        text=" ".join(map(claim_text, claims)),
-        claims=tuple(claims),
-        citations=footnotes.cited,
-        hits=prepared.retrieval.hits,
+        question=writer.prepared.request.question,
+        text=format_answer(claims, citations),
+        claims=claims,
+        citations=citations,
+        hits=writer.prepared.retrieval.hits,
         abstained=False,
         reason="",
-        confidence=prepared.selection.confidence,
-        trace=trace,
+        confidence=writer.confidence,
+        trace=writer.trace,
     )
 
 
-def _abstain(prepared: PreparedAnswer, reason: str, trace: Trace) -> Answer:
+def _abstain(writer: _AnswerWriter, reason: str) -> Answer:
     return Answer(
-        question=prepared.request.question,
+        question=writer.prepared.request.question,
         text=f"Your library does not say. {reason}",
         claims=(),
         citations=(),
-        hits=prepared.retrieval.hits[:_NEAREST_PAPERS],
+        hits=writer.prepared.retrieval.hits[:_NEAREST_PAPERS],
         abstained=True,
         reason=reason,
-        confidence=prepared.selection.confidence,
-        trace=trace,
+        confidence=writer.confidence,
+        trace=writer.trace,
     )
 
 
-def _abstention_reason(prepared: PreparedAnswer) -> str:
+def _has_evidence(prepared: PreparedAnswer) -> bool:
+    return bool(prepared.retrieval.paper_count and prepared.selection.evidence)
+
+
+def _abstention_reason(prepared: PreparedAnswer, confidence: float) -> str:
     """Say why the library does not answer; empty when it does."""
-    selection, has_filters = prepared.selection, bool(prepared.request.filters)
-    if not prepared.retrieval.paper_count:
-        return "No papers match your filters." if has_filters else "There are no papers here yet."
-    if selection.evidence:
-        if selection.confidence >= ABSTENTION_THRESHOLD:
-            return ""
-        if selection.missing:
-            matching = " that match your filters" if has_filters else ""
-            return f"The closest papers{matching} {selection.missing}."
+    if confidence >= ABSTENTION_THRESHOLD:
+        return ""
+    if missing := prepared.selection.missing:
+        matching = " that match your filters" if prepared.request.filters else ""
+        return f"The closest papers{matching} {missing}."
+    return _no_answer(prepared)
+
+
+def _not_stated(prepared: PreparedAnswer) -> str:
+    matching = " that match your filters" if prepared.request.filters else ""
     hint = _language_hint(prepared.request.question)
-    return _no_answer(prepared.retrieval.paper_count, has_filters) + hint
+    return f"The abstracts of the closest papers{matching} do not state the answer.{hint}"
 
 
-def _no_answer(paper_count: int, has_filters: bool) -> str:
+def _no_answer(prepared: PreparedAnswer) -> str:
+    paper_count, has_filters = prepared.retrieval.paper_count, bool(prepared.request.filters)
+    hint = _language_hint(prepared.request.question)
+    if not paper_count:
+        return "No papers match your filters." if has_filters else "There are no papers here yet."
     if paper_count == 1:
         paper = "The only paper that matches your filters" if has_filters else "The only paper here"
-        return f"{paper} does not answer this."
+        return f"{paper} does not answer this.{hint}"
     papers = "No paper that matches your filters" if has_filters else "No paper here"
-    return f"{papers} answers this."
+    return f"{papers} answers this.{hint}"
 
 
 def _language_hint(question: str) -> str:

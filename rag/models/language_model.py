@@ -57,6 +57,27 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class ChoiceModel(Protocol):
+    """Language model that also tells how probable a reply is."""
+
+    name: str
+
+    def choice_probability(
+        self,
+        messages: Sequence[Message],
+        choices: tuple[str, str],
+        limits: GenerationLimits,
+        stop: Event,
+    ) -> float:
+        """Return the probability, 0..1, that the reply begins with the first of two choices.
+
+        It is relative to the second choice. Raises `ModelFailed` and `ModelTooSlow` as
+        `LanguageModel.stream` does.
+        """
+        ...
+
+
+@runtime_checkable
 class QueryLikelihoodModel(Protocol):
     """Language model that also scores how likely a question is after a text."""
 
