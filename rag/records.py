@@ -186,16 +186,22 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Place of an answer in the queue for the language model: `ahead` answers come before it."""
+
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Record of how an answer was produced, so that it can be repeated and compared.
 
     `settings` are the options of the request (style, sentences, filters); `style` is the style
-    that was actually used. `reranker` and `language_model` name the models that ranked the
-    sentences and wrote the text, or `none`. `rewritten_query` is the stand-alone form of a
-    follow-up question. `spelling` maps misspelt words to the words they were taken for. `fallback`
-    says which part failed and what replaced it. `left_out` holds ids of papers whose evidence did
-    not fit into the model's context. `signals` are the inputs of the confidence, `seconds` the
-    wall-clock time of each stage.
+    that was actually used. `language_model` names the model that wrote the text, or is `none`.
+    `rewritten_query` is the stand-alone form of a follow-up question. `spelling` maps misspelt
+    words to the words they were taken for. `fallback` says which part failed and what replaced it.
+    `left_out` holds ids of papers whose evidence did not fit into the model's context. `signals`
+    are the inputs of the confidence, `seconds` the wall-clock time of each stage.
     """
 
     embedder: str
@@ -203,7 +209,6 @@ class Trace:
     style: str
     prompt_digest: str
     library_digest: str
-    reranker: str = "none"
     rewritten_query: str = ""
     fallback: str = ""
     spelling: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -217,7 +222,6 @@ class Trace:
         """Return plain data for JSON, with numbers rounded to four digits."""
         return {
             "embedder": self.embedder,
-            "reranker": self.reranker,
             "language_model": self.language_model,
             "style": self.style,
             "prompt_digest": self.prompt_digest,
@@ -237,6 +241,13 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in values.items()}
 
 
+def label_confidence(confidence: float) -> str:
+    """Return a confidence in words: `high`, `fair` or `low`."""
+    if confidence >= _HIGH_CONFIDENCE:
+        return "high"
+    return "fair" if confidence >= _FAIR_CONFIDENCE else "low"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Answer to a question; the same shape whether it is generated, quoted or an abstention."""
@@ -253,10 +264,8 @@ class Answer:
 
     @property
     def confidence_label(self) -> str:
-        """Confidence in words: `high`, `fair` or `low`."""
-        if self.confidence >= _HIGH_CONFIDENCE:
-            return "high"
-        return "fair" if self.confidence >= _FAIR_CONFIDENCE else "low"
+        """Confidence in words; see `label_confidence`."""
+        return label_confidence(self.confidence)
 
     @property
     def notices(self) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ _SAVED_ANSWER = (
     '{"question": "?", "text": "It is.", "abstained": false, "reason": "", "confidence": 0.5, "claims": [{"text": "It '
     'is.", "citations": [1]}], "citations": [{"number": 1, "paper_id": "a-1", "title": "A1", "quote": "It is."}], '
     '"hits": [{"paper_id": "a-1", "title": "A1"}], "trace": {"style": "quote", "fallback": "", "embedder": "e", '
-    '"reranker": "none", "language_model": "none", "prompt_digest": "", "library_digest": "", "rewritten_query": "", '
+    '"language_model": "none", "prompt_digest": "", "library_digest": "", "rewritten_query": "", '
     '"settings": {}}}'
 )
 # Valid inputs of each target, from which the fuzzer starts.

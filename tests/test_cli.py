@@ -234,7 +234,7 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
         assert (citation["title"], citation["authors"]) == (paper["title"], paper["authors"])
     assert [list(hit) for hit in answer["hits"]] == [["paper_id", "title", "score", "rank"]] * 10
     assert set(answer["trace"]) == {
-        "embedder", "reranker", "language_model", "style", "prompt_digest", "library_digest",
+        "embedder", "language_model", "style", "prompt_digest", "library_digest",
         "rewritten_query", "fallback",
         "spelling", "left_out", "settings", "signals", "seconds", "tokens",
     }  # fmt: skip

@@ -111,7 +111,7 @@ papers = st.builds(
 )
 traces = st.builds(
     Trace,
-    *[texts] * 8,
+    *[texts] * 7,
     spelling=mappings(texts),
     left_out=st.lists(texts, max_size=3).map(tuple),
     settings=mappings(texts | integers),
@@ -122,10 +122,11 @@ traces = st.builds(
 claims = st.builds(
     Claim,
     texts,
-    st.sampled_from(["quoted", "generated"]),
+    st.sampled_from(["quoted", "generated", "computed"]),
     st.lists(integers, max_size=3).map(tuple),
     st.booleans(),
     numbers,
+    texts,
     texts,
 )
 citations = st.builds(Citation, integers, papers, texts, integers, integers)
@@ -508,15 +509,26 @@ def test_a_newer_schema_is_refused_unchanged(store, path):
 
 def test_answers_of_version_1_are_migrated(store, path):
     claim = Claim("Gates open twice a day.", "generated", (), supported=True, score=0.5)
-    trace = replace(TRACE, rewritten_query="tides (on gates)", reranker="tiny")
+    trace = replace(TRACE, rewritten_query="tides (on gates)")
     saved = answer("Which gates?", claims=(claim,), trace=trace)
     store.save("c", "", "library", 0, saved)
     old = (
-        "UPDATE turn SET answer = replace(replace(replace(answer, "
-        """'"generated"', '"written"'), '"rewritten_query"', '"read_as"'), """
-        """'"reranker"', '"reader"')"""
+        "UPDATE turn SET answer = replace(replace(answer, "
+        """'"generated"', '"written"'), '"rewritten_query"', '"reader": "tiny", "read_as"')"""
     )
     change(path, (old,), ("PRAGMA user_version = 1",))
+    assert ConversationStore(path).answers("c", "") == [saved]
+
+
+def test_answers_stored_before_claims_had_headings_are_read(store, path):
+    claim = Claim("2 papers are here.", "computed", (), supported=True, score=1.0)
+    saved = answer("How many?", claims=(claim,))
+    store.save("c", "", "library", 0, saved)
+    old = (
+        "UPDATE turn SET answer = replace(replace(answer, "
+        """', "heading": ""', ''), '"rewritten_query"', '"reranker": "tiny", "rewritten_query"')"""
+    )
+    change(path, (old,))
     assert ConversationStore(path).answers("c", "") == [saved]
 
 

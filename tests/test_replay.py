@@ -175,7 +175,9 @@ def test_a_new_or_ended_abstention_is_a_change():
 
 def test_confidence_is_compared_to_four_digits():
     assert changes(replace(SAVED, confidence=0.876501)) == []
-    assert lines(replace(SAVED, confidence=0.5)) == ["confidence: 0.8765 before, 0.5 now"]
+    assert changes(replace(SAVED, confidence=0.5)) == [("confidence", 0.8765, 0.5)]
+    assert lines(replace(SAVED, confidence=0.5)) == ["confidence: high before, low now"]
+    assert lines(replace(SAVED, confidence=0.9)) == ["confidence: changed slightly, still high"]
 
 
 def test_retrieved_papers_are_compared_as_far_as_both_list_them():
@@ -192,7 +194,6 @@ def test_retrieved_papers_are_compared_as_far_as_both_list_them():
         ("style", "style: quote before, other now"),
         ("fallback", "fallback: none before, other now"),
         ("embedder", "embedding model: tiny before, other now"),
-        ("reranker", "reranker: none before, other now"),
         ("language_model", "language model: none before, other now"),
         ("prompt_digest", "prompts: abc before, other now"),
         ("library_digest", "the library has changed: 0123 before, other now"),
@@ -395,10 +396,9 @@ def test_load_refuses_an_invalid_file_with_its_first_fault(text, fault):
 
 def test_an_answer_of_an_older_version_is_refused_with_advice():
     older = json.loads(SAVED.to_json())
-    older["trace"]["reader"] = older["trace"].pop("reranker")
     older["trace"]["read_as"] = older["trace"].pop("rewritten_query")
     with pytest.raises(
-        FootnoteError, match=r"trace\.reranker is missing; .*ask the question again"
+        FootnoteError, match=r"trace\.rewritten_query is missing; .*ask the question again"
     ):
         load_answer(json.dumps(older), "answer.json")
 

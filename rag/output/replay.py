@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from rag.errors import FootnoteError, LibraryError, UsageError
 from rag.library.filters import FILTERS
-from rag.records import Answer, Paper
+from rag.records import Answer, Paper, label_confidence
 
 # JSON that `footnote ask --json` printed, validated by `load_answer`.
 SavedAnswer = dict[str, Any]
@@ -23,7 +23,6 @@ _COMPARED_TRACE_FIELDS = (
     "style",
     "fallback",
     "embedder",
-    "reranker",
     "language_model",
     "prompt_digest",
     "library_digest",
@@ -71,7 +70,6 @@ _MESSAGES = {
     "style": "style: {before} before, {after} now",
     "fallback": "fallback: {before} before, {after} now",
     "embedder": "embedding model: {before} before, {after} now",
-    "reranker": "reranker: {before} before, {after} now",
     "language_model": "language model: {before} before, {after} now",
     "prompt_digest": "prompts: {before} before, {after} now",
     "library_digest": "the library has changed: {before} before, {after} now",
@@ -90,8 +88,17 @@ class Change:
     after: Any
 
     def __str__(self) -> str:
+        if self.kind == "confidence":
+            return _confidence_line(self.before, self.after)
         before, after = _one_line(self.before), _one_line(self.after)
         return _MESSAGES[self.kind].format(before=before, after=after)
+
+
+def _confidence_line(before: float, after: float) -> str:
+    label_before, label_after = label_confidence(before), label_confidence(after)
+    if label_before == label_after:
+        return f"confidence: changed slightly, still {label_after}"
+    return _MESSAGES["confidence"].format(before=label_before, after=label_after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ _UPSERT = """INSERT INTO conversation (id, owner, library, title, folded, change
 _ANSWER = TypeAdapter(Answer)
 # Names in answers stored by version 1, and what they are called now.
 _RENAMED_KINDS = {"quote": "quoted", "written": "generated"}
-_RENAMED_TRACE_FIELDS = {"read_as": "rewritten_query", "reader": "reranker"}
+_RENAMED_TRACE_FIELDS = {"read_as": "rewritten_query"}
 
 
 class ConversationNotFound(FootnoteError):
