@@ -1,22 +1,26 @@
-"""`footnote eval`: score answers, compare runs, gate changes, and check files of questions."""
+"""`footnote eval`: score answers, compare runs, gate changes, check questions, label sentences."""
 
+import json
 import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag.cli.options import JsonOption, ModelOption, StyleOption
+from rag.cli.options import JsonOption, StyleOption
 from rag.cli.printing import print_json, print_message
 from rag.errors import UsageError, unknown_choice
 from rag.text.counts import format_count
 
 if TYPE_CHECKING:
     from eval.harness.comparison import MetricComparison
-    from eval.harness.runs import Progress, Run
+    from eval.harness.runs import Plan, Progress, Run
+    from rag.assistant import Assistant
+    from rag.models.language_model import LanguageModel
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -30,6 +34,9 @@ _TABLE_METRICS = (
 )
 FirstRun = Annotated[Path, typer.Argument(metavar="FIRST", help="Folder of the run to start from.")]
 SecondRun = Annotated[Path, typer.Argument(metavar="SECOND", help="Folder of the changed run.")]
+LabelledRuns = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help="Folders of the runs to label.")
+]
 GatedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run to check.")]
 
 
@@ -68,13 +75,23 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
         int, typer.Option(min=1, metavar="N", help="Ask only every n-th question.")
     ] = 1,
     style: StyleOption = "auto",
-    model: ModelOption = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Language model, see footnote config -h; repeatable, to compare models.",
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SYSTEM", help="Besides the assistant, run only this system; repeatable."
         ),
     ] = None,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", help="Generate again what a language model wrote before."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     r"""Score the answers to questions with known answers, and write a report.
@@ -85,6 +102,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     \b
     footnote eval                                  # the sample papers, split test
     footnote eval --set acl --split dev            # needs the abstracts, see eval/README.md
+    footnote eval --model bundled --model none     # compare language models
     footnote eval check mine.jsonl -L ~/physics
     footnote eval -q mine.jsonl --split all -L ~/physics -o runs/today
     footnote eval compare runs/before runs/today
@@ -92,18 +110,15 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
     """
     if context.invoked_subcommand:
         return
+    from eval.harness.generation_cache import GenerationCache
     from eval.harness.report import write_report
     from eval.harness.runs import Plan, evaluate
-    from rag.assistant import Assistant
 
-    if library and not questions:
-        raise UsageError(
-            "the curated questions are about the sample papers; "
-            f"give questions about {library} with --questions"
-        )
-    file, folder = (questions, library) if questions else _prepare_set(question_set)
-    assistant = Assistant.open(folder, language_model=model, create=False)
-    plan = Plan(file, split, style, tuple(only or ()), every)
+    file, folder = _find_questions(questions, library, question_set)
+    cache = None if no_cache else GenerationCache()
+    plan = Plan(file, split, style, tuple(only or ()), every, cache=cache)
+    assistant, others = _open_assistants(folder, model or [""], plan)
+    plan = replace(plan, other_models=others)
     with _progress_bar() as on_progress:
         finished_run = evaluate(assistant, output, plan, on_progress=on_progress)
     report = write_report(finished_run, output)
@@ -215,13 +230,97 @@ def check(
         raise typer.Exit(1)
 
 
-def _prepare_set(name: str) -> tuple[Path, Path]:
-    """Return the file of questions and the library folder of a curated set."""
+@app.command("label-sheet")
+def label_sheet(
+    runs: LabelledRuns,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="File to write, JSON Lines.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the generated sentences of runs that have no label yet, with their sources.
+
+    A sentence that cites the same quotations in several runs is written once.
+    """
+    from eval.harness.labels import shipped_labels, unlabelled_statements
+
+    sheet = unlabelled_statements(runs, shipped_labels())
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in sheet]
+    output.write_text("".join(lines), encoding="utf-8")
+    if as_json:
+        print_json({"file": str(output), "sentences": len(sheet)})
+    else:
+        typer.echo(f"{format_count(len(sheet), 'unlabelled sentence')} in {output}")
+
+
+@app.command("label-agreement")
+def label_agreement(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="File of labels; the shipped ones by default."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print how far the first and the second label of generated sentences agree (Cohen's kappa)."""
+    from eval.harness.labels import label_agreement as compute_agreement
+    from eval.harness.labels import labels_file, load_labels
+
+    agreement = compute_agreement(load_labels(file or labels_file()))
+    if as_json:
+        print_json(agreement)
+        return
+    typer.echo(
+        "{sentences} sentences with two labels; the labels agree on {agreement:.3f}, "
+        "kappa {kappa:.3f}; supported or not: kappa {kappa_supported:.3f}".format_map(agreement)
+    )
+
+
+def _open_assistants(
+    folder: Path | None, models: list[str], plan: "Plan"
+) -> tuple["Assistant", dict[str, "Assistant"]]:
+    """Return the assistant with the first language model, and those with the others by name.
+
+    An empty name is that of the settings. Raises `ModelUnavailable` if a model cannot be loaded.
+    """
+    from rag.assistant import Assistant
+    from rag.config import load_settings
+
+    assistants = {}
+    for requested in models:
+        name = requested or load_settings().language_model
+        model = _load_language_model(name, plan)
+        assistants[name] = Assistant.open(folder, language_model=model, create=False)
+    first, *others = assistants
+    return assistants[first], {name: assistants[name] for name in others}
+
+
+def _load_language_model(name: str, plan: "Plan") -> "LanguageModel | str":
+    """Return a language model that replies from the plan's cache; its name if none is needed."""
+    from eval.harness.generation_cache import cache_generations
+    from rag.models.registry import load_language_model
+
+    model = load_language_model(name) if plan.style != "quote" else None
+    if model is None:
+        return name
+    return cache_generations(model, plan.cache) if plan.cache else model
+
+
+def _find_questions(
+    questions: Path | None, library: Path | None, question_set: str
+) -> tuple[Path, Path | None]:
+    """Return the file of questions and the folder of their library; None is the user's own."""
     from eval.harness.question_sets import QUESTION_SETS
 
-    if name not in QUESTION_SETS:
-        raise unknown_choice("question set", name, QUESTION_SETS)
-    return QUESTION_SETS[name].prepare()
+    if questions:
+        return questions, library
+    if library:
+        raise UsageError(
+            "the curated questions are about the sample papers; "
+            f"give questions about {library} with --questions"
+        )
+    if question_set not in QUESTION_SETS:
+        raise unknown_choice("question set", question_set, QUESTION_SETS)
+    return QUESTION_SETS[question_set].prepare()
 
 
 # --- output -------------------------------------------------------------------------------------

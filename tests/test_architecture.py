@@ -62,6 +62,8 @@ PUBLIC_MODULES = {
     "rag.ingest.sample",
     "rag.library.doctor",
     "rag.library.filters",
+    "rag.models.language_model",
+    "rag.models.registry",
     "rag.output.export",
     "rag.output.markdown",
     "rag.records",

@@ -276,6 +276,17 @@ def test_gated_metrics_are_not_won_by_abstaining_copying_or_length():
             assert good_score > sum(compute(metric.name, reply, q) for q in questions)
 
 
+def test_answers_of_high_confidence_are_right_if_they_state_a_nugget_of_a_gold_paper():
+    metric = "right at high confidence"
+    high = replace(quoting(BARLEY), confidence_label="high")
+    assert compute(metric, high) == 1
+    assert compute(metric, replace(quoting("Oats were."), confidence_label="high")) == 0
+    assert compute(metric, replace(quoting(BARLEY, paper="rye"), confidence_label="high")) == 0
+    assert compute(metric, high, FALSE_PREMISE) == 0
+    assert compute(metric, replace(high, confidence_label="fair")) is None
+    assert compute(metric, replace(ABSTENTION, confidence_label="high")) is None
+
+
 # --- error attribution ---------------------------------------------------------------------------
 
 
@@ -328,7 +339,8 @@ def test_scores_of_any_reply_are_in_bounds_and_replies_survive_serialization(rep
     assert Reply.from_dict(reply.to_dict()) == reply
     for name, value in score_reply(question, reply, CORPUS).items():
         if value is not None:
-            unbounded = name.startswith("words") or BY_NAME[name].must_be_zero
+            counts = name.startswith(("words", "unlabelled"))
+            unbounded = counts or BY_NAME[name].must_be_zero
             assert value >= (-1 if name == "CRAG score" else 0), name
             assert unbounded or value <= 1, name
     attribute_error(question, reply, CORPUS)

@@ -164,6 +164,67 @@ def test_risk_curve_and_operating_point(figures):
     assert answerable["aurc"] == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4, abs=1e-6)
 
 
+def test_calibration_compares_the_confidence_with_answerability_and_with_right_answers(
+    figures, page
+):
+    answerable, right = figures["calibration"]["answerable"], figures["calibration"]["right"]
+    # By confidence: .1 and .1 (one of two answerable), .7 (not), .8, .9 and .9 (all).
+    shares = [(each["confidence"], each["outcome"], each["n"]) for each in answerable["bins"]]
+    assert shares == [(0.1, 0.5, 2), (0.7, 0.0, 1), (0.8, 1.0, 1), (0.9, 1.0, 2)]
+    assert answerable["ece"] == pytest.approx((2 * 0.4 + 0.7 + 0.2 + 2 * 0.1) / 6, abs=1e-6)
+    # Answers: .7 and .8 are wrong, both of .9 are right.
+    assert right["ece"] == pytest.approx((0.7 + 0.8 + 2 * 0.1) / 4, abs=1e-6)
+    assert (answerable["n"], right["n"]) == (6, 4)
+    assert "ECE 0.317, over all questions." in visible_text(page)
+
+
+def test_balance_of_abstaining_and_answering_is_listed_for_each_system(figures):
+    balances = {row["system"]: row["balance"]["mean"] for row in figures["balance"]}
+    # Correct abstentions 1/2, answers 3/4; abstaining always and never answering balance to 0.
+    assert balances["assistant"] == pytest.approx(2 * 0.5 * 0.75 / 1.25, abs=1e-6)
+    assert balances["always abstains"] == balances["full text only"] == 0
+
+
+def test_other_models_are_compared_with_the_assistant():
+    questions = [build_question(name) for name in "abcdefgh"]
+    run = build_run(
+        assistant=[build_row(question, abstaining()) for question in questions],
+        other=[build_row(question, quoting()) for question in questions],
+    )
+    run = replace(run, groups={"assistant": "assistant", "other": "model"})
+    figures = compute_figures(run)
+    assert figures["paired"]["other"]["worse"] == 8
+    text = visible_text(render_page(figures))
+    assert "The assistant with other language models" in text
+    assert "assistant − “other”" in text
+
+
+def test_seconds_of_replies_from_the_cache_are_left_out():
+    rows = [build_row(build_question("a"), quoting(), 0.5)]
+    rows.append(replace(build_row(build_question("b"), quoting(), 0.001), is_cached=True))
+    run = build_run(assistant=rows, always_abstains=rows[1:])
+    seconds = compute_figures(run)["seconds"]
+    assert list(seconds) == ["assistant"]
+    assert seconds["assistant"]["sorted"] == [0.5]
+    assert seconds["assistant"]["cached"] == 1
+    only_cached = compute_figures(build_run(assistant=rows[1:]))
+    page = visible_text(render_page(only_cached))
+    assert "All replies came from the cache of generations." in page
+
+
+def test_statements_that_are_not_quotations_are_marked():
+    statements = (
+        Statement("Cats sleep.", "generated", (1,), heading="Cats"),
+        Statement("1 paper is about cats.", "computed", (1,)),
+    )
+    reply = replace(quoting("Cats sleep.", "p2"), statements=statements)
+    text = visible_text(
+        render_page(compute_figures(build_run(assistant=[build_row(build_question(), reply)])))
+    )
+    assert "Cats: Cats sleep. 1 generated" in text
+    assert "1 paper is about cats. 1 computed" in text
+
+
 def test_confusion_counts_outcomes_by_answerability(figures):
     none = {"corrected": 0, "failed": 0}
     assert figures["confusion"]["answerable"] == none | {"answered": 3, "abstained": 1}
@@ -243,7 +304,7 @@ def test_latency_has_median_and_95th_percentile():
         rows.append(build_row(build_question(str(number)), quoting(), seconds))
     latency = compute_figures(build_run(assistant=rows))["seconds"]["assistant"]
     # The 95th percentile lies 0.8 of the way from the fourth to the fifth.
-    assert latency == {"median": 0.3, "p95": 1.2, "total": 2.4, "sorted": times}
+    assert latency == {"median": 0.3, "p95": 1.2, "total": 2.4, "sorted": times, "cached": 0}
 
 
 def test_user_defined_metric_is_in_the_table():

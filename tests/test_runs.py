@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes import ScriptedModel
 
 from eval import METRICS, Metric, Plan, evaluate
 from eval.harness.comparison import (
@@ -18,8 +19,9 @@ from eval.harness.comparison import (
     save_scores,
     verdict,
 )
+from eval.harness.generation_cache import GenerationCache, cache_generations
 from eval.harness.runs import load_run
-from eval.harness.systems import build_systems
+from eval.harness.systems import System, build_systems
 from rag.assistant import Assistant
 from rag.errors import UsageError
 
@@ -221,15 +223,57 @@ def test_user_defined_metric_is_scored_beside_the_others(quoting, two_systems, t
     assert run.interval("nugget recall").mean == 1
 
 
-def test_bundled_model_answers_with_and_without_papers(small_library, plan, tmp_path):
-    assistant = Assistant.open(small_library)
+@pytest.mark.parametrize(
+    ("limit", "asked"),
+    [(None, "0123456789"), (25, "0123456789"), (9, "02468"), (3, "048"), (1, "0")],
+)
+def test_slow_systems_get_few_questions_evenly_spaced(limit, asked):
+    assert System("slow", "baseline", None, limit).select("0123456789") == asked
+
+
+def test_language_model_is_asked_with_papers_and_without(small_library, plan, tmp_path):
+    assistant = Assistant.open(small_library, language_model=ScriptedModel("Ledgers, perhaps."))
     closed_book = build_systems(assistant)[-1]
-    assert (closed_book.name, closed_book.every) == ("closed-book language model", 8)
     run = evaluate(assistant, tmp_path / "run", replace(plan, only=(closed_book.name,)))
-    (row,) = run.rows[closed_book.name]
-    assert row.reply.text
-    assert row.scores["uncited sentences"] == 1
-    assert run.interval("nugget recall").mean == 1
+    assert closed_book.name == "closed-book language model"
+    for row in run.rows[closed_book.name]:
+        assert row.reply.text == "Ledgers, perhaps."
+        assert row.scores["uncited sentences"] == 1
+
+
+def test_other_models_are_systems_beside_the_assistant(small_library, quoting, plan, tmp_path):
+    models = {"scripted": ScriptedModel("Nothing."), "none": "none"}
+    others = {}
+    for name, model in models.items():
+        others[name] = Assistant.open(small_library, language_model=model)
+    compared = replace(plan, only=(NEVER,), other_models=others)
+    run = evaluate(quoting, tmp_path / "run", compared)
+    assert dict(run.groups) == {
+        "assistant": "assistant",
+        "model: scripted": "model",
+        "no language model": "model",
+        NEVER: "baseline",
+    }
+    assert run.interval("nugget recall", "no language model").mean == 1
+
+
+def test_replies_from_the_cache_are_the_same_and_marked_in_the_seconds(
+    small_library, plan, tmp_path
+):
+    cache = GenerationCache(tmp_path / "cache")
+    model = ScriptedModel("Sliding Ledgers cut it by 71% on average [1].")
+    cached = Assistant.open(small_library, language_model=cache_generations(model, cache))
+    written = replace(plan, style="write", only=(NEVER,), cache=cache)
+    first = evaluate(cached, tmp_path / "first", written)
+    prompts = len(model.prompts)
+    assert prompts >= 2
+    again = evaluate(cached, tmp_path / "again", written)
+    assert len(model.prompts) == prompts
+    assert read_files(tmp_path / "first") == read_files(tmp_path / "again")
+    marks = [[row.is_cached for row in run.assistant_rows] for run in (first, again)]
+    assert marks[1][0] is True
+    assert [row.is_cached for row in again.rows[NEVER]] == [False] * 3
+    assert marks[0][0] is False
 
 
 # --- comparing and gating ------------------------------------------------------------------------

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.harness.statistics import (
+    CalibrationBin,
     Difference,
     Interval,
     aurc,
     bootstrap,
+    calibration_bins,
+    expected_calibration_error,
     harmonic_interval,
     holm_adjust,
     is_non_inferior,
@@ -410,6 +413,37 @@ def test_perfect_order_has_the_smallest_aurc_and_the_opposite_the_largest(answer
     assert aurc([1] * len(losses), losses) == pytest.approx(mean)
     coverage, risk = risk_coverage(confidences, losses)[-1]
     assert (coverage, risk) == (1, pytest.approx(mean))
+
+
+def test_calibration_bins_hold_equal_numbers_and_the_error_is_weighted_by_them():
+    confidences = [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
+    outcomes = [0, 0, 1, 0, 1, 0, 1, 1]
+    low, high = calibration_bins(confidences, outcomes, 2)
+    assert (low.confidence, low.outcome, low.n) == (pytest.approx(0.25), 0.25, 4)
+    assert (high.confidence, high.outcome, high.n) == (pytest.approx(0.75), 0.75, 4)
+    assert expected_calibration_error([low, high]) == pytest.approx(0)
+    uneven = [CalibrationBin(0.9, 0.5, 3), CalibrationBin(0.2, 0.4, 1)]
+    assert expected_calibration_error(uneven) == pytest.approx(0.75 * 0.4 + 0.25 * 0.2)
+
+
+def test_equal_confidences_share_a_bin():
+    assert calibration_bins([0.5] * 6, [0, 1] * 3) == [CalibrationBin(0.5, 0.5, 6)]
+    (zero, one) = calibration_bins([0.0] * 5 + [1.0] * 5, [0] * 5 + [1] * 5)
+    assert (zero, one) == (CalibrationBin(0, 0, 5), CalibrationBin(1, 1, 5))
+
+
+@few_examples
+@given(st.lists(st.tuples(eighths, st.booleans()), min_size=1, max_size=40), st.randoms())
+def test_calibration_bins_cover_every_question_in_any_order(scored, random):
+    shuffled = list(scored)
+    random.shuffle(shuffled)
+    bins, other_bins = (calibration_bins(*zip(*rows, strict=True)) for rows in (scored, shuffled))
+    assert sum(each.n for each in bins) == len(scored)
+    assert [each.n for each in bins] == [each.n for each in other_bins]
+    total = sum(each.outcome * each.n for each in bins)
+    assert total == pytest.approx(sum(outcome for _, outcome in scored))
+    assert [each.confidence for each in bins] == sorted(each.confidence for each in bins)
+    assert 0 <= expected_calibration_error(bins) <= 1
 
 
 def test_results_are_the_same_in_another_process_and_need_only_numpy():

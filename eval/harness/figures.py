@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.harness.error_attribution import ERROR_CAUSES, attribute_error
+from eval.harness.labels import LABELS, SUPPORTED, generated_statements, shipped_labels
 from eval.harness.metrics import (
     Corpus,
     corrects_premise,
     counted_text,
     crag_score,
+    is_right,
     nugget_recall,
 )
 from eval.harness.nuggets import contains_nugget
@@ -28,13 +30,15 @@ from eval.harness.statistics import (
     ClusteredScores,
     aurc,
     bootstrap,
+    calibration_bins,
+    expected_calibration_error,
     harmonic_interval,
     holm_adjust,
     paired_difference,
     risk_coverage,
     rule_of_three,
 )
-from eval.harness.systems import DENSE_ONLY, FULL_TEXT_ONLY, NO_LANGUAGE_MODEL, ORACLE
+from eval.harness.systems import DENSE_ONLY, FULL_TEXT_ONLY, MODEL_GROUP, NO_LANGUAGE_MODEL, ORACLE
 
 Figures = dict[str, Any]
 
@@ -55,6 +59,11 @@ _HEADLINE_METRICS = (
     "right paper cited",
     "correct-abstention rate",
     "answer rate",
+)
+BALANCE = "abstention balance"
+_BALANCE_DESCRIPTION = (
+    "Harmonic mean of the correct-abstention rate and the answer rate: high only for a system that "
+    "knows when to answer and when not to."
 )
 _FOLLOWUP_METRICS = ("nugget recall", "CRAG score", "right paper cited", "recall@5")
 # Metric of the question-by-question comparison.
@@ -91,12 +100,15 @@ def compute_figures(run: Run) -> Figures:
         "must_be_zero": _sum_must_be_zero(run, metrics),
         "recall": _compute_recall_curves(run),
         "risk": _compute_risk(run),
+        "calibration": _compute_calibration(run),
         "confusion": _compute_confusion(rows),
+        "balance": _compute_balances(run),
         "paired": _compute_paired(run, table),
         "types": _group_means(rows, "type", TYPES),
         "kinds": _group_means(rows, "kind", KINDS),
         "robustness": _compute_robustness(run),
         "followups": _compute_followups(run),
+        "labels": _count_labels(run),
         "errors": _count_errors(run),
         "failed": _list_failed(run),
         "worst": _list_worst(run),
@@ -174,25 +186,26 @@ def _compute_headline(run: Run, metrics: Mapping[str, Figures]) -> list[Figures]
         if interval:
             description = metrics[name]["description"]
             headline.append({"name": name, "description": description, **interval})
-    return [*headline, *_compute_balance(rows), *_count_invalid_citations(rows, metrics)]
+    balance = compute_balance(rows)
+    if balance:
+        headline.append({"name": BALANCE, "description": _BALANCE_DESCRIPTION, **balance})
+    return [*headline, *_count_invalid_citations(rows, metrics)]
 
 
-def _compute_balance(rows: Sequence[Row]) -> list[Figures]:
+def compute_balance(rows: Sequence[Row]) -> Figures | None:
+    """Return the harmonic mean of correct-abstention rate and answer rate, with its interval.
+
+    None without answerable or without unanswerable questions.
+    """
     abstention = collect_scores(rows, "correct-abstention rate")
     answering = collect_scores(rows, "answer rate")
     if not (abstention.values and answering.values):
-        return []
+        return None
     interval = harmonic_interval(
         abstention.values, answering.values, abstention.clusters, answering.clusters
     )
-    balance = {
-        "name": "abstention balance",
-        "description": "Harmonic mean of the correct-abstention rate and the answer rate: high "
-        "only for a system that knows when to answer and when not to.",
-        **_round_values(asdict(interval)),
-        "n": len(abstention.values) + len(answering.values),
-    }
-    return [balance]
+    count = len(abstention.values) + len(answering.values)
+    return {**_round_values(asdict(interval)), "n": count}
 
 
 def _count_invalid_citations(rows: Sequence[Row], metrics: Mapping[str, Figures]) -> list[Figures]:
@@ -393,6 +406,57 @@ def _loss(row: Row, corpus: Corpus) -> float:
     return 1.0 - share
 
 
+def _compute_calibration(run: Run) -> Figures:
+    """Compare the assistant's confidence with whether the library answers, and with right answers.
+
+    The confidence is the probability that the library answers, so `answerable` covers all
+    questions; `right` covers the answers given.
+    """
+    answerable, right = _Calibration([], []), _Calibration([], [])
+    for row in run.assistant_rows:
+        if not row.reply.error:
+            answerable.add(row, row.question.answerable)
+            if not row.reply.abstained:
+                right.add(row, is_right(row.question, row.reply, run.corpus))
+    calibration = {}
+    for name, collected in (("answerable", answerable), ("right", right)):
+        if collected.outcomes:
+            calibration[name] = collected.compute()
+    return calibration
+
+
+class _Calibration(NamedTuple):
+    """Confidences and outcomes of replies."""
+
+    confidences: list[float]
+    outcomes: list[float]
+
+    def add(self, row: Row, outcome: bool) -> None:
+        self.confidences.append(row.reply.confidence)
+        self.outcomes.append(float(outcome))
+
+    def compute(self) -> Figures:
+        bins = calibration_bins(*self)
+        return {
+            "bins": list(map(_round_values, map(asdict, bins))),
+            "ece": rounded(expected_calibration_error(bins)),
+            "n": len(self.outcomes),
+        }
+
+
+def _compute_balances(run: Run) -> list[Figures]:
+    """Return for each system how well it abstains and answers, and the balance of both."""
+    balances = []
+    for system, rows in run.rows.items():
+        balance = compute_balance(rows)
+        if balance:
+            rates = {}
+            for metric in ("correct-abstention rate", "answer rate"):
+                rates[metric] = _mean(collect_scores(rows, metric).values)
+            balances.append({"system": system, "rates": rates, "balance": balance})
+    return balances
+
+
 def _compute_confusion(rows: Sequence[Row]) -> Figures:
     """Count the outcomes of answerable and of unanswerable questions."""
     confusion: Figures = {}
@@ -418,13 +482,14 @@ def _outcome(row: Row) -> str:
 
 
 def _compute_paired(run: Run, table: Figures) -> dict[str, Figures]:
-    """Compare the assistant with itself without a language model, and with the best baseline."""
+    """Compare the assistant with its other models, with none, and with the best baseline."""
     if _PAIRED_METRIC not in table["cells"]:
         return {}
     assistant = next(iter(run.rows))
     best_baseline = _check_gate(table, _PAIRED_METRIC)["best_baseline"]
     comparisons: dict[str, Figures] = {}
-    for system in (NO_LANGUAGE_MODEL, best_baseline):
+    models = [system for system, group in run.groups.items() if group == MODEL_GROUP]
+    for system in dict.fromkeys((*models, NO_LANGUAGE_MODEL, best_baseline)):
         if system in run.rows:
             comparison = _compute_gains(run, assistant, system)
             if comparison["gains"]:
@@ -542,6 +607,36 @@ def _compute_followups(run: Run) -> list[Figures]:
             alone = group == "baseline"
             followups.append({"system": system, "alone": alone, "n": len(rows), "cells": cells})
     return followups
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def _count_labels(run: Run) -> list[Figures]:
+    """Count the generated sentences of each system by label; the false share is over sentences."""
+    counted = []
+    for system, rows in run.rows.items():
+        counts, false = _collect_labels(rows)
+        if counts.total():
+            labels = {label: counts[label] for label in LABELS}
+            share = _compute_interval(false)
+            figures = {"labels": labels, "unlabelled": counts[""], "false": share}
+            counted.append({"system": system, **figures})
+    return counted
+
+
+def _collect_labels(rows: Sequence[Row]) -> tuple[Counter[str], ClusteredScores]:
+    """Return how often each label occurs, and 1 for each false sentence and 0 for each true one."""
+    labels, counts = shipped_labels(), Counter[str]()
+    false = ClusteredScores([], [])
+    for row in rows:
+        for digest, _, _ in generated_statements(row.reply):
+            label = labels.get(digest, "")
+            counts[label] += 1
+            if label:
+                false.values.append(float(label != SUPPORTED))
+                false.clusters.append(row.question.cluster)
+    return counts, false
 
 
 # --- errors -------------------------------------------------------------------------------------
@@ -671,16 +766,20 @@ def _opening(corpus: Corpus, paper: str) -> str:
 
 
 def _compute_seconds(run: Run) -> dict[str, Figures]:
-    """Return wall-clock times of replies, the only figures that differ from run to run."""
+    """Return wall-clock times of replies, the only figures that differ from run to run.
+
+    Replies from the cache are only counted. A system with no other replies is left out.
+    """
     seconds: dict[str, Figures] = {}
     for system, rows in run.rows.items():
-        if rows:
-            times = sorted(row.seconds for row in rows)
+        times = sorted(row.seconds for row in rows if not row.is_cached)
+        if times:
             median, p95 = np.percentile(times, [50, 95])
             seconds[system] = {
                 "median": round(float(median), 4),
                 "p95": round(float(p95), 4),
                 "total": round(sum(times), 3),
                 "sorted": times,
+                "cached": len(rows) - len(times),
             }
     return seconds

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Literal
 
+from eval.harness.labels import count_labels, shipped_labels
 from eval.harness.nuggets import contains_nugget, nugget_share, vital_nugget_share
 from eval.harness.questions import Question
 from eval.harness.ranking import (
@@ -122,6 +123,20 @@ def crag_score(question: Question, reply: Reply, corpus: Corpus) -> float | None
     return nugget_recall(question, reply, corpus) or -1.0
 
 
+def right_at_high_confidence(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return 1 if an answer of high confidence is right, else 0; None for all other replies."""
+    if reply.abstained or reply.confidence_label != "high":
+        return None
+    return float(is_right(question, reply, corpus))
+
+
+def is_right(question: Question, reply: Reply, corpus: Corpus) -> bool:
+    """Return True for an answer to an answerable question with a gold paper and a vital nugget."""
+    if not right_paper_cited(question, reply, corpus):
+        return False
+    return bool(nugget_recall(question, reply, corpus))
+
+
 def contradicted(question: Question, reply: Reply, corpus: Corpus) -> float | None:
     """Return 1 if the reply contains a phrase that shows a wrong answer, else 0.
 
@@ -208,6 +223,23 @@ def nonliteral_quotations(question: Question, reply: Reply, corpus: Corpus) -> f
 def uncited_statements(question: Question, reply: Reply, corpus: Corpus) -> float | None:
     """Count statements that cite no footnote."""
     return float(sum(not statement.citations for statement in reply.statements))
+
+
+# --- generated sentences ------------------------------------------------------------------------
+
+
+def false_generated_sentences(question: Question, reply: Reply, corpus: Corpus) -> float | None:
+    """Return the share of false sentences among the generated ones that have a label."""
+    counts = count_labels(reply, shipped_labels())
+    return counts.false / counts.labelled if counts.labelled else None
+
+
+def unlabelled_generated_sentences(
+    question: Question, reply: Reply, corpus: Corpus
+) -> float | None:
+    """Count the generated sentences without a label; None if nothing was generated."""
+    counts = count_labels(reply, shipped_labels())
+    return float(counts.unlabelled) if counts.labelled + counts.unlabelled else None
 
 
 # --- wording ------------------------------------------------------------------------------------
@@ -379,6 +411,26 @@ METRICS: tuple[Metric, ...] = (
         "higher",
         "Share of the generated or quoted sentences whose numbers all occur in the papers they "
         "cite, as do at least 30 % of their content words.",
+    ),
+    Metric(
+        "right at high confidence",
+        right_at_high_confidence,
+        "higher",
+        "Share of the answers called high in confidence that are right: the library answers the "
+        "question, and the answer cites a gold paper and states a vital nugget.",
+    ),
+    Metric(
+        "false generated sentences",
+        false_generated_sentences,
+        "lower",
+        "Share of the generated sentences that the quotations they cite contradict or do not "
+        "state; among the sentences that were labelled, averaged over answers.",
+    ),
+    Metric(
+        "unlabelled generated sentences",
+        unlabelled_generated_sentences,
+        "neither",
+        "Generated sentences of an answer that have no label yet and are not in the share above.",
     ),
     Metric(
         "contradicted",

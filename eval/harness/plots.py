@@ -17,6 +17,8 @@ _CHARACTER_WIDTH = 6.3  # rough mean width in legends
 _ROW_HEIGHT = 20
 _LEGEND_START = 40.0
 _ROUNDING = 1e-9
+# Style of a system's group in forest plots; that of baselines is s0.
+_GROUP_STYLES = {"ablation": "s1", "model": "s2"}
 
 Point = tuple[float, float]
 
@@ -131,7 +133,7 @@ def draw_forest(
     for number, (name, difference) in enumerate(differences.items()):
         y = _ROW_HEIGHT * number + 16
         drawing.text((_NAME_WIDTH, y + 4), name, "end", "name")
-        _draw_whisker(drawing, axis, y, difference, "s1" if groups[name] == "ablation" else "s0")
+        _draw_whisker(drawing, axis, y, difference, _GROUP_STYLES.get(groups[name], "s0"))
         summary.append(f"{name} {difference['mean']:+.2f}")
     return drawing.to_svg(f"Difference in {metric} from the assistant: {'; '.join(summary)}")
 
@@ -200,9 +202,19 @@ def draw_risk(risk: Mapping[str, Any]) -> Markup:
         "random order": [(0.0, risk["random_aurc"]), (1.0, risk["random_aurc"])],
     }
     operating_point = risk["operating_point"]
-    mark = (operating_point["coverage"], operating_point["risk"]) if operating_point else None
+    marks = []
+    if operating_point:
+        marks.append((operating_point["coverage"], operating_point["risk"]))
     frame = _Frame("coverage: share of questions answered", "risk: mean loss")
-    return _draw_curves(series, frame, (0.0, 1.0), mark)
+    return _draw_curves(series, frame, (0.0, 1.0), marks)
+
+
+def draw_calibration(calibration: Mapping[str, Any], outcome: str) -> Markup:
+    """Draw the share of an outcome against the confidence, a dot per bin, and the ideal line."""
+    points = [(item["confidence"], item["outcome"]) for item in calibration["bins"]]
+    series = {"observed": points, "ideal": [(0.0, 0.0), (1.0, 1.0)]}
+    frame = _Frame("confidence", f"share {outcome}")
+    return _draw_curves(series, frame, (0.0, 1.0), points)
 
 
 def draw_seconds(seconds: Mapping[str, Mapping[str, Any]], systems: Iterable[str]) -> Markup:
@@ -222,7 +234,7 @@ def _draw_curves(
     series: Mapping[str, Sequence[Point]],
     frame: _Frame,
     x_range: tuple[float, float],
-    mark: Point | None = None,
+    marks: Iterable[Point] = (),
 ) -> Markup:
     legend = _layout_legend(series)
     top = 18 * len(legend) + 10
@@ -233,7 +245,7 @@ def _draw_curves(
     _draw_legend(drawing, legend)
     for number, curve in enumerate(series.values()):
         drawing.add("path", d=_curve_path(curve, x, y, frame.steps), class_=f"curve s{number}")
-    if mark:
+    for mark in marks:
         drawing.dot((x.position(mark[0]), y.position(mark[1])), 5, "dot mark")
     return drawing.to_svg(f"{frame.y_label} against {frame.x_label}, of {', '.join(series)}")
 

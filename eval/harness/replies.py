@@ -3,8 +3,11 @@
 Metrics need nothing else of a system, so a saved run can be scored again without models.
 """
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from rag.records import Answer, Citation, Claim
@@ -132,6 +135,14 @@ class Reply:
     def to_dict(self) -> dict[str, Any]:
         """Return the reply as a dictionary that JSON can hold."""
         return asdict(self)
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a run's file, without lines cut off by a kill; none without a file."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
 
 
 def _build_statement(claim: Claim) -> Statement:

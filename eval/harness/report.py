@@ -25,7 +25,7 @@ from eval.harness.figures import (
     rounded,
 )
 from eval.harness.runs import Row, Run
-from eval.harness.systems import NO_LANGUAGE_MODEL, ORACLE
+from eval.harness.systems import MODEL_GROUP, NO_LANGUAGE_MODEL, ORACLE
 
 _FOREST_METRICS = (
     "nugget recall",
@@ -81,10 +81,16 @@ def render_page(figures: Figures) -> str:
         primary_metrics=PRIMARY_METRICS,
         other_metrics=other_metrics,
         forest_metrics=_FOREST_METRICS,
-        timed_systems=_TIMED_SYSTEMS,
+        timed_systems=[*_model_systems(figures), *_TIMED_SYSTEMS],
         oracle=ORACLE,
         significance_level=SIGNIFICANCE_LEVEL,
     )
+
+
+def _model_systems(figures: Figures) -> list[str]:
+    """Return the systems that are the assistant with another language model."""
+    systems = figures["table"]["systems"]
+    return [system["name"] for system in systems if system["group"] == MODEL_GROUP]
 
 
 # --- CSV ----------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from eval.harness.comparison import FORMAT_VERSION, QuestionScores, save_scores
+from eval.harness.generation_cache import GenerationCache
 from eval.harness.metrics import METRICS, Corpus, Metric, Scores, score_reply
 from eval.harness.questions import (
     SPLITS,
@@ -26,9 +27,9 @@ from eval.harness.questions import (
     load_questions,
     sample_questions_file,
 )
-from eval.harness.replies import Reply
+from eval.harness.replies import Reply, read_json_lines
 from eval.harness.statistics import ClusteredScores, Interval, PairedScores, bootstrap
-from eval.harness.systems import ASSISTANT, System, build_systems
+from eval.harness.systems import ASSISTANT, MODEL_GROUP, System, build_systems
 from rag.answering.pipeline import STYLES
 from rag.assistant import Assistant
 from rag.errors import FootnoteError, UsageError, unknown_choice
@@ -40,12 +41,16 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question, a system's reply, the reply's scores, and its wall-clock time in seconds."""
+    """A question, a system's reply, the reply's scores, and its wall-clock time in seconds.
+
+    If `is_cached`, a language model replied from the cache, and the time means nothing.
+    """
 
     question: Question
     reply: Reply
     scores: Mapping[str, float | None]
     seconds: float
+    is_cached: bool = False
 
 
 def collect_scores(rows: Iterable[Row], metric: str) -> ClusteredScores:
@@ -106,7 +111,8 @@ class Plan:
 
     `split` is `dev`, `test` or `all`; `style` is the assistant's answer style. `only` names the
     systems to run besides the assistant; all by default. With `every=n`, every n-th question is
-    asked.
+    asked. `other_models` holds assistants with other language models, by name, which are compared
+    with the assistant. `cache` is the one from which the language models reply, if any.
     """
 
     questions: Path = field(default_factory=sample_questions_file)
@@ -114,6 +120,8 @@ class Plan:
     style: str = "auto"
     only: tuple[str, ...] = ()
     every: int = 1
+    other_models: Mapping[str, Assistant] = field(default_factory=dict)
+    cache: GenerationCache | None = None
 
     def __post_init__(self) -> None:
         if self.split not in _SPLIT_CHOICES:
@@ -138,10 +146,11 @@ def evaluate(
     plan = plan or Plan()
     corpus = load_abstracts(assistant)
     questions = _select_questions(plan, corpus)
-    systems = _select_systems(build_systems(assistant, plan.style), plan.only)
+    every_system = build_systems(assistant, plan.style, plan.other_models)
+    systems = _select_systems(every_system, plan.only)
     manifest = _build_manifest(assistant, plan, questions, systems)
     with _RunFolder(folder, manifest) as run_folder:
-        run_folder.ask_remaining(systems, questions, on_progress or _ignore_progress)
+        run_folder.ask_remaining(systems, questions, plan.cache, on_progress or _ignore_progress)
     run = load_run(folder, questions, corpus, metrics)
     save_scores(folder / "scores.json", run.manifest, map(_question_scores, run.assistant_rows))
     return run
@@ -169,14 +178,15 @@ def _select_questions(plan: Plan, corpus: Corpus) -> list[Question]:
 
 
 def _select_systems(systems: Sequence[System], only: Sequence[str]) -> list[System]:
-    """Return the assistant and the named systems, or all systems if none is named."""
+    """Return the assistant, with all its models, and the named systems; all if none is named."""
     names = [system.name for system in systems]
     for name in only:
         if name not in names:
             raise unknown_choice("system", name, names)
     selected = []
     for system in systems:
-        if not only or system.name == ASSISTANT or system.name in only:
+        is_assistant = system.group in ("assistant", MODEL_GROUP)
+        if not only or is_assistant or system.name in only:
             selected.append(system)
     return selected
 
@@ -209,15 +219,16 @@ def load_run(
     """Load a saved run and score its replies again."""
     manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     questions_by_id = {question.id: question for question in questions}
-    seconds: dict[tuple[str, str], float] = {}
-    for line in _read_json_lines(folder / "seconds.jsonl"):
-        seconds[line["system"], line["id"]] = line["seconds"]
+    seconds: dict[tuple[str, str], tuple[float, bool]] = {}
+    for line in read_json_lines(folder / "seconds.jsonl"):
+        seconds[line["system"], line["id"]] = line["seconds"], line.get("cached", False)
     rows: dict[str, list[Row]] = defaultdict(list)
-    for line in _read_json_lines(folder / "replies.jsonl"):
+    for line in read_json_lines(folder / "replies.jsonl"):
         system, question = line["system"], questions_by_id[line["id"]]
         reply = Reply.from_dict(line["reply"])
         scores: Scores = score_reply(question, reply, corpus, metrics)
-        rows[system].append(Row(question, reply, scores, seconds.get((system, question.id), 0.0)))
+        elapsed, is_cached = seconds.get((system, question.id), (0.0, False))
+        rows[system].append(Row(question, reply, scores, elapsed, is_cached))
     frozen_rows = {system: tuple(rows[system]) for system in manifest["systems"]}
     return Run(manifest, corpus, frozen_rows, manifest["systems"], tuple(metrics))
 
@@ -246,28 +257,38 @@ class _RunFolder:
         self._files.close()
 
     def ask_remaining(
-        self, systems: Sequence[System], questions: Sequence[Question], on_progress: Progress
+        self,
+        systems: Sequence[System],
+        questions: Sequence[Question],
+        cache: GenerationCache | None,
+        on_progress: Progress,
     ) -> None:
-        """Ask each system the questions that have no saved reply yet, and save its replies."""
+        """Ask each system the questions that have no saved reply yet, and save its replies.
+
+        Times of replies from the cache are marked.
+        """
         finished = self._repair_replies()
         pending = []
         for system in systems:
-            for question in questions[:: system.every]:
+            for question in system.select(questions):
                 pending.append((system, question))
         replies, seconds = self._append_to("replies.jsonl"), self._append_to("seconds.jsonl")
         for number, (system, question) in enumerate(pending):
             on_progress(number, len(pending), system.name)
             key = {"system": system.name, "id": question.id}
             if (system.name, question.id) not in finished:
+                hits = cache.hits if cache else 0
                 reply, elapsed = _ask(system, question)
-                _write_json_line(seconds, key | {"seconds": round(elapsed, 4)})
-                _write_json_line(replies, key | {"reply": reply.to_dict()})
+                mark = {"cached": True} if cache and cache.hits > hits else {}
+                _write_json_line(seconds, key | {"seconds": round(elapsed, 4)} | mark)
+                question_text = {"question": question.question}
+                _write_json_line(replies, key | question_text | {"reply": reply.to_dict()})
         on_progress(len(pending), len(pending), "")
 
     def _repair_replies(self) -> set[tuple[str, str]]:
         """Drop a line that was cut off by a kill; return (system, question id) of the others."""
         path = self._folder / "replies.jsonl"
-        lines = list(_read_json_lines(path))
+        lines = list(read_json_lines(path))
         if path.exists():
             path.write_text("".join(map(_json_line, lines)), encoding="utf-8")
         return {(line["system"], line["id"]) for line in lines}
@@ -284,14 +305,6 @@ def _ask(system: System, question: Question) -> tuple[Reply, float]:
     except (FootnoteError, RuntimeError, OSError) as error:
         reply = Reply(error=str(error) or type(error).__name__)
     return reply, time.perf_counter() - start
-
-
-def _read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of all valid lines; none if there is no file."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
 
 
 def _json_line(record: Mapping[str, Any]) -> str:

@@ -187,6 +187,52 @@ def aurc(confidences: ArrayLike, losses: ArrayLike) -> float:
     return float(np.diff(coverages, prepend=0.0) @ risks)
 
 
+# --- calibration --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Questions of similar confidence: their mean confidence, mean outcome, and number."""
+
+    confidence: float
+    outcome: float
+    n: int
+
+
+def calibration_bins(
+    confidences: ArrayLike, outcomes: ArrayLike, count: int = 10
+) -> list[CalibrationBin]:
+    """Return bins of equal numbers of questions, by rising confidence; outcomes are 0 or 1.
+
+    Bins end at the quantiles of the confidence, so that none is nearly empty. Questions with the
+    same confidence share a bin, so there may be fewer bins, and of different sizes.
+    """
+    confidence_values, outcome_values = _validate(confidences), _validate(outcomes)
+    _check_same_length(confidence_values, outcome_values)
+    edges = np.unique(np.quantile(confidence_values, np.linspace(0, 1, count + 1)))
+    bin_numbers = np.searchsorted(edges[1:-1], confidence_values)
+    bins = []
+    for number in np.unique(bin_numbers):
+        inside = bin_numbers == number
+        means = confidence_values[inside].mean(), outcome_values[inside].mean()
+        bins.append(CalibrationBin(float(means[0]), float(means[1]), int(inside.sum())))
+    return bins
+
+
+def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
+    """Return the mean distance of confidence and outcome over the bins, weighted by their size.
+
+    Naeini et al., "Obtaining well calibrated probabilities using Bayesian binning", 2015, with
+    bins of equal size.
+    """
+    total = sum(calibration_bin.n for calibration_bin in bins)
+    error = 0.0
+    for calibration_bin in bins:
+        gap = abs(calibration_bin.confidence - calibration_bin.outcome)
+        error += calibration_bin.n / total * gap
+    return error
+
+
 # --- resampling ---------------------------------------------------------------------------------
 
 

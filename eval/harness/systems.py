@@ -4,8 +4,9 @@ Trivial baselines expose bad metrics: a metric that one of them wins does not me
 search the same library as the assistant and, like it, quote sentences literally.
 """
 
+import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -22,14 +23,15 @@ NO_LANGUAGE_MODEL = "no language model"
 FULL_TEXT_ONLY = "full text only"
 DENSE_ONLY = "dense only"
 ORACLE = "oracle papers"
+MODEL_GROUP = "model"
 
 # Papers of a ranking that are saved, and papers that baselines rerank.
 _RANKING_DEPTH = 100
 _SEARCH_DEPTH = 500
 _EVIDENCE_SENTENCES = 400
-# The closed-book model takes a second per question, so it writes little and gets few questions.
+# The closed-book model takes seconds per question, so it writes little and gets few questions.
 _CLOSED_BOOK_TOKENS = 32
-_CLOSED_BOOK_EVERY = 8
+_CLOSED_BOOK_QUESTIONS = 25
 
 Span = tuple[Paper, int, int]
 
@@ -38,23 +40,42 @@ Span = tuple[Paper, int, int]
 class System:
     """A way to answer questions.
 
-    `group` is `assistant`, `ablation` or `baseline`. With `every=n`, the system gets only every
-    n-th question.
+    `group` is `assistant`, `model` (the assistant with another language model), `ablation` or
+    `baseline`. A system with `max_questions` is asked only so many, evenly spaced.
     """
 
     name: str
     group: str
     reply: Callable[[Question], Reply]
-    every: int = 1
+    max_questions: int | None = None
+
+    def select(self, questions: Sequence[Question]) -> Sequence[Question]:
+        """Return the questions that the system is asked."""
+        step = math.ceil(len(questions) / (self.max_questions or len(questions) or 1))
+        return questions[:: max(1, step)]
 
 
-def build_systems(assistant: Assistant, style: str = "auto") -> list[System]:
-    """Return all systems on the library of an assistant, the assistant itself first."""
+def build_systems(
+    assistant: Assistant, style: str = "auto", other_models: Mapping[str, Assistant] | None = None
+) -> list[System]:
+    """Return all systems on the library of an assistant, the assistant itself first.
+
+    `other_models` holds assistants on the same library with other language models, by name.
+    """
     quoting = Assistant(assistant.library, language_model="none")
     retrieval = RetrievalCache(quoting)
+    no_model = System(NO_LANGUAGE_MODEL, "ablation", partial(ask, quoting, "quote", retrieval))
+    models = []
+    for name, other in (other_models or {}).items():
+        if other.language_model == "none":
+            no_model = replace(no_model, group=MODEL_GROUP)
+        else:
+            reply = partial(ask, other, style, retrieval)
+            models.append(System(f"model: {name}", MODEL_GROUP, reply))
     return [
         System(ASSISTANT, "assistant", partial(ask, assistant, style, retrieval)),
-        System(NO_LANGUAGE_MODEL, "ablation", partial(ask, quoting, "quote", retrieval)),
+        *models,
+        no_model,
         *_build_ablations(retrieval),
         *_build_baselines(retrieval),
         *_build_closed_book(assistant),
@@ -66,7 +87,7 @@ def ask(assistant: Assistant, style: str, retrieval: "RetrievalCache", question:
     if question.history:
         chat = assistant.chat()
         for earlier in question.history:
-            chat.ask(earlier, sentences=ANSWER_SENTENCES, style="quote")
+            chat.ask(earlier, sentences=ANSWER_SENTENCES, style=style)
         answer = chat.ask(question.question, sentences=ANSWER_SENTENCES, style=style)
     else:
         answer = assistant.ask(question.question, sentences=ANSWER_SENTENCES, style=style)
@@ -126,7 +147,7 @@ def _build_closed_book(assistant: Assistant) -> list[System]:
         statement = Statement(text, "generated", (), supported=False)
         return Reply((statement,), confidence=1.0)
 
-    return [System("closed-book language model", "baseline", reply, every=_CLOSED_BOOK_EVERY)]
+    return [System("closed-book language model", "baseline", reply, _CLOSED_BOOK_QUESTIONS)]
 
 
 def _build_baselines(retrieval: RetrievalCache) -> list[System]:
