@@ -419,8 +419,8 @@ def quoted_claim(text, *numbers):
     return Claim(text, "quoted", numbers, True, 0.5)
 
 
-def generated_claim(text, *numbers):
-    return Claim(text, "generated", numbers, True, 0.5)
+def generated_claim(text, *numbers, heading=""):
+    return Claim(text, "generated", numbers, True, 0.5, heading=heading)
 
 
 ANSWERED = make_answer(
@@ -439,8 +439,12 @@ ABSTENTION = replace(
 def test_pandoc_output_contains_its_references():
     assert export_answer(ANSWERED, "pandoc") == (
         "**When do gates open?**\n\n"
-        "“Gates open twice a day.” [@brandt2021tidal] "
         "Both rest at noon [@brandt2021tidal; @night].\n\n"
+        "**Tidal Gates of the North**\n\n"
+        "- “Gates open twice a day.” [@brandt2021tidal]\n"
+        "- “They save 12 parts in a hundred.” [@brandt2021tidal]\n\n"
+        "**Night Owls**\n\n"
+        "- “Owls hunt at dusk.” [@night]\n\n"
         "**Retracted:** [@night].\n\n"
         "---\nreferences:\n"
         '- {"id": "brandt2021tidal", "type": "article-journal", '
@@ -458,10 +462,13 @@ def test_pandoc_output_contains_its_references():
 @pytest.mark.parametrize(
     ("claim", "shown"),
     [
-        (quoted_claim("Do gates open? Yes.", 1), "“Do gates open? Yes.” [@brandt2021tidal]"),
         (generated_claim("Do they?", 2), "Do they? [@night]"),
         (generated_claim("They wait...", 2), r"They wait.\.\. [@night]"),
         (generated_claim("They wait.", 3, 1), "They wait [@brandt2021tidal]."),
+        (
+            generated_claim("They wait.", 2, heading="*Owls*"),
+            r"- **\*Owls\***: They wait [@night].",
+        ),
     ],
 )
 def test_pandoc_puts_citations_before_the_full_stop(claim, shown):
@@ -490,7 +497,7 @@ def test_pandoc_output_escapes_untrusted_text(text, shown):
     )
     head, _, tail = export_answer(answer, "pandoc").partition("\n")
     assert head == f"**{shown}**"
-    (reference,) = [line for line in tail.splitlines() if line.startswith("- ")]
+    (reference,) = [line for line in tail.splitlines() if line.startswith("- {")]
     assert json.loads(reference[2:])["title"] == shown
 
 

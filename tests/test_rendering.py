@@ -114,13 +114,38 @@ def test_a_paper_is_shown_with_its_known_fields(monkeypatch):
 def test_markdown_output():
     assert ANSWER.to_markdown() == (
         "**When do gates open?**\n\n"
-        "“Gates open twice a day.”[^1] “They save 12% of post-war power.”[^2] "
-        "“Owls hunt at dusk.”[^3]\n\n"
+        "**Tidal Gates of the North-West** (Ada Brandt and Zoë Müller, 2021)\n\n"
+        "- “Gates open twice a day.”[^1]\n"
+        "- “They save 12% of post-war power.”[^2]\n\n"
+        "**Night Owls** **Retracted.**\n\n"
+        "- “Owls hunt at dusk.”[^3]\n\n"
         "[^1]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
         "<https://doi.org/10.5555/shores.2021.7> “Gates open twice a day.”\n"
         "[^2]: *Tidal Gates of the North-West*. Ada Brandt and Zoë Müller, 2021. "
         "<https://doi.org/10.5555/shores.2021.7> “They save 12% of post-war power.”\n"
         "[^3]: *Night Owls*. **Retracted.** “Owls hunt at dusk.”\n"
+    )
+
+
+def test_markdown_output_of_a_written_follow_up():
+    claims = (
+        Claim("Both keep hours.", "generated", (2, 1), True, 1.0),
+        Claim("It opens *twice*.", "generated", (1,), True, 1.0, heading="Tidal Gates"),
+        Claim("It hunts.", "computed", (2,), True, 1.0, heading="Night [Owls]"),
+    )
+    gates, owls = ANSWER.citations[0], replace(ANSWER.citations[2], number=2)
+    trace = replace(TRACE, rewritten_query="And\nthey? (on *gates*)")
+    answer = replace(ANSWER, claims=claims, citations=(gates, owls), trace=trace)
+    assert answer.to_markdown().split("[^1]: ")[0] == (
+        "**When do gates open?**\n\n"
+        "*Interpreted as: And they? (on \\*gates\\*)*\n\n"
+        "Both keep hours.[^2][^1]\n\n"
+        "- **Tidal Gates**: It opens \\*twice\\*.[^1]\n"
+        "- **Night \\[Owls\\]**: It hunts.[^2]\n\n"
+        "**Tidal Gates of the North-West** (Ada Brandt and Zoë Müller, 2021)\n\n"
+        "- “Gates open twice a day.”[^1]\n\n"
+        "**Night Owls** **Retracted.**\n\n"
+        "- “Owls hunt at dusk.”[^2]\n\n"
     )
 
 
@@ -209,6 +234,7 @@ def test_json_is_plain_rounded_and_complete():
         "supported": True,
         "score": 0.5679,
         "note": "",
+        "heading": "",
     }
     assert plain["citations"][1] == {
         "number": 2,

@@ -6,7 +6,7 @@ Answers: Markdown with footnotes or with Pandoc citations, JSON, or the cited pa
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
@@ -17,7 +17,8 @@ from rag.output.markdown import (
     conversation_to_markdown,
     papers_to_markdown,
 )
-from rag.records import Answer, Claim, Paper
+from rag.records import Answer, Citation, Claim, Paper
+from rag.text.answer_form import evidence_by_paper, separator, written_claims
 from rag.text.cleaning import title_key
 
 _RETRACTION_NOTE = "This paper has been retracted."
@@ -358,19 +359,32 @@ def _pandoc_body(answer: Answer, citekeys: dict[Paper, str]) -> str:
         nearest = "\n".join(f"- *{_escape_pandoc(hit.paper.title)}*" for hit in answer.hits)
         return f"{text}\n\n{nearest}" if nearest else text
     numbered_keys = {citation.number: citekeys[citation.paper] for citation in answer.citations}
-    return " ".join(_pandoc_claim(claim, numbered_keys) for claim in answer.claims)
+    text, previous = "", None
+    for claim in written_claims(answer.claims):
+        text += separator(claim, previous) + _pandoc_claim(claim, numbered_keys)
+        previous = claim
+    paragraphs = [text]
+    for citations in evidence_by_paper(answer.claims, answer.citations):
+        paragraphs.append(_pandoc_quotations(citations, numbered_keys))
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _pandoc_quotations(citations: Sequence[Citation], citekeys: dict[int, str]) -> str:
+    lines = [f"**{_escape_pandoc(citations[0].paper.title)}**\n"]
+    for citation in citations:
+        lines.append(f"- “{_escape_pandoc(citation.quote)}” [@{citekeys[citation.number]}]")
+    return "\n".join(lines)
 
 
 def _pandoc_claim(claim: Claim, citekeys: dict[int, str]) -> str:
-    """Write a claim with its citation, which comes before the full stop of a generated sentence."""
+    """Write a claim with its citation, which comes before the full stop."""
+    heading = f"- **{_escape_pandoc(claim.heading)}**: " if claim.heading else ""
     keys = dict.fromkeys(map(citekeys.__getitem__, claim.citations))
     citation = f" [{'; '.join(map('@{}'.format, keys))}]" if keys else ""
-    if claim.kind == "quoted":
-        return f"“{_escape_pandoc(claim.text)}”{citation}"
     text, full_stop = claim.text, ""
     if text.endswith(".") and not text.endswith(".."):
         text, full_stop = text[:-1], "."
-    return f"{_escape_pandoc(text)}{citation}{full_stop}"
+    return f"{heading}{_escape_pandoc(text)}{citation}{full_stop}"
 
 
 def _pandoc_reference(paper: Paper, key: str) -> str:

@@ -1,9 +1,10 @@
 """Papers, answers and conversations as Markdown, with untrusted text escaped."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rag.records import Answer, Citation, Claim, Hit, Paper
+from rag.text.answer_form import evidence_by_paper, separator, written_claims
 
 # Characters that are markup anywhere in a text, and those that would make its start a list.
 _ACTIVE = re.compile(r"([\\`*_\[\]<>#|!]|&(?=#?\w+;))|^([-+]|\d+(?=[.)]))")
@@ -31,10 +32,14 @@ def _paper_item(paper: Paper) -> str:
 
 
 def answer_to_markdown(answer: Answer) -> str:
-    """Return question, answer and footnotes."""
+    """Return question, answer, evidence and footnotes."""
     question = " ".join(answer.question.split())  # a blank line would end the bold text
-    text = _abstention(answer) if answer.abstained else " ".join(map(_claim, answer.claims))
-    parts = [f"**{escape_markdown(question)}**\n", f"{text}\n", *map(_footnote, answer.citations)]
+    text = _abstention(answer) if answer.abstained else _body(answer)
+    parts = [f"**{escape_markdown(question)}**\n"]
+    if answer.trace.rewritten_query:
+        rewritten_query = " ".join(answer.trace.rewritten_query.split())
+        parts.append(f"*Interpreted as: {escape_markdown(rewritten_query)}*\n")
+    parts += [f"{text}\n", *map(_footnote, answer.citations)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -63,9 +68,28 @@ def _nearest_item(hit: Hit) -> str:
     return f"- {_title(hit.paper)}"
 
 
-def _claim(claim: Claim) -> str:
+def _body(answer: Answer) -> str:
+    """Return the written claims and below them the quotations, as `Answer.text` has them."""
+    written = written_claims(answer.claims)
+    text = "".join(map(_written, written, [None, *written]))
+    evidence = map(_quotations, evidence_by_paper(answer.claims, answer.citations))
+    return "\n\n".join(filter(None, (text, *evidence)))
+
+
+def _written(claim: Claim, previous: Claim | None) -> str:
+    heading = f"- **{escape_markdown(claim.heading)}**: " if claim.heading else ""
     references = "".join(map("[^{}]".format, claim.citations))
-    return escape_markdown(claim.display_text) + references
+    return f"{separator(claim, previous)}{heading}{escape_markdown(claim.text)}{references}"
+
+
+def _quotations(citations: Sequence[Citation]) -> str:
+    """Return the title of a paper and its quotations as a list."""
+    paper = citations[0].paper
+    byline = f" ({escape_markdown(paper.byline)})" if paper.byline else ""
+    lines = [f"**{escape_markdown(paper.title)}**{byline}{_retraction(paper)}\n"]
+    for citation in citations:
+        lines.append(f"- “{escape_markdown(citation.quote)}”[^{citation.number}]")
+    return "\n".join(lines)
 
 
 def _footnote(citation: Citation) -> str:
