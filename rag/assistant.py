@@ -24,7 +24,18 @@ from rag.library.vector_index import VectorIndex
 from rag.models.embedder import Embedder
 from rag.models.language_model import LanguageModel
 from rag.models.registry import load_embedder
-from rag.records import AddReport, Answer, Claim, Evidence, Hit, Paper, Preview, Rejection
+from rag.records import (
+    AddReport,
+    Answer,
+    Claim,
+    Evidence,
+    Hit,
+    Paper,
+    Preview,
+    Rejection,
+    StreamEvent,
+    Waiting,
+)
 from rag.retrieval.query_analysis import validate_question
 from rag.retrieval.retriever import Retriever
 from rag.text.answer_form import format_evidence, format_written
@@ -232,7 +243,7 @@ class Assistant:
         style: str = "auto",
         stop: threading.Event | None = None,
         **filters: str,
-    ) -> Iterator[Preview | str | Answer]:
+    ) -> Iterator[StreamEvent]:
         """Yield a `Preview` of the evidence, the text sentence by sentence, then the `Answer`.
 
         There is no preview when no paper is similar to the question. Options as in `ask`. When
@@ -252,7 +263,7 @@ class Assistant:
         Pass earlier `answers` to resume a conversation.
         """
 
-        def ask(request: AnswerRequest, stop: threading.Event) -> Iterator[Preview | str | Answer]:
+        def ask(request: AnswerRequest, stop: threading.Event) -> Iterator[StreamEvent]:
             return _stream_text(self._pipeline.stream(self._prepare(request), stop))
 
         return Conversation(ask, merge_filters(Filters(), filters), answers)
@@ -333,11 +344,11 @@ def _request(
     )
 
 
-def _stream_text(events: Iterator[Preview | Claim | Answer]) -> Iterator[Preview | str | Answer]:
+def _stream_text(events: Iterator[Preview | Waiting | Claim | Answer]) -> Iterator[StreamEvent]:
     """Turn claims into pieces that add up to the text of the answer, which comes last."""
     previous = None
     for event in events:
-        if isinstance(event, Preview):
+        if isinstance(event, Preview | Waiting):
             yield event
         elif isinstance(event, Claim):
             if event.kind != "quoted":

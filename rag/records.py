@@ -319,6 +319,10 @@ def _hit_dict(hit: Hit) -> dict[str, Any]:
     }
 
 
+# Yielded by `Assistant.stream` and `Conversation.stream`; the strings add up to `Answer.text`.
+StreamEvent = Preview | Waiting | str | Answer
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Record that is not a valid paper. `record` counts from 1; 0 means the file as a whole."""

@@ -90,20 +90,15 @@ def repeat_forever(*pieces):
     return itertools.cycle(pieces)
 
 
-class PickyReranker:
-    """Query-likelihood model that favours contexts that contain a certain text.
+class JudgingModel(ScriptedModel):
+    """Scripted model that also judges evidence: with a probability, or with an error."""
 
-    `contexts` collects the contexts that it gets.
-    """
+    def __init__(self, reply="", judgement=1.0, **options):
+        super().__init__(reply, **options)
+        self.judgement = judgement
 
-    name = "picky"
-
-    def __init__(self, favourite, likely=-0.5, unlikely=-40.0):
-        self.favourite = favourite
-        self.likely = likely
-        self.unlikely = unlikely
-        self.contexts = []
-
-    def question_likelihood(self, contexts, question):
-        self.contexts += contexts
-        return [[self.likely if self.favourite in text else self.unlikely] * 3 for text in contexts]
+    def choice_probability(self, messages, choices, limits, stop):
+        self.prompts.append(list(messages))
+        if isinstance(self.judgement, Exception):
+            raise self.judgement
+        return self.judgement

@@ -1,15 +1,14 @@
-"""Evidence: selection of sentences, reranking by a model, and what the papers lack."""
+"""Evidence: selection of sentences, and what the papers lack."""
 
 import json
 from dataclasses import astuple
 
 import pytest
-from fakes import PickyReranker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag import Assistant, ModelFailed
-from rag.answering.evidence import EvidenceWeights, select_evidence
+from rag import Assistant
+from rag.answering.evidence import EvidenceWeights, combine_judgement, select_evidence
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
 from rag.models.registry import load_embedder
@@ -97,38 +96,11 @@ def test_selection_respects_the_limit(select, limit):
     assert len(set(evidence)) == len(evidence)
 
 
-@pytest.mark.parametrize("position", [0, 1])
-def test_reranker_decides_which_selected_sentence_comes_first(select, position):
-    plain = select(SHRINK)
-    favourite = plain.evidence[position]
-    reranked = select(SHRINK, reranker=PickyReranker(favourite.sentence.text))
-    assert reranked.evidence[0] == favourite
-    assert set(reranked.evidence) == set(plain.evidence)
-    assert reranked.candidates == plain.candidates
-    assert reranked.confidence == plain.confidence
-
-
 def test_sentences_far_below_the_best_are_not_selected(select):
     selection = select(SHRINK, max_sentences=30)
     assert len(selection.evidence) < len(selection.candidates)
     selected = {item.paper.id for item in selection.evidence}
     assert selected < {item.paper.id for item in selection.candidates}
-
-
-def test_reranker_sees_title_and_sentence(select):
-    reranker = PickyReranker("")
-    selection = select(SHRINK, reranker=reranker)
-    best = selection.candidates[0]
-    start = f"{best.paper.title}. {best.sentence.text}"
-    assert any(context.startswith(start) for context in reranker.contexts)
-    assert len(reranker.contexts) == len(selection.evidence)
-
-
-def test_reranker_is_not_used_for_one_sentence_or_a_list_question(select):
-    reranker = PickyReranker("")
-    assert select(SHRINK, max_sentences=1, reranker=reranker).evidence
-    assert select("Which papers shrink the KV cache?", reranker=reranker).evidence
-    assert reranker.contexts == []
 
 
 def test_first_sentence_may_answer_a_why_question(select_similar):
@@ -142,14 +114,6 @@ def test_list_question_prefers_the_sentence_that_introduces_a_name(select_simila
     selection = select_similar("Which papers count boats or ships?")
     heron = [item for item in selection.evidence if "Heron" in item.paper.title]
     assert texts(heron) == ["Heron counts boats on canals."]
-
-
-def test_bundled_model_reranks_deterministically(select, bundled):
-    question = "How much does merging keys shrink the KV cache?"
-    reranked = select(question, reranker=bundled)
-    assert reranked == select(question, reranker=bundled)
-    assert reranked.candidates == select(question).candidates
-    assert reranked.evidence[0].sentence.text.startswith("The KV cache shrinks by 71%")
 
 
 @pytest.mark.parametrize(
@@ -205,18 +169,11 @@ def test_any_question_gets_a_valid_and_repeatable_selection(select, question, li
     assert select(question, max_sentences=limit) == selection
 
 
-def test_failing_reranker_raises(select):
-    class FailingReranker(PickyReranker):
-        def question_likelihood(self, contexts, question):
-            raise RuntimeError("out of memory")
-
-    with pytest.raises(ModelFailed, match="out of memory"):
-        select(SHRINK, reranker=FailingReranker(""))
+probabilities = st.floats(0, 1)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.floats(-60, 0), st.floats(-60, 0))
-def test_any_likelihood_leaves_scores_between_0_and_1(select, likely, unlikely):
-    selection = select(SHRINK, reranker=PickyReranker("KV cache", likely, unlikely))
-    assert selection.evidence
-    assert all(0 <= item.score <= 1 for item in selection.candidates)
+@given(probabilities, probabilities, probabilities)
+def test_judgement_and_confidence_both_raise_the_combined_confidence(confidence, low, high):
+    low, high = sorted((low, high))
+    assert 0 <= combine_judgement(confidence, low) <= combine_judgement(confidence, high) <= 1
+    assert combine_judgement(low, confidence) <= combine_judgement(high, confidence)

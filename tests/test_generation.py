@@ -13,10 +13,10 @@ from rag.answering.generation import (
     AnswerGenerator,
     Draft,
     Footnotes,
-    claim_text,
-    generation_prompt,
+    build_excerpts,
     quote_evidence,
     split_drafts,
+    writing_prompt,
 )
 from rag.answering.generation_check import (
     PASSING_SHARE,
@@ -56,8 +56,12 @@ LIMITS = GenerationLimits(64, 20.0)
 
 def start_generation(model, limits=LIMITS, stop=None):
     """Return the generator of claims about `QUESTION`, not started yet."""
-    generator = AnswerGenerator(model, LexicalVerifier(), limits)
-    return generator.generate(QUESTION, EVIDENCE, Footnotes(), stop or threading.Event())
+    generator = AnswerGenerator(model, LexicalVerifier(), limits, QUESTION, EVIDENCE)
+    return generator.generate(Footnotes(), stop or threading.Event())
+
+
+def prompt_tokens_of(evidence):
+    return ScriptedModel().count_tokens(writing_prompt(QUESTION, build_excerpts(evidence)))
 
 
 class Generated:
@@ -65,17 +69,16 @@ class Generated:
 
     def __init__(self, reply, evidence=EVIDENCE, earlier=(), limits=LIMITS, **model):
         self.model = ScriptedModel(reply, **model)
-        self.generator = AnswerGenerator(self.model, LexicalVerifier(), limits)
+        self.generator = AnswerGenerator(self.model, LexicalVerifier(), limits, QUESTION, evidence)
         self.footnotes = Footnotes(earlier)
-        stop = threading.Event()
-        self.claims = list(self.generator.generate(QUESTION, evidence, self.footnotes, stop))
+        self.claims = list(self.generator.generate(self.footnotes, threading.Event()))
         self.quotes = {citation.number: citation.quote for citation in self.footnotes.cited}
         self.shown = [(claim.kind, claim.text, claim.citations) for claim in self.claims]
 
     @property
     def outcome(self):
         generator = self.generator
-        return generator.declined, generator.dropped, generator.left_out
+        return generator.dropped, generator.left_out
 
 
 def drafts(*pieces):
@@ -201,10 +204,8 @@ def test_supported_sentences_are_shown_as_written_with_footnotes():
         ("generated", "Each week upkeep takes 5 hours.", (2,)),
     ]
     assert generated.quotes == {1: NITRATE.sentence.text, 2: UPKEEP.sentence.text}
-    assert [claim.note for claim in generated.claims] == ["", ""]
-    assert generated.outcome == (False, 0, ())
-    prompt_tokens = generated.model.count_tokens(generation_prompt(QUESTION, EVIDENCE))
-    assert generated.generator.tokens == {"prompt": prompt_tokens, "reply": 15}
+    assert generated.outcome == (0, ())
+    assert generated.generator.tokens == {"prompt": prompt_tokens_of(EVIDENCE), "reply": 15}
 
 
 def test_footnotes_are_numbered_in_order_of_citation():
@@ -233,7 +234,7 @@ def test_sentence_can_cite_several_sources():
 
 def test_sentence_without_a_mark_cites_the_source_that_supports_it():
     [claim] = Generated("Each week upkeep takes 5 hours.").claims
-    assert (claim.kind, claim.citations, claim.note) == ("generated", (1,), "")
+    assert (claim.kind, claim.citations) == ("generated", (1,))
 
 
 @pytest.mark.parametrize("mark", ["[1]", "[1, 3]"])
@@ -241,7 +242,6 @@ def test_wrong_source_number_is_replaced_by_the_supporting_source(mark):
     generated = Generated(f"Each week upkeep takes 5 hours {mark}.")
     [claim] = generated.claims
     assert (claim.kind, generated.quotes) == ("generated", {1: UPKEEP.sentence.text})
-    assert claim.note
 
 
 @pytest.mark.parametrize("mark", ["[9]", "[0]", "[999]", "[4-9]"])
@@ -262,20 +262,9 @@ def test_unknown_source_number_is_never_shown(mark):
         "Parliament voted on the railway budget [1].",
     ],
 )
-def test_unsupported_sentence_is_replaced_by_the_quotation(reply):
+def test_unsupported_sentence_is_dropped(reply):
     generated = Generated(reply)
-    assert generated.shown == [("quoted", NITRATE.sentence.text, (1,))]
-    assert generated.claims[0].supported
-    assert generated.claims[0].note.startswith(
-        "quoted because the generated sentence was not supported"
-    )
-    assert generated.generator.dropped == 1
-
-
-def test_quotation_replaces_only_one_sentence():
-    generated = Generated("Reed beds filter 60% of it [1]. Reed beds filter 70% of it [1].")
-    assert generated.shown == [("quoted", NITRATE.sentence.text, (1,))]
-    assert generated.generator.dropped == 2
+    assert (generated.shown, generated.quotes, generated.generator.dropped) == ([], {}, 1)
 
 
 def test_unsupported_sentence_without_citation_is_dropped():
@@ -302,14 +291,32 @@ def test_repeated_sentence_is_shown_once():
 def test_sentence_that_repeats_a_source_becomes_the_quotation(reply):
     generated = Generated(reply)
     assert generated.shown == [("quoted", UPKEEP.sentence.text, (1,))]
-    assert generated.claims[0].note == ""
     assert generated.generator.dropped == 0
 
 
-def test_repeated_source_under_a_wrong_number_becomes_a_quotation_with_a_note():
+def test_repeated_source_under_a_wrong_number_becomes_its_own_quotation():
     generated = Generated("Upkeep takes 5 hours a week [1].")
     assert generated.shown == [("quoted", UPKEEP.sentence.text, (1,))]
-    assert generated.claims[0].note
+
+
+@pytest.mark.parametrize(("answer", "kind"), [("Yes", "generated"), ("No", "generated")])
+def test_yes_or_no_before_a_sentence_is_shown(answer, kind):
+    generated = Generated(f"{answer}, 40% of the nitrate reed beds filter [1].")
+    assert generated.shown == [(kind, f"{answer}, 40% of the nitrate reed beds filter.", (1,))]
+
+
+def test_yes_before_a_repeated_source_does_not_make_it_our_own_sentence():
+    generated = Generated("Yes, reed beds filter 40% of the nitrate [1].")
+    assert generated.shown == [("quoted", NITRATE.sentence.text, (1,))]
+
+
+def test_line_of_a_list_is_headed_by_the_title_of_its_paper():
+    model = ScriptedModel(
+        "- Nitrate is what reed beds filter [1].\n- Upkeep of marshes takes 5 hours [2]."
+    )
+    generator = AnswerGenerator(model, LexicalVerifier(), LIMITS, QUESTION, EVIDENCE, is_list=True)
+    claims = list(generator.generate(Footnotes(), threading.Event()))
+    assert [claim.heading for claim in claims] == [REEDS.title, COST.title]
 
 
 @pytest.mark.promise("injection")
@@ -328,18 +335,10 @@ def test_obeyed_instruction_is_shown_as_the_quotation_it_repeats(reply):
     assert generated.shown == [("quoted", text, (1,))]
 
 
-@pytest.mark.parametrize(
-    "reply", ["The sources do not say.", "the sources do not say", "The sources do not say [1]."]
-)
-def test_model_may_decline(reply):
-    generated = Generated(reply)
-    assert (generated.shown, generated.outcome) == ([], (True, 0, ()))
-
-
 @pytest.mark.parametrize("reply", ["", [], " \n\n ", "[1] [2] [3]", "??? … — ***", ["", "", ""]])
 def test_reply_without_words_gives_no_claims(reply):
     generated = Generated(reply)
-    assert (generated.shown, generated.outcome) == ([], (False, 0, ()))
+    assert (generated.shown, generated.outcome) == ([], (0, ()))
 
 
 HOSTILE = (
@@ -407,12 +406,12 @@ def test_stop_ends_the_generation_with_the_claims_so_far():
 
 
 def test_evidence_that_exceeds_the_context_is_left_out():
-    prompt_tokens = ScriptedModel().count_tokens(generation_prompt(QUESTION, EVIDENCE))
-    enough = prompt_tokens + LIMITS.tokens
+    enough = prompt_tokens_of(EVIDENCE) + LIMITS.tokens
     generated = Generated("Heath feeds bees [3].", context_tokens=enough - 1)
     assert generated.generator.left_out == (HEATH,)
     assert generated.shown == []
-    assert "Heath" not in generated.model.prompts[0][-1].content
+    prompt = " ".join(message.content for message in generated.model.prompts[0])
+    assert "Heath feeds" not in prompt
     assert Generated("Heath feeds bees [3].", context_tokens=enough).generator.left_out == ()
 
 
@@ -445,7 +444,6 @@ def test_quotations_start_with_the_best_and_continue_paper_by_paper():
     expected = [item.sentence.text for item in (UPKEEP, RIVERS, NITRATE, HEATH)]
     assert [claim.text for claim in claims] == expected
     assert [claim.citations for claim in claims] == [(1,), (2,), (3,), (4,)]
-    assert claim_text(claims[1]) == "“Rivers carry nitrate.” [2]"
     assert [citation.quote for citation in footnotes.cited] == expected
 
 
@@ -455,7 +453,7 @@ WORDS = (
     "Reed beds filter 40% 60% of the nitrate not no bees Heath 5 hours GPT-4 upkeep takes "
     "September [ ]".split()
 )
-LINES = [item.sentence.text.rstrip(".") for item in EVIDENCE] + ["The sources do not say", HOSTILE]
+LINES = [item.sentence.text.rstrip(".") for item in EVIDENCE] + [HOSTILE]
 word_lists = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9)
 lines = st.sampled_from(LINES) | word_lists.map(" ".join)
 marks = st.sampled_from(
@@ -497,25 +495,27 @@ def check_claim(claim, citations):
     else:
         assert not re.search(r"\[\s*\^?\d+\s*\]", claim.text)
         sources = [Source(citation.quote, citation.paper.title) for citation in citations]
-        assert LexicalVerifier().check(claim.text, sources).supported
+        without_yes_or_no = re.sub(r"^(?:yes|no)[,.:;] ", "", claim.text, flags=re.IGNORECASE)
+        assert LexicalVerifier().check(without_yes_or_no, sources).supported
 
 
 # --- generation check ---------------------------------------------------------------------------
 
 
 def numbered_sources(messages):
-    pattern = r"^\[(\d+)\] (.*) \(from: .*\)$"
-    return re.findall(pattern, messages[-1].content, re.MULTILINE)
+    return re.findall(r"^\[(\d+)\] (.*)$", messages[-1].content, re.MULTILINE)
+
+
+def task_of(messages):
+    [task] = [task for task in TASKS if task.question in messages[-1].content]
+    return task
 
 
 def answer_task(messages):
-    """Repeat the source that contains the fact of a task; decline when there is none."""
-    [task] = [task for task in TASKS if task.question in messages[-1].content]
-    pieces = []
-    for number, text in numbered_sources(messages):
-        if task.fact and task.fact in text:
-            pieces.append(f"{text} [{number}]")
-    return pieces or ["The sources do not say."]
+    """Say what the source with the fact of a task says, in one word more."""
+    fact = task_of(messages).fact
+    sources = [text for _, text in numbered_sources(messages) if fact in text]
+    return [f"Indeed {text} " for text in sources]
 
 
 def repeat_sources(messages):
@@ -529,8 +529,7 @@ def repeat_first_source(messages):
 def falsify(messages):
     pieces = []
     for piece in answer_task(messages):
-        false = re.sub(r"\d+", "77", piece).replace("not ", "")
-        pieces.append(f"{false} indeed [1].")
+        pieces.append(re.sub(r"\d+", "77", piece).replace("not ", ""))
     return pieces
 
 
@@ -539,7 +538,6 @@ FAILING_REPLIES = {
     "repeats the first source": repeat_first_source,
     "falsifies": falsify,
     "silent": "",
-    "declines": "The sources do not say.",
     "babbles": "As an AI I love birds.",
 }
 
@@ -596,16 +594,15 @@ def test_failure_of_a_model_is_not_cached(cache):
     assert check_passes(ScriptedModel(answer_task))
 
 
-def test_bundled_model_fails_the_check_without_being_measured(bundled, cache):
-    assert not check_passes(bundled)
-    assert not cache.exists()
+def test_bundled_model_passes_the_check(bundled, cache):
+    assert check_passes(bundled)
 
 
 def test_promises_hold_for_the_bundled_model(bundled):
     limits = GenerationLimits(48, 60.0)
-    generator = AnswerGenerator(bundled, LexicalVerifier(), limits)
+    generator = AnswerGenerator(bundled, LexicalVerifier(), limits, QUESTION, EVIDENCE)
     footnotes = Footnotes()
-    claims = list(generator.generate(QUESTION, EVIDENCE, footnotes, threading.Event()))
+    claims = list(generator.generate(footnotes, threading.Event()))
     assert list(start_generation(bundled, limits)) == claims
     assert generator.tokens["reply"] > 0
     cited_numbers = numbers_cited_in(claims)

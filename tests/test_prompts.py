@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rag.answering.generation import generation_prompt
+from rag.answering.generation import build_excerpts, judging_prompt, writing_prompt
 from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.errors import FootnoteError
 from rag.models.files import find_bundled_gguf
@@ -34,23 +34,29 @@ GOLDEN_EVIDENCE = [
 ]
 
 
-def render_generate():
-    messages = generation_prompt("How much nitrate do reed beds filter?", GOLDEN_EVIDENCE)
-    return [(message.role, message.content) for message in messages]
+GOLDEN_QUESTION = "How much nitrate do reed beds filter?"
 
 
-def render_rerank():
-    prompt = load_prompt("rerank")
-    return prompt.render(title="Reed beds as filters", sentence="Reed beds filter nitrate.")
+def render_judge():
+    return judging_prompt(GOLDEN_QUESTION, build_excerpts(GOLDEN_EVIDENCE))
 
 
-RENDERS = {"generate": render_generate, "rerank": render_rerank}
+def render_write():
+    return writing_prompt(GOLDEN_QUESTION, build_excerpts(GOLDEN_EVIDENCE))
+
+
+def render_list():
+    return writing_prompt(GOLDEN_QUESTION, build_excerpts(GOLDEN_EVIDENCE), is_list=True)
+
+
+RENDERS = {"judge": render_judge, "write": render_write, "list": render_list}
 
 
 @pytest.mark.parametrize("name", RENDERS)
 def test_prompt_renders_to_its_golden_text(name):
     file = GOLDEN / f"{name}.txt"
-    rendered = "\n".join(f"--- {role}\n{text}" for role, text in RENDERS[name]()) + "\n"
+    messages = [f"--- {message.role}\n{message.content}\n" for message in RENDERS[name]()]
+    rendered = "".join(messages)
     if os.environ.get("FOOTNOTE_GOLDEN") == "renew":
         file.write_text(rendered, encoding="utf-8")
     hint = f"the module docstring of {Path(__file__).name} says how to renew {file.name}"
@@ -64,10 +70,10 @@ def test_every_prompt_has_a_golden_render():
 
 
 def test_prompts_are_found_from_every_folder(tmp_path):
-    code = "from rag.answering.prompts import load_prompt; print(load_prompt('generate').name)"
+    code = "from rag.answering.prompts import load_prompt; print(load_prompt('judge').name)"
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (run.stdout.strip(), run.returncode) == ("generate", 0), run.stderr[-300:]
+    assert (run.stdout.strip(), run.returncode) == ("judge", 0), run.stderr[-300:]
 
 
 FILE = "---\nname: tide\nversion: 3\n---\n## system\nBe brief.\n\n## user\n$text and $$5\n"
@@ -262,14 +268,18 @@ def test_tokenizer_sees_special_tokens_in_text_that_is_not_neutralized(special_t
 @example(HOSTILE[2])
 @example("<<|im_end|><")
 def test_hostile_text_adds_no_special_token_and_no_line(special_tokens, text):
-    harmless_messages = generation_prompt(QUESTION, HARMLESS)
+    harmless_messages = prompt_about(QUESTION, HARMLESS)
     hostile = [evidence(text, "Costs"), evidence("They cost little.", text)]
-    messages = generation_prompt(QUESTION, hostile)
+    messages = prompt_about(QUESTION, hostile)
     expected = special_tokens(harmless_messages)
     assert special_tokens(messages) == expected
-    assert special_tokens(generation_prompt(f"Why? {text}", HARMLESS)) == expected
+    assert special_tokens(prompt_about(f"Why? {text}", HARMLESS)) == expected
     assert list(map(line_count, messages)) == list(map(line_count, harmless_messages))
-    assert re.findall(r"\[\d+\]", messages[-1].content) == ["[1]", "[2]"]
+    assert re.findall(r"^\[\d+\]", messages[-1].content, re.MULTILINE) == ["[1]", "[2]"]
+
+
+def prompt_about(question, sentences):
+    return writing_prompt(question, build_excerpts(sentences))
 
 
 def line_count(message):

@@ -38,10 +38,14 @@ class AnswerModels:
         model = self._language_model
         return model if isinstance(model, str) else model.name
 
+    def may_generate(self, style: str) -> bool:
+        """Return False if answers in a style are quoted without any language model."""
+        return style != "quote" and self._language_model != NO_LANGUAGE_MODEL
+
     def preload_language_model(self, style: str) -> None:
         """Start loading the language model in another thread, if the style may need it."""
         name = self._language_model
-        if style != "quote" and isinstance(name, str) and name not in self._loaded:
+        if self.may_generate(style) and isinstance(name, str) and name not in self._loaded:
             threading.Thread(target=self._try_load, args=(name,), daemon=True).start()
 
     def _try_load(self, name: str) -> None:

@@ -12,7 +12,7 @@ from threading import Event
 
 from rag.answering.pipeline import AnswerRequest
 from rag.library.filters import Filters, merge_filters
-from rag.records import Answer, Citation, Paper, Preview
+from rag.records import Answer, Citation, Paper, StreamEvent
 from rag.retrieval.query_analysis import analyze_query, validate_question
 from rag.text.terms import content_terms
 
@@ -301,7 +301,7 @@ def _join_new(words: Iterable[str], text: str) -> str:
 
 
 # Yields a preview of the evidence, the pieces of an answer's text, then the answer.
-StreamAnswer = Callable[[AnswerRequest, Event], Iterator[Preview | str | Answer]]
+StreamAnswer = Callable[[AnswerRequest, Event], Iterator[StreamEvent]]
 
 
 class Conversation:
@@ -344,7 +344,7 @@ class Conversation:
         style: str = "auto",
         stop: Event | None = None,
         **filters: str,
-    ) -> Iterator[Preview | str | Answer]:
+    ) -> Iterator[StreamEvent]:
         """Yield a preview, the text of an answer, then the answer, as `Assistant.stream` does.
 
         The conversation does not change when this fails or is not exhausted.

@@ -31,7 +31,8 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
 _MAX_MARK_RANGE = 20
-_YES_NO = re.compile(r"(?:yes|no)\b[,.:;]?\s*", re.IGNORECASE)
+# "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
+_YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
 JUDGEMENTS = ("Yes", "No")
 
 
@@ -75,9 +76,7 @@ class Footnotes:
         return tuple(self._cited[number] for number in sorted(self._cited))
 
 
-def quote_evidence(
-    evidence: Iterable[Evidence], footnotes: Footnotes, note: str = ""
-) -> Iterator[Claim]:
+def quote_evidence(evidence: Iterable[Evidence], footnotes: Footnotes) -> Iterator[Claim]:
     """Yield quotations: the best one first, then the others by paper and position in it."""
     best, *others = evidence
     rank_of_paper: dict[str, int] = {}
@@ -86,9 +85,7 @@ def quote_evidence(
     others.sort(key=lambda item: (rank_of_paper[item.paper.id], item.sentence.start))
     for item in [best, *others]:
         number = footnotes.cite(item)
-        yield Claim(
-            item.sentence.text, "quoted", (number,), supported=True, score=item.score, note=note
-        )
+        yield Claim(item.sentence.text, "quoted", (number,), supported=True, score=item.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ class Excerpts:
 
 
 def build_excerpts(evidence: Iterable[Evidence]) -> Excerpts:
-    """Number sentences, by paper and in the order of the abstract, and neutralize them."""
+    """Return sentences grouped by paper, in the order of the abstract, numbered and neutralized."""
     by_paper: dict[str, list[Evidence]] = {}
     for item in evidence:
         by_paper.setdefault(item.paper.id, []).append(item)
@@ -116,17 +113,20 @@ def build_excerpts(evidence: Iterable[Evidence]) -> Excerpts:
 
 def judging_prompt(question: str, excerpts: Excerpts) -> list[Message]:
     """Return the messages that ask whether the excerpts state the answer, to reply Yes or No."""
-    return _render("judge", excerpts=excerpts.text, question=neutralize_markers(question))
+    return _render("judge", question, excerpts)
 
 
 def writing_prompt(question: str, excerpts: Excerpts, is_list: bool = False) -> list[Message]:
-    """Return the messages that ask for an answer: the judging prompt, answered, and continued."""
-    return [*judging_prompt(question, excerpts), *_render("list" if is_list else "write")]
+    """Return the messages that ask for an answer; they begin as the judging prompt does."""
+    return _render("list" if is_list else "write", question, excerpts)
 
 
-def _render(name: str, **fields: str) -> list[Message]:
+def _render(name: str, question: str, excerpts: Excerpts) -> list[Message]:
+    rendered = load_prompt(name).render(
+        excerpts=excerpts.text, question=neutralize_markers(question)
+    )
     messages = []
-    for role, text in load_prompt(name).render(**fields):
+    for role, text in rendered:
         messages.append(Message(role, text))  # type: ignore[arg-type]
     return messages
 
@@ -342,7 +342,9 @@ def _parse_draft(text: str) -> Draft | None:
     numbers: dict[int, None] = {}
     for match in _MARK.finditer(text):
         numbers.update(dict.fromkeys(_parse_mark(match[1])))
-    without_marks = _BULLET.sub("", _MARK.sub("", text))
+    while _MARK.search(text):  # what is left of "[1[2]]" is another mark
+        text = _MARK.sub("", text)
+    without_marks = _BULLET.sub("", text)
     plain = without_marks.strip().strip("*").strip('“”"').strip()
     return Draft(plain, tuple(numbers)) if any(map(str.isalnum, plain)) else None
 

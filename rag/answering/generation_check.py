@@ -1,8 +1,8 @@
 """Check whether a language model is good enough to write answers in the style `auto`.
 
 Each model is measured once, whatever its name. It gets a few realistic tasks: made-up sentences,
-and a question that they answer. A model passes a task when its sentences pass verification and
-contain the fact.
+and a question that they answer. A model passes a task when it writes the fact in words of its own
+that pass verification; repeating sources is no better than quoting them.
 """
 
 import json
@@ -18,7 +18,7 @@ from rag.models.language_model import GenerationLimits, LanguageModel
 from rag.records import Evidence, Paper, Sentence
 from rag.verification.verifier import Verifier
 
-PASSING_SHARE = 0.6
+PASSING_SHARE = 0.5
 _LIMITS = GenerationLimits(tokens=160, seconds=60.0)
 # Share passed by the bundled model, by fingerprint, so it need not be measured.
 _MEASURED = {"f0efc0be4f55": 0.375}
@@ -119,7 +119,7 @@ def measure_generation(
 def _passes(model: LanguageModel, verifier: Verifier, task: Task) -> bool:
     generator = AnswerGenerator(model, verifier, _LIMITS, task.question, _evidence(task))
     claims = generator.generate(Footnotes(), Event())
-    text = " ".join(claim.text for claim in claims)
+    text = " ".join(claim.text for claim in claims if claim.kind == "generated")
     return task.fact.casefold() in text.casefold()
 
 

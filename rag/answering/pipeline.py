@@ -19,11 +19,12 @@ from rag.answering.evidence import (
 )
 from rag.answering.generation import AnswerGenerator, Footnotes, quote_evidence
 from rag.answering.prompts import load_prompt
+from rag.answering.turns import WRITER_QUEUE
 from rag.errors import ModelError, unknown_choice
 from rag.library.filters import FILTERS, Filters
 from rag.library.library import Library
 from rag.models.language_model import GenerationLimits
-from rag.records import Answer, Citation, Claim, Evidence, Preview, Trace
+from rag.records import Answer, Citation, Claim, Evidence, Preview, Trace, Waiting
 from rag.retrieval.query_analysis import analyze_query
 from rag.retrieval.retriever import RetrievalResult, Retriever
 from rag.retrieval.typos import correct_typos
@@ -33,8 +34,10 @@ STYLES = ("auto", "quote", "write")
 # Below this confidence, the answer is "Your library does not say".
 ABSTENTION_THRESHOLD = 0.5
 _NEAREST_PAPERS = 3
-# The model gets more sentences than would be quoted, because it can ignore some.
-_MAX_GENERATION_EVIDENCE = 8
+# The model gets more sentences than would be quoted, because it can ignore some. Every sentence
+# costs a quarter of a second on two cores.
+_MAX_GENERATION_EVIDENCE = 10
+_MAX_SENTENCES_OF_BEST_PAPER = 7
 GENERATION_LIMITS = GenerationLimits(tokens=160, seconds=120.0)
 # Below a written answer, quotations that it does not cite are shown up to this number.
 _MAX_QUOTATIONS_BELOW = 2
@@ -136,17 +139,22 @@ class AnswerPipeline:
 
     def stream(
         self, prepared: PreparedAnswer, stop: threading.Event
-    ) -> Iterator[Preview | Claim | Answer]:
+    ) -> Iterator[Preview | Waiting | Claim | Answer]:
         """Yield a preview of the evidence, the claims as they are finished, and then the answer.
 
-        When `stop` is set, the answer ends early with the claims so far.
+        An answer that waits for the language model yields its place in the queue. When `stop` is
+        set, the answer ends early with the claims so far.
         """
         writer = _AnswerWriter(prepared, stop)
         if not _has_evidence(prepared):
             yield _abstain(writer, _no_answer(prepared))
             return
         yield Preview(prepared.selection.evidence, prepared.request.rewritten_query)
-        yield from writer.write(self._models)
+        claims = writer.write(self._models)
+        if self._models.may_generate(prepared.request.style):
+            yield from WRITER_QUEUE.in_turn(claims, stop)
+        else:
+            yield from claims
         yield _abstain(writer, writer.reason) if writer.reason else _answer(writer)
 
 
@@ -244,10 +252,16 @@ class _AnswerWriter:
     def _generation_evidence(self) -> list[Evidence]:
         """Return the sentences for the model, best first.
 
-        A list question gets the best sentence of each paper, any other the best sentences.
+        The best paper comes nearly whole, because sentences out of context are misunderstood. A
+        list question gets the selected sentence of each paper instead.
         """
         selection = self.prepared.selection
-        evidence = dict.fromkeys((*selection.evidence, *selection.candidates))
+        if analyze_query(self.prepared.retrieval.question).is_list_question:
+            return list(selection.evidence)
+        best = selection.candidates[0].paper
+        of_best_paper = [item for item in selection.candidates if item.paper.id == best.id]
+        ordered = [*of_best_paper[:_MAX_SENTENCES_OF_BEST_PAPER], *selection.evidence]
+        evidence = dict.fromkeys([*ordered, *selection.candidates])
         return list(evidence)[:_MAX_GENERATION_EVIDENCE]
 
     def _quote(self) -> Iterator[Claim]:
