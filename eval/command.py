@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from eval.harness.comparison import MetricComparison
     from eval.harness.runs import Plan, Progress, Run
     from rag.assistant import Assistant
-    from rag.models.language_model import LanguageModel
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -282,27 +281,18 @@ def _open_assistants(
 
     An empty name is that of the settings. Raises `ModelUnavailable` if a model cannot be loaded.
     """
+    from eval.harness.generation_cache import load_cached_model
     from rag.assistant import Assistant
     from rag.config import load_settings
 
     assistants = {}
     for requested in models:
         name = requested or load_settings().language_model
-        model = _load_language_model(name, plan)
+        # Quotations need no model.
+        model = name if plan.style == "quote" else load_cached_model(name, plan.cache)
         assistants[name] = Assistant.open(folder, language_model=model, create=False)
     first, *others = assistants
     return assistants[first], {name: assistants[name] for name in others}
-
-
-def _load_language_model(name: str, plan: "Plan") -> "LanguageModel | str":
-    """Return a language model that replies from the plan's cache; its name if none is needed."""
-    from eval.harness.generation_cache import cache_generations
-    from rag.models.registry import load_language_model
-
-    model = load_language_model(name) if plan.style != "quote" else None
-    if model is None:
-        return name
-    return cache_generations(model, plan.cache) if plan.cache else model
 
 
 def _find_questions(

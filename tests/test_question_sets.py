@@ -113,7 +113,7 @@ def test_the_parts_of_the_acl_set_share_no_paper_and_no_question():
 def test_the_papers_are_those_that_the_seed_draws(times):
     if not times(False, True):
         pytest.skip("drawing takes half a minute; with --soak")
-    rows = question_sets._read_rows(SHARED / "acl" / "acl.jsonl")
+    rows = question_sets.read_rows(SHARED / "acl" / "acl.jsonl")
     drawn = draw_acl_ids(rows)
     assert len(drawn) == ACL_PAPERS
     listed = Path(question_sets.__file__).parents[1] / "data" / "acl" / "papers.txt"

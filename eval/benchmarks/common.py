@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.harness.generation_cache import GenerationCache, load_cached_model
 from eval.harness.questions import Question, load_questions, sample_questions_file
 from rag import Assistant
 
@@ -34,6 +35,22 @@ def add_library_option(parser: argparse.ArgumentParser) -> None:
 def open_assistant(library: Path | None) -> Assistant:
     """Open an existing library, or the bundled sample papers if none is given."""
     return Assistant.open(library, create=False) if library else Assistant.sample()
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--model`, the language model; see `open_with_model`."""
+    parser.add_argument(
+        "--model",
+        default="none",
+        metavar="NAME",
+        help="language model, as in footnote config; what it writes is cached (default: none)",
+    )
+
+
+def open_with_model(library: Path, model: str) -> Assistant:
+    """Open a library with a language model that replies from the cache of generations."""
+    language_model = load_cached_model(model, GenerationCache())
+    return Assistant.open(library, language_model=language_model, create=False)
 
 
 def add_libraries_option(parser: argparse.ArgumentParser) -> None:

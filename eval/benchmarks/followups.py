@@ -1,45 +1,60 @@
 """Measure how well follow-up questions are understood.
 
-`python -m eval.benchmarks.followups [--split dev|test]`
+`python -m eval.benchmarks.followups [--set sample|acl] [--split dev|test] [--model NAME]`
 
-The curated follow-ups are put to the sample library in three ways: in conversation after their
-history, alone without it, and concatenated with the preceding question. A follow-up that changes
-the topic must not cite papers of the old one, and a stand-alone question must not be rewritten,
-whatever was asked before it. Tune on `dev`; `test` is for reporting.
+`sample`: the curated follow-ups about the sample papers are put in three ways: in conversation
+after their history, alone without it, and concatenated with the preceding question. A follow-up
+that changes the topic must not cite papers of the old one, and a stand-alone question must not be
+rewritten, whatever was asked before it.
+
+`acl`: conversations about ACL abstracts (`eval/data/acl/chats.jsonl`). Their last question must be
+answered from the papers that it refers to (`referents`), without repeating quotations of earlier
+answers; if it asks for other papers, then from none of the first ones. Tune on `dev`; `test` is for
+reporting.
 """
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from eval.benchmarks.common import curated_questions
+from eval.benchmarks.common import add_model_option, curated_questions, open_with_model
 from eval.benchmarks.tables import Columns
-from eval.harness.metrics import ANSWER_SENTENCES, nugget_recall, right_paper_cited
-from eval.harness.questions import SPLITS, Question
+from eval.harness.metrics import ANSWER_SENTENCES, counted_text, nugget_recall, right_paper_cited
+from eval.harness.nuggets import vital_nugget_share
+from eval.harness.question_sets import ACL_FOLDER, prepare_acl_library, read_rows, resolve_ids
+from eval.harness.questions import SPLITS, Nugget, Question, build_nugget
 from eval.harness.replies import Reply
 from eval.harness.statistics import bootstrap, sign_flip_test
 from rag import Answer, Assistant
 
 _UNRELATED = "How does KIVI quantize the keys of the KV cache?"
+_OTHER_PAPERS = "other_papers"
+
+# --- follow-ups about the sample papers -----------------------------------------------------------
 
 
 def ask_in_conversation(assistant: Assistant, question: Question) -> Answer:
     """Ask the history first, then the question."""
+    return ask_turns(assistant, [*question.history, question.question])[-1]
+
+
+def ask_turns(assistant: Assistant, turns: Iterable[str]) -> list[Answer]:
+    """Ask questions in one conversation, and return all answers."""
     chat = assistant.chat()
-    for earlier in question.history:
-        chat.ask(earlier, sentences=ANSWER_SENTENCES, style="quote")
-    return chat.ask(question.question, sentences=ANSWER_SENTENCES, style="quote")
+    return [chat.ask(turn, sentences=ANSWER_SENTENCES) for turn in turns]
 
 
 def ask_alone(assistant: Assistant, question: Question) -> Answer:
     """Ask the question without its history."""
-    return assistant.ask(question.question, sentences=ANSWER_SENTENCES, style="quote")
+    return assistant.ask(question.question, sentences=ANSWER_SENTENCES)
 
 
 def ask_concatenated(assistant: Assistant, question: Question) -> Answer:
     """Ask the preceding question and the question as a single one."""
     text = f"{question.history[-1]} {question.question}"
-    return assistant.ask(text, sentences=ANSWER_SENTENCES, style="quote")
+    return assistant.ask(text, sentences=ANSWER_SENTENCES)
 
 
 METHODS: dict[str, Callable[[Assistant, Question], Answer]] = {
@@ -103,10 +118,8 @@ def old_topic_share(assistant: Assistant, question: Question, reply: Reply) -> f
     """
     if not reply.cited_papers:
         return 0.0
-    chat = assistant.chat()
     old_papers = set()
-    for earlier in question.history:
-        answer = chat.ask(earlier, sentences=ANSWER_SENTENCES, style="quote")
+    for answer in ask_turns(assistant, question.history):
         for citation in answer.citations:
             old_papers.add(citation.paper.id)
     old_papers.difference_update(*question.gold)
@@ -137,11 +150,8 @@ def print_false_followups(assistant: Assistant, questions: Sequence[Question]) -
     print(f"stand-alone questions mistaken for follow-ups: {count}", *mistaken, sep="\n  ")
 
 
-def main() -> None:
-    """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", choices=SPLITS, default="dev")
-    split = parser.parse_args().split
+def print_sample_followups(split: str, model: str) -> None:
+    """Print all measurements on the curated follow-ups about the sample papers."""
     standalone, dependent, topic_changes = [], [], []
     for question in curated_questions(split):
         if question.kind != "followup":
@@ -150,13 +160,166 @@ def main() -> None:
             topic_changes.append(question)
         else:
             dependent.append(question)
-    sample = Assistant.sample()
-    print(f"{len(dependent)} follow-ups, split {split}, at most {ANSWER_SENTENCES} sentences")
-    print_methods(sample, dependent)
+    library = Assistant.sample().library
+    print(f"{len(dependent)} follow-ups, split {split}, at most {ANSWER_SENTENCES} quotations")
+    assistant = open_with_model(library.folder, model)
+    print_methods(assistant, dependent)
     if topic_changes:
-        print_topic_changes(sample, topic_changes)
-    without_model = Assistant(sample.library, language_model="none")
-    print_false_followups(without_model, standalone)
+        print_topic_changes(assistant, topic_changes)
+    print_false_followups(assistant, standalone)
+
+
+# --- conversations about ACL abstracts ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Conversation whose last turn is the follow-up to score.
+
+    `first_papers` answer the first question, `referents` are the papers that the follow-up is
+    about; both hold ids of the library. `kind` is the manner of referring.
+    """
+
+    id: str
+    turns: tuple[str, ...]
+    first_papers: tuple[str, ...]
+    referents: tuple[str, ...]
+    kind: str
+    answerable: bool
+    nuggets: tuple[Nugget, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatScores:
+    """Scores of the last answer of a conversation; None where they do not apply."""
+
+    repeated: float | None
+    right_referent: float | None
+    nugget_recall: float | None
+    right_abstention: float
+
+
+def load_chats(
+    rows: Iterable[Mapping[str, Any]], split: str, library_ids: Mapping[str, str]
+) -> list[Chat]:
+    """Return the conversations of a split, with ids of the library in place of Anthology ids."""
+    chats = []
+    for row in rows:
+        if row["split"] == split:
+            chat = Chat(
+                row["id"],
+                tuple(row["turns"]),
+                tuple(resolve_ids(row["first_papers"], library_ids)),
+                tuple(resolve_ids(row["referents"], library_ids)),
+                row["kind"],
+                row["answerable"],
+                tuple(map(build_nugget, row["nuggets"])),
+            )
+            chats.append(chat)
+    return chats
+
+
+def score_chat(chat: Chat, answers: Sequence[Answer]) -> ChatScores:
+    """Score the last of the answers to a conversation's turns."""
+    *earlier, answer = answers
+    is_answered = not answer.abstained
+    recall = None
+    if chat.answerable:
+        text = counted_text(Reply.from_answer(answer))
+        recall = vital_nugget_share(chat.nuggets, text)
+    return ChatScores(
+        repeated=repeated_share(answer, earlier) if is_answered else None,
+        right_referent=float(finds_referent(chat, answer)) if chat.referents else None,
+        nugget_recall=recall,
+        right_abstention=float(is_answered == chat.answerable),
+    )
+
+
+def repeated_share(answer: Answer, earlier: Iterable[Answer]) -> float | None:
+    """Return the share of the quotations that an earlier answer showed; None without any."""
+    shown: set[tuple[str, int, int]] = set()
+    for previous in earlier:
+        shown |= _quotations(previous)
+    quotations = _quotations(answer)
+    return len(quotations & shown) / len(quotations) if quotations else None
+
+
+def _quotations(answer: Answer) -> set[tuple[str, int, int]]:
+    quotations = set()
+    for citation in answer.citations:
+        if citation.quote:
+            quotations.add((citation.paper.id, citation.start, citation.end))
+    return quotations
+
+
+def finds_referent(chat: Chat, answer: Answer) -> bool:
+    """Return True if a paper that the follow-up refers to is cited.
+
+    An answer that cites none is judged by the papers to which its search was restricted. One that
+    was asked for other papers must leave out the first ones.
+    """
+    papers = {citation.paper.id for citation in answer.citations}
+    papers = papers or set(answer.trace.settings.get("paper_ids", ()))
+    if chat.kind == _OTHER_PAPERS and not papers.isdisjoint(chat.first_papers):
+        return False
+    return not papers.isdisjoint(chat.referents)
+
+
+def print_chats(assistant: Assistant, chats: Sequence[Chat]) -> None:
+    """Print the scores of each kind of follow-up and of all together, then each conversation."""
+    scored = []
+    for chat in chats:
+        answers = ask_turns(assistant, chat.turns)
+        scored.append((chat, score_chat(chat, answers), answers[-1]))
+    columns = Columns("<20", "<5", "<22", "<22", "<22", "")
+    columns.print_row(
+        "", "n", "quotations repeated", "right referent", "nugget recall", "abstains rightly"
+    )
+    kinds = sorted({chat.kind for chat in chats})
+    for kind in (*kinds, ""):
+        scores = [each for chat, each, _ in scored if kind in ("", chat.kind)]
+        cells = map(_mean_of(scores), ChatScores.__slots__)
+        columns.print_row(kind or "all", len(scores), *cells)
+    for chat, scores_of_chat, answer in scored:
+        query = answer.trace.rewritten_query or chat.turns[-1]
+        print(f"  {chat.id} {_short_scores(scores_of_chat)}  {query}")
+
+
+def _mean_of(scores: Sequence[ChatScores]) -> Callable[[str], str]:
+    """Return a function that formats the mean of a score, with its interval."""
+
+    def format_mean(name: str) -> str:
+        values = [value for each in scores if (value := getattr(each, name)) is not None]
+        return str(bootstrap(values)) if values else "-"
+
+    return format_mean
+
+
+def _short_scores(scores: ChatScores) -> str:
+    texts = []
+    for name in ChatScores.__slots__:
+        value = getattr(scores, name)
+        texts.append("   -" if value is None else f"{value:.2f}")
+    return " ".join(texts)
+
+
+def print_acl_chats(split: str, model: str) -> None:
+    """Print all measurements on the conversations about ACL abstracts."""
+    library, library_ids, _ = prepare_acl_library()
+    chats = load_chats(read_rows(ACL_FOLDER / "chats.jsonl"), split, library_ids)
+    print(f"{len(chats)} conversations, split {split}, language model {model}")
+    print_chats(open_with_model(library, model), chats)
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--set", choices=("sample", "acl"), default="sample", dest="question_set")
+    parser.add_argument("--split", choices=SPLITS, default="dev")
+    add_model_option(parser)
+    options = parser.parse_args()
+    print_set = print_acl_chats if options.question_set == "acl" else print_sample_followups
+    print_set(options.split, options.model)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from rag.config import cache_folder
 from rag.models.language_model import ChoiceModel, GenerationLimits, LanguageModel, Message
+from rag.models.registry import load_language_model
 
 # Increase it when the meaning of the entries changes.
 _FORMAT_VERSION = 1
@@ -140,3 +141,14 @@ def cache_generations(model: LanguageModel, cache: GenerationCache) -> CachedLan
     """Return a model that replies as the given one does, from the cache where it can."""
     is_choice_model = isinstance(model, ChoiceModel)
     return CachedChoiceModel(model, cache) if is_choice_model else CachedLanguageModel(model, cache)
+
+
+def load_cached_model(name: str, cache: GenerationCache | None) -> LanguageModel | str:
+    """Load a language model that replies from a cache, if one is given; return `none` for `none`.
+
+    Names as in the setting `language_model`. Raises `ModelUnavailable`.
+    """
+    model = load_language_model(name)
+    if model is None:
+        return name
+    return cache_generations(model, cache) if cache else model

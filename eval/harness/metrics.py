@@ -68,17 +68,13 @@ def counted_text(reply: Reply) -> str:
     It holds all statements that the system wrote (generated or computed) and the first two
     quotations; if it wrote none, the first three quotations. After 120 words it is cut off.
     """
-    quotations = _QUOTATIONS_AFTER_WRITTEN if _is_written(reply) else ANSWER_SENTENCES
-    texts = []
+    written: list[str] = []
+    quotations: list[str] = []
     for statement in reply.statements:
-        if statement.is_written or quotations > 0:
-            texts.append(statement.shown_text)
-        quotations -= not statement.is_written
-    return _cut_off(" ".join(texts))
-
-
-def _is_written(reply: Reply) -> bool:
-    return any(statement.is_written for statement in reply.statements)
+        texts = written if statement.is_written else quotations
+        texts.append(statement.shown_text)
+    limit = _QUOTATIONS_AFTER_WRITTEN if written else ANSWER_SENTENCES
+    return _cut_off(" ".join([*written, *quotations[:limit]]))
 
 
 def _cut_off(text: str) -> str:

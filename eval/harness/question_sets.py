@@ -23,7 +23,7 @@ from rag.text.sentences import split_sentences
 
 ACL_PAPERS = 2_000
 _ACL_SEED = 2026
-_ACL_FOLDER = Path(__file__).parent.parent / "data" / "acl"
+ACL_FOLDER = Path(__file__).parent.parent / "data" / "acl"
 # From 2016 on, abstracts of the Anthology are under CC BY.
 _ACL_MIN_YEAR = 2016
 _MIN_ABSTRACT_CHARS, _MAX_ABSTRACT_CHARS = 500, 1_800
@@ -62,15 +62,24 @@ def prepare_acl(name: str) -> tuple[Path, Path]:
     Both are built in the user's cache. Raises `UsageError` if the abstracts are missing or are not
     those that the questions were written about.
     """
+    library, library_ids, abstracts = prepare_acl_library()
+    questions = library.parent / f"{name}.jsonl"
+    resolve_questions(ACL_FOLDER / f"{name}.jsonl", questions, library_ids, abstracts)
+    return questions, library
+
+
+def prepare_acl_library() -> tuple[Path, dict[str, str], dict[str, str]]:
+    """Return the library of 2,000 abstracts, and ids and abstracts by their Anthology ids.
+
+    It is built in the user's cache. Raises `UsageError` if abstracts are missing.
+    """
     file = find_data_folder() / "acl" / "acl.jsonl"
     if not file.is_file():
         raise UsageError(f"no ACL abstracts in {file}; set FOOTNOTE_DATA to the folder above acl")
-    ids = (_ACL_FOLDER / "papers.txt").read_text(encoding="utf-8").split()
+    ids = (ACL_FOLDER / "papers.txt").read_text(encoding="utf-8").split()
     folder = cache_folder() / "acl-set"
-    library_ids, abstracts = build_acl_library(_read_rows(file), ids, folder)
-    questions = folder / f"{name}.jsonl"
-    resolve_questions(_ACL_FOLDER / f"{name}.jsonl", questions, library_ids, abstracts)
-    return questions, folder / "library"
+    library_ids, abstracts = build_acl_library(read_rows(file), ids, folder)
+    return folder / "library", library_ids, abstracts
 
 
 QUESTION_SETS = {
@@ -82,7 +91,8 @@ QUESTION_SETS = {
 }
 
 
-def _read_rows(file: Path) -> Iterator[Row]:
+def read_rows(file: Path) -> Iterator[Row]:
+    """Yield the records of a file of JSON Lines."""
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
@@ -146,20 +156,23 @@ def resolve_questions(
     out. Raises `UsageError` if an abstract is missing or has changed.
     """
     resolved = []
-    for record in _read_rows(source):
+    for record in read_rows(source):
         question = dict(record)
         for span in question.pop("evidence"):
             _check_evidence(question["id"], span, abstracts)
-        question["gold"] = [_resolve_group(group, library_ids) for group in question["gold"]]
+        question["gold"] = [resolve_ids(group, library_ids) for group in question["gold"]]
         resolved.append(json.dumps(question, ensure_ascii=False) + "\n")
     target.write_text("".join(resolved), encoding="utf-8")
 
 
-def _resolve_group(group: list[str], library_ids: Mapping[str, str]) -> list[str]:
-    """Return the library's ids of a gold group, without papers that were merged into others."""
-    ids = [library_ids[name] for name in group if name in library_ids]
-    if not ids:
-        raise UsageError(f"none of the papers {', '.join(group)} is in the library")
+def resolve_ids(names: list[str], library_ids: Mapping[str, str]) -> list[str]:
+    """Return the library's ids of papers, without those that were merged into others.
+
+    Raises `UsageError` if none of several papers is in the library.
+    """
+    ids = [library_ids[name] for name in names if name in library_ids]
+    if names and not ids:
+        raise UsageError(f"none of the papers {', '.join(names)} is in the library")
     return ids
 
 

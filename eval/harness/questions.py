@@ -147,14 +147,15 @@ def _parse_line(path: Path, number: int, line: str) -> Question:
 
 def _build_question(record: Mapping[str, Any]) -> Question:
     fields = dict(record)
-    fields["nuggets"] = tuple(map(_build_nugget, record["nuggets"]))
+    fields["nuggets"] = tuple(map(build_nugget, record["nuggets"]))
     fields["gold"] = tuple(map(tuple, record["gold"]))
     for name in ("history", "must_not"):
         fields[name] = tuple(record.get(name, ()))
     return Question(**fields)
 
 
-def _build_nugget(record: Mapping[str, Any]) -> Nugget:
+def build_nugget(record: Mapping[str, Any]) -> Nugget:
+    """Build a nugget from its record in a file of questions."""
     return Nugget(
         text=record["text"],
         alternatives=tuple(record["any"]),
