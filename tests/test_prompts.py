@@ -126,12 +126,12 @@ def test_file_with_an_invalid_header_is_refused(folder, text):
 
 def test_missing_field_raises():
     with pytest.raises(KeyError, match="sentence"):
-        load_prompt("rerank").render(title="Reed beds")
+        load_prompt("write").render(title="Reed beds")
 
 
 def test_fields_are_not_substituted_into_each_other():
-    [_, user] = load_prompt("generate").render(
-        sources="[1] $question ${question} $$", question="Why?"
+    [_, user] = load_prompt("write").render(
+        excerpts="[1] $question ${question} $$", question="Why?"
     )
     assert user[1].startswith("[1] $question ${question} $$\n")
     assert user[1].count("Why?") == 1

@@ -276,7 +276,9 @@ class _AnswerWriter:
             if claim.kind == "quoted":
                 already_quoted.update(claim.citations)
         shown = [item for item in cited if self.footnotes.cite(item) not in already_quoted]
-        yield from quote_evidence([*shown, *others[: max(0, limit - len(cited))]], self.footnotes)
+        below = [*shown, *others[: max(0, limit - len(cited))]]
+        if below:
+            yield from quote_evidence(below, self.footnotes)
 
     def _fall_back(self, reason: str) -> None:
         """Record in the trace why the answer is incomplete, or quoted instead of generated."""
@@ -288,7 +290,8 @@ class _AnswerWriter:
 
 
 def _answer(writer: _AnswerWriter) -> Answer:
-    claims, citations = tuple(writer.claims), writer.footnotes.cited
+    claims = tuple(sorted(writer.claims, key=lambda claim: claim.kind == "quoted"))
+    citations = writer.footnotes.cited
     return Answer(
         question=writer.prepared.request.question,
         text=format_answer(claims, citations),
