@@ -125,8 +125,8 @@ def test_file_with_an_invalid_header_is_refused(folder, text):
 
 
 def test_missing_field_raises():
-    with pytest.raises(KeyError, match="sentence"):
-        load_prompt("write").render(title="Reed beds")
+    with pytest.raises(KeyError, match="excerpts"):
+        load_prompt("write").render(question="Why?")
 
 
 def test_fields_are_not_substituted_into_each_other():
