@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import shutil
 import threading
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from eval.harness.comparison import QuestionScores, save_scores
+from eval.harness.questions import load_questions, sample_questions_file
 from rag import Assistant, UsageError
 from ui.render.evaluation import report_frame_html, summary_html
 from ui.render.text import format_number
@@ -251,10 +253,11 @@ def test_bug_is_reported_and_the_next_run_can_start(assistant, questions, tmp_pa
 
 
 def test_preview_describes_what_a_run_would_ask(questions):
-    # 258 of the curated questions are of the split "test".
-    assert describe_request(RunRequest(every=10), None).startswith(
-        "26 curated questions about the sample papers"
-    )
+    splits = [question.split for question in load_questions(sample_questions_file())]
+    for split in ("dev", "test"):
+        count = math.ceil(splits.count(split) / 10)
+        described = describe_request(RunRequest(split=split, every=10), None)
+        assert described.startswith(f"{count} curated questions about the sample papers")
     preview = describe_request(
         RunRequest(
             library="here", library_name="physics", questions="mine.jsonl", split="all", every=2

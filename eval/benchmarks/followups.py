@@ -163,7 +163,8 @@ def print_sample_followups(split: str, model: str) -> None:
     library = Assistant.sample().library
     print(f"{len(dependent)} follow-ups, split {split}, at most {ANSWER_SENTENCES} quotations")
     assistant = open_with_model(library.folder, model)
-    print_methods(assistant, dependent)
+    if dependent:
+        print_methods(assistant, dependent)
     if topic_changes:
         print_topic_changes(assistant, topic_changes)
     print_false_followups(assistant, standalone)
