@@ -29,13 +29,17 @@ def times(request):
 
 @pytest.fixture(scope="session", autouse=True)
 def isolate_user_folders(tmp_path_factory):
-    """Keep tests away from the user's library and settings; the cache of models is shared."""
+    """Keep tests away from the user's library and settings; the cache of models is shared.
+
+    Answers are quoted unless a test names a language model: the bundled one takes seconds.
+    """
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOOTNOTE_CONFIG", str(home / "config"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         patch.delenv("FOOTNOTE_LIBRARY", raising=False)
         patch.delenv("FOOTNOTE_EMBEDDER", raising=False)
+        patch.setenv("FOOTNOTE_LANGUAGE_MODEL", "none")
         yield
 
 

@@ -339,8 +339,8 @@ def estimate_confidence(signals: AbstentionSignals) -> float:
 
 
 # Printed by `python -m eval.training.abstention --model bundled`, which fits them.
-_JUDGEMENT_INTERCEPT = 0.0
-_CONFIDENCE_WEIGHT, _JUDGEMENT_WEIGHT = 0.25, 1.0
+_JUDGEMENT_INTERCEPT = -0.4
+_CONFIDENCE_WEIGHT, _JUDGEMENT_WEIGHT = 0.23, 0.79
 
 
 def combine_judgement(confidence: float, judgement: float) -> float:
