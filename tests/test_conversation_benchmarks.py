@@ -1,5 +1,7 @@
 """Benchmarks of follow-ups and of computed answers, on answers made by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from eval.benchmarks import followups, records
@@ -54,16 +56,23 @@ def test_quotations_of_earlier_answers_are_repeated():
 
 
 def test_the_referent_must_be_cited():
-    assert finds_referent(CHAT, answer(COLD, BARLEY))
-    assert not finds_referent(CHAT, answer(COLD))
-    assert not finds_referent(CHAT, answer(abstained=True))
-    assert finds_referent(CHAT, answer(abstained=True, paper_ids=["salt"]))
+    assert finds_referent(CHAT, answer(COLD, BARLEY)) == 1
+    assert finds_referent(CHAT, answer(COLD)) == 0
+    assert finds_referent(CHAT, answer(abstained=True)) == 0
+    assert finds_referent(CHAT, answer(abstained=True, paper_ids=["salt"])) == 1
+
+
+def test_the_referent_of_an_abstention_is_that_of_its_search():
+    unanswerable = replace(CHAT, answerable=False)
+    assert finds_referent(unanswerable, answer(abstained=True)) is None
+    assert finds_referent(unanswerable, answer(abstained=True, paper_ids=["rye"])) == 0
+    assert finds_referent(unanswerable, answer(BARLEY)) == 1
 
 
 def test_other_papers_must_leave_out_the_first_ones():
-    assert finds_referent(OTHERS, answer(COLD))
-    assert not finds_referent(OTHERS, answer(COLD, BARLEY))
-    assert not finds_referent(OTHERS, answer(abstained=True))
+    assert finds_referent(OTHERS, answer(COLD)) == 1
+    assert finds_referent(OTHERS, answer(COLD, BARLEY)) == 0
+    assert finds_referent(OTHERS, answer(abstained=True)) == 0
 
 
 def test_scores_of_a_conversation():

@@ -230,7 +230,7 @@ def score_chat(chat: Chat, answers: Sequence[Answer]) -> ChatScores:
         recall = vital_nugget_share(chat.nuggets, text)
     return ChatScores(
         repeated=repeated_share(answer, earlier) if is_answered else None,
-        right_referent=float(finds_referent(chat, answer)) if chat.referents else None,
+        right_referent=finds_referent(chat, answer),
         nugget_recall=recall,
         right_abstention=float(is_answered == chat.answerable),
     )
@@ -253,17 +253,20 @@ def _quotations(answer: Answer) -> set[tuple[str, int, int]]:
     return quotations
 
 
-def finds_referent(chat: Chat, answer: Answer) -> bool:
-    """Return True if a paper that the follow-up refers to is cited.
+def finds_referent(chat: Chat, answer: Answer) -> float | None:
+    """Return 1 if a paper that the follow-up refers to is cited, else 0.
 
-    An answer that cites none is judged by the papers to which its search was restricted. One that
-    was asked for other papers must leave out the first ones.
+    An answer that cites none is judged by the papers to which its search was restricted; None if
+    there are none and it had to abstain. An answer about other papers must leave out the first
+    ones.
     """
     papers = {citation.paper.id for citation in answer.citations}
     papers = papers or set(answer.trace.settings.get("paper_ids", ()))
+    if not chat.referents or not (papers or chat.answerable):
+        return None
     if chat.kind == _OTHER_PAPERS and not papers.isdisjoint(chat.first_papers):
-        return False
-    return not papers.isdisjoint(chat.referents)
+        return 0.0
+    return 0.0 if papers.isdisjoint(chat.referents) else 1.0
 
 
 def print_chats(assistant: Assistant, chats: Sequence[Chat]) -> None:
