@@ -53,13 +53,15 @@ def test_streamed_answer_equals_the_answer_of_ask(chat, small, monkeypatch):
     assert (messages, failures) == ([], 0)
 
 
-def test_a_follow_up_shows_the_rewritten_query(chat):
+def test_a_follow_up_shows_the_rewritten_query_before_the_answer(chat):
+    first, _, _ = chat(QUESTION)
     out, _, _ = chat(QUESTION, "And by how much does perplexity rise?")
     question, title = (
         "And by how much does perplexity rise?",
         "Sliding Ledgers: Shrinking the KV Cache by Forgetting Politely",
     )
-    assert f"Interpreted as: {question} (on {title})" in " ".join(out.split())
+    second = " ".join(out.removeprefix(first).split())
+    assert second.startswith(f"Interpreted as: {question} (on {title}) {title}")
 
 
 def test_blank_lines_are_ignored_and_quit_ends_the_chat(chat):
@@ -141,7 +143,7 @@ def test_save_writes_markdown_and_overwrites_only_its_own_files(chat, tmp_path):
 
 def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(small_library, monkeypatch):
     def reply(_):
-        yield "The KV cache shrinks by 71% on average [1].\nAnd then"
+        yield "On average, the KV cache shrinks by 71% [1].\nAnd then"
         while not output:
             yield ""
         os.kill(os.getpid(), signal.SIGINT)
@@ -161,7 +163,7 @@ def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(small_library,
     assert session.run([QUESTION, "/help"]) == 0
     assert signal.getsignal(signal.SIGINT) is before
     assert messages[0] == "the answer is incomplete: it was stopped early"
-    assert "shrinks by 71%" in "".join(output)
+    assert "the KV cache shrinks by 71%. [1]" in "".join(output)
     assert "/quit" in output[-1]
     assert [len(turn.answer.claims) for turn in chats[0].turns] == [1]
 
@@ -181,7 +183,7 @@ def piped(footnote, small_library, monkeypatch):
 def test_piped_lines_are_questions_without_prompts(piped):
     run = piped(f"{QUESTION}\nAnd by how much does perplexity rise?\n".encode())
     assert run.code == 0
-    assert run.out.startswith("“")
+    assert run.out.startswith("Sliding Ledgers: ")
     assert "Interpreted as: And by how much" in run.out
     assert run.err == ""
 

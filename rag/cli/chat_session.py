@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rag.answering.conversation import Conversation
+from rag.cli.answer_printer import AnswerPrinter
 from rag.errors import FootnoteError, UsageError, unknown_choice
 from rag.library.filters import FILTERS, Filters, merge_filters, parse_filters
-from rag.output.terminal import answer_details, terminal_width, wrap
 from rag.records import Answer
-from rag.text.cleaning import escape_control_chars
 
 PROMPT = "? "
 _FILTER_COMMANDS = {name.replace("_", "-"): name for name in FILTERS}
@@ -88,28 +87,20 @@ class ChatSession:
             raise unknown_choice("command", f"/{command}", commands)
 
     def _answer(self, question: str) -> None:
-        writer = _WrappedWriter(self._write)
         with _stop_on_interrupt() as stop:
-            items = self._conversation.stream(
+            events = self._conversation.stream(
                 question,
                 sentences=self._sentences,
                 style=self._style,
                 stop=stop,
                 **self._filters,
             )
-            for item in items:
-                if isinstance(item, Answer):
-                    self._finish(item)
-                elif not self._as_json:
-                    writer.write(item)
-
-    def _finish(self, answer: Answer) -> None:
-        if self._as_json:
-            self._write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
-        else:
-            self._write(_ending(answer))
-        for notice in answer.notices:
-            self._notify(notice)
+            export = _json_line if self._as_json else None
+            answer = AnswerPrinter(self._write, export).print_events(events)
+            if not self._as_json:
+                self._write("\n")
+            for notice in answer.notices:
+                self._notify(notice)
 
     def _set_filter(self, name: str, value: str) -> None:
         # An invalid filter is reported now, not with the next question.
@@ -143,35 +134,8 @@ class ChatSession:
         self._notify(f"saved as {path}")
 
 
-def _ending(answer: Answer) -> str:
-    """Return what follows the streamed text of an answer."""
-    paragraphs = answer_details(answer) if answer.claims or answer.abstained else []
-    if answer.trace.rewritten_query:
-        rewritten_query = escape_control_chars(answer.trace.rewritten_query)
-        paragraphs.append(wrap(f"Interpreted as: {rewritten_query}"))
-    return "\n\n".join(["", *paragraphs, ""])
-
-
-class _WrappedWriter:
-    """Writer of streamed text that breaks lines between words and never waits for a full line."""
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
-        self._width = terminal_width()
-        self._column = 0
-
-    def write(self, piece: str) -> None:
-        """Write the words of a piece of text."""
-        for word in piece.split():
-            if not self._column:
-                self._column = len(word)
-                self._write(word)
-            elif self._column + 1 + len(word) <= self._width:
-                self._column += 1 + len(word)
-                self._write(f" {word}")
-            else:
-                self._column = len(word)
-                self._write(f"\n{word}")
+def _json_line(answer: Answer) -> str:
+    return json.dumps(answer.to_dict(), ensure_ascii=False) + "\n"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import typer
 from rag.text.counts import format_count
 
 if TYPE_CHECKING:
-    from rag.records import AddReport, Answer, FlaggedPaper, Merge, Paper
+    from rag.records import AddReport, FlaggedPaper, Merge, Paper
 
 # Duplicates and flagged papers shown after `add`; `--json` prints all.
 _MAX_DETAILS = 10
@@ -54,21 +54,6 @@ def print_papers(papers: "Iterable[Paper]", as_json: bool) -> None:
         return
     for paper in papers:
         typer.echo(paper_line(paper))
-
-
-def print_answer(answer: "Answer", format: str) -> None:
-    """Print an answer as `text` or in a format of `rag.output.export`, and its notices."""
-    from rag.output.export import export_answer
-    from rag.output.terminal import render_answer
-
-    if format == "text":
-        typer.echo(render_answer(answer))
-    else:
-        typer.echo(export_answer(answer, format), nl=False)
-    for notice in answer.notices:
-        print_message(notice)
-    if answer.abstained and format in ("bibtex", "ris", "csl-json"):
-        print_message(f"{answer.text} No papers are cited.")
 
 
 def print_add_report(report: "AddReport", as_json: bool) -> None:

@@ -17,7 +17,7 @@ from rag.cli.options import (
     filter_options,
     open_assistant,
 )
-from rag.cli.printing import print_answer, print_json, print_message
+from rag.cli.printing import print_json, print_message
 from rag.errors import FootnoteError
 
 
@@ -52,10 +52,18 @@ def ask(
     footnote ask "Does FP8 beat INT8?" --format markdown > note.md
     footnote ask "Does FP8 beat INT8?" --format bibtex > cited.bib
     """
+    from rag.cli.answer_printer import AnswerPrinter
+    from rag.output.export import export_answer
+
     chosen_format = choose_answer_format(format, as_json)
     assistant = open_assistant(library, model=model)
-    answer = assistant.ask(question, sentences=sentences, style=style, **filters)
-    print_answer(answer, chosen_format)
+    events = assistant.stream(question, sentences=sentences, style=style, stop=None, **filters)
+    export = None if chosen_format == "text" else partial(export_answer, format=chosen_format)
+    answer = AnswerPrinter(partial(typer.echo, nl=False), export).print_events(events)
+    for notice in answer.notices:
+        print_message(notice)
+    if answer.abstained and chosen_format in ("bibtex", "ris", "csl-json"):
+        print_message(f"{answer.text} No papers are cited.")
 
 
 def replay(
