@@ -29,6 +29,7 @@ _TABLE_METRICS = (
     "citation F1",
     "correct-abstention rate",
     "answer rate",
+    "abstention balance",
     "CRAG score",
 )
 FirstRun = Annotated[Path, typer.Argument(metavar="FIRST", help="Folder of the run to start from.")]
@@ -330,12 +331,17 @@ def _run_summary(run: "Run", report: Path, failed: int) -> dict[str, Any]:
     means: dict[str, dict[str, float | None]] = {}
     for system in run.rows:
         means[system] = {}
-        for metric in run.metrics:
-            means[system][metric.name] = _mean(run, system, metric.name)
+        for name in (*(metric.name for metric in run.metrics), "abstention balance"):
+            means[system][name] = _mean(run, system, name)
     return {"manifest": run.manifest, "report": str(report), "failed": failed, "means": means}
 
 
 def _mean(run: "Run", system: str, metric: str) -> float | None:
+    from eval.harness.figures import BALANCE, compute_balance
+
+    if metric == BALANCE:
+        balance = compute_balance(run.rows[system])
+        return balance["mean"] if balance else None
     values = run.scores(system, metric).values
     return round(statistics.mean(values), 6) if values else None
 

@@ -381,6 +381,8 @@ def test_eval_command_prints_means_and_writes_a_report(footnote, small_library, 
     assert (tmp_path / "run" / "report.html").exists()
     summary = footnote(*command, "--json").json
     assert summary["means"]["assistant"]["nugget recall"] == 1
+    assert summary["means"]["assistant"]["abstention balance"] == 1
+    assert summary["means"][NEVER]["abstention balance"] == 0
     assert summary["means"][NEVER]["citation precision"] is None
     assert summary["report"] == str(tmp_path / "run" / "report.html")
     assert (summary["failed"], summary["manifest"]["count"]) == (0, 3)
