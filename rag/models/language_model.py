@@ -4,6 +4,7 @@ Every runtime decodes greedily, so the same prompt gets the same reply. It gener
 separate thread (`rag.models.runtimes.streaming`), so the caller can stop it within a token.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -11,9 +12,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from rag.errors import ModelFailed
 
-# `question_likelihood` uses the last tokens of the context and the first ones of the question.
-MAX_CONTEXT_TOKENS = 256
-MAX_QUESTION_TOKENS = 64
+UNDECIDED = 0.5
+_MAX_EXPONENT = 700.0  # beyond that, a float overflows
+# A draft: the tokens that followed an earlier occurrence of a text's last tokens.
+_MATCH_TOKENS = 3
+_DRAFT_TOKENS = 4
 # Invisible character that splits the text of a special token.
 _ZERO_WIDTH_NON_JOINER = "\u200c"
 
@@ -71,22 +74,9 @@ class ChoiceModel(Protocol):
     ) -> float:
         """Return the probability, 0..1, that the reply begins with the first of two choices.
 
-        It is relative to the second choice. Raises `ModelFailed` and `ModelTooSlow` as
+        It is relative to the second choice; only the first token in which they differ counts.
+        Equals `UNDECIDED` after a stop. Raises `ModelFailed` and `ModelTooSlow` as
         `LanguageModel.stream` does.
-        """
-        ...
-
-
-@runtime_checkable
-class QueryLikelihoodModel(Protocol):
-    """Language model that also scores how likely a question is after a text."""
-
-    name: str
-
-    def question_likelihood(self, contexts: Sequence[str], question: str) -> list[list[float]]:
-        """Return the log-probabilities (nats) of the question's tokens after each context.
-
-        All rows have the same length. An empty context means the beginning of a text.
         """
         ...
 
@@ -131,6 +121,31 @@ def check_prompt_fits(
             f"a prompt of {prompt_tokens} tokens and a reply of {limits.tokens} exceed its context "
             f"of {context_tokens}",
         )
+
+
+def split_choices(first: Sequence[int], second: Sequence[int]) -> tuple[list[int], int, int]:
+    """Return the tokens that two choices begin with, and the first token in which each differs.
+
+    Raises `ValueError` when one choice begins with the whole other one.
+    """
+    for index, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return list(first[:index]), one, other
+    raise ValueError("the choices do not differ in a token")
+
+
+def compare_logits(first: float, second: float) -> float:
+    """Return the probability of the first of two tokens, given that it is one of them."""
+    return 1.0 / (1.0 + math.exp(min(float(second) - float(first), _MAX_EXPONENT)))
+
+
+def find_draft(text: Sequence[int]) -> list[int]:
+    """Return the tokens that followed the latest earlier occurrence of a text's last tokens."""
+    ending = text[-_MATCH_TOKENS:]
+    for end in range(len(text) - 1, _MATCH_TOKENS - 1, -1):
+        if text[end - _MATCH_TOKENS : end] == ending:
+            return list(text[end : end + _DRAFT_TOKENS])
+    return []
 
 
 def find_context_length(

@@ -8,18 +8,18 @@ weights to 8 bits with one scale per row, the fastest form to multiply on a CPU.
 """
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gguf import GGUFReader
 
-from rag.models.files import convert_once, fingerprint_files
+from rag.models.files import convert_once
 from rag.models.runtimes.openvino_offline import openvino, openvino_genai
 
 # Part of the cached folder's name because the result may change with the converter's version.
-_CONVERSION = f"openvino-{openvino.__version__.split('-')[0]}-language-2"
+_CONVERSION = f"openvino-{openvino.__version__.split('-')[0]}-language-3"
 # A Q4_1 block: two half-precision floats, then 32 codes of four bits.
 _BLOCK_BYTES = 20
 _MAX_INT8 = 127
@@ -28,31 +28,28 @@ _MODEL = "openvino_model"
 _OPERATIONS = {"Convert": np.positive, "Subtract": np.subtract, "Multiply": np.multiply}
 
 
-def convert_gguf_to_openvino(weights: Path) -> Path:
-    """Return the folder of the converted model, converting it on first use."""
+def convert_gguf_to_openvino(fingerprint: str, title: str, provide: Callable[[Path], None]) -> Path:
+    """Return the folder of the converted model, converting it on first use.
+
+    `provide` writes the GGUF file to a path. That file is deleted after the conversion.
+    """
     return convert_once(
-        f"{fingerprint_files([weights])}-{_CONVERSION}",
+        f"{fingerprint}-{_CONVERSION}",
         "config.json",
-        f"the language model {weights.stem}",
-        lambda scratch: _convert(weights, scratch),
+        f"the language model {title}",
+        lambda scratch: _convert(scratch, provide),
     )
 
 
-def _convert(weights: Path, scratch: Path) -> None:
-    """Convert, correct the weights, and add the context length, which OpenVINO drops."""
-    copy = scratch / weights.name  # OpenVINO writes its files beside its input
-    shutil.copyfile(weights, copy)
-    openvino_genai().LLMPipeline(str(copy), "CPU", enable_save_ov_model=True)
-    copy.unlink()
+def _convert(scratch: Path, provide: Callable[[Path], None]) -> None:
+    """Convert, and add the context length, which OpenVINO drops."""
+    weights = scratch / "model.gguf"  # OpenVINO writes its files beside its input
+    provide(weights)
+    openvino_genai().LLMPipeline(str(weights), "CPU", enable_save_ov_model=True)
     reader = GGUFReader(weights)
-    graph = openvino.Core().read_model(str(scratch / f"{_MODEL}.xml"))
-    _restore_zeros(graph, _read_minima(reader))
-    _round_to_int8(graph)
-    openvino.save_model(graph, str(scratch / "exact.xml"), compress_to_fp16=False)
-    del graph  # it holds the old file open
-    for suffix in ("xml", "bin"):
-        (scratch / f"exact.{suffix}").replace(scratch / f"{_MODEL}.{suffix}")
     (scratch / "config.json").write_text(json.dumps(_read_config(reader)), encoding="utf-8")
+    del reader
+    weights.unlink()
 
 
 def _read_config(reader: Any) -> dict[str, int]:  # noqa: ANN401 - gguf has no types
