@@ -52,6 +52,34 @@ def test_steps_show_question_text_and_stored_answer(chat_service, options):
     assert chat_service.view(last.conversation, "ada") == last
 
 
+def test_evidence_and_place_in_the_queue_are_shown_before_the_text(
+    chat_service, small_library, options
+):
+    writing, finish = threading.Event(), threading.Event()
+
+    def write(_):
+        writing.set()
+        finish.wait(30)
+        yield "On average, the KV cache shrinks by 71% [1]."
+
+    service = with_scripted_model(chat_service, small_library, write)
+    options = replace(options, style="write")
+    first = threading.Thread(target=ask, args=(service, KV_QUESTION, "", options))
+    first.start()
+    assert writing.wait(30)
+    steps = service.ask(KV_QUESTION, "", "eve", "other window", options)
+    seen = [next(steps), next(steps), next(steps)]
+    assert [view.ahead for view in seen] == [0, 0, 1]
+    assert [view.preview is None for view in seen] == [True, False, False]
+    assert "71%" in seen[1].preview.evidence[0].sentence.text
+    finish.set()
+    *between, last = steps
+    assert between[0].ahead == 0
+    assert any("the KV cache shrinks by 71%. [1]" in view.text for view in between)
+    assert last.answers[0].claims[0].kind == "generated"
+    first.join()
+
+
 def test_a_follow_up_continues_after_a_restart(chat_service, options):
     first = ask(chat_service, KV_QUESTION, "", options)
     restarted = ChatService(chat_service.registry, chat_service.store)
@@ -121,7 +149,7 @@ def test_stop_keeps_the_text_so_far_and_frees_the_model(chat_service, small_libr
 
     def repeat_forever(_):
         try:
-            yield "Sliding Ledgers shrink the KV_QUESTION cache [1]. "
+            yield "On average, the KV cache shrinks by 71% [1]. "
             while True:
                 yield "and "
         finally:
@@ -143,7 +171,7 @@ def test_leaving_frees_the_model_and_stores_nothing(chat_service, small_library,
     def repeat_forever(_):
         try:
             while True:
-                yield "Sliding Ledgers shrink the KV_QUESTION cache [1]. "
+                yield "On average, the KV cache shrinks by 71% [1]. "
         finally:
             ended.set()
 

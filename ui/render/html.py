@@ -8,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from itertools import chain, repeat
+from itertools import chain, groupby, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from rag import AddReport, Answer, Citation, Claim, Paper, Trace
+from rag import AddReport, Answer, Citation, Claim, Evidence, Paper, Trace
+from rag.records import Preview
+from rag.text.answer_form import evidence_by_paper, written_claims
 from rag.text.counts import format_count
 from rag.text.prompt_injection import paper_injections
 from ui.render.mathematics import escape_text, plain_text, prose_html, strip_invisible
@@ -27,6 +29,13 @@ _MAX_REJECTIONS = 50
 # No user information before the host, so that a link leads to the host that it shows.
 _WEB_ADDRESS = re.compile(r"https?://(?:www\.)?([^\s/?#@\\]+(?:[/?#]\S*)?)", re.IGNORECASE)
 _MAX_LINK_CHARS = 80
+# How claims of a status came about, in the words of the badge.
+_ORIGINS = {
+    "checked": "written by the model, checked against the quotes",
+    "counted": "counted from your library",
+    "quoted": "quoted",
+}
+_LIST_ITEM = '<li dir="auto">{}</li>'
 _RETRACTED = ' <strong class="retracted">Retracted</strong>'
 _NO_ABSTRACT = "No abstract: the paper can be found by its title but never quoted."
 _INJECTION = "Reads like an instruction to a program, so it is never quoted:"
@@ -40,9 +49,31 @@ def waiting_html() -> str:
     return '<div class="answer pending"><p class="fine-print">Searching your library</p></div>'
 
 
-def partial_answer_html(text: str) -> str:
-    """Return the text of an answer that is still being generated."""
-    return f'<div class="answer pending">{prose_html(text)}</div>'
+def partial_answer_html(text: str, preview: Preview | None = None, ahead: int = 0) -> str:
+    """Return an answer that is still being written: its text so far, above the evidence.
+
+    Before the text begins, the reader sees how many answers are `ahead` in the queue.
+    """
+    place = f"{format_count(ahead, 'answer')} before yours" if ahead else "Writing the answer"
+    written = f'<p class="fine-print">{place}</p>'
+    if text:
+        lines = map(prose_html, filter(None, text.split("\n")))
+        written = f'<div class="written">{"".join(map("<p>{}</p>".format, lines))}</div>'
+    query = _rewritten_query_html(preview.rewritten_query) if preview else ""
+    evidence = _preview_html(preview.evidence) if preview else ""
+    return f'<div class="answer pending">{query}{written}{evidence}</div>'
+
+
+def _preview_html(evidence: Iterable[Evidence]) -> str:
+    papers: dict[str, list[Evidence]] = {}
+    for item in evidence:
+        papers.setdefault(item.paper.id, []).append(item)
+    html = ""
+    for items in papers.values():
+        quotes = [f"“{prose_html(item.sentence.text)}”" for item in items]
+        paper = items[0].paper
+        html += _quotations_html(f"{prose_html(paper.title)}{_byline_html(paper)}", quotes)
+    return f'<div class="evidence">{html}</div>' if html else ""
 
 
 def failed_answer_html(message: str) -> str:
@@ -73,13 +104,14 @@ def answer_html(answer: Answer) -> str:
     """
     if answer.abstained:
         return _abstention_html(answer)
-    claims = " ".join(_claims_html(answer)) or "No answer."
-    confidence = f"Confidence: {answer.confidence_label} ({answer.confidence:.2f})"
+    linked: set[int] = set()
+    text = _written_html(answer, linked) + _evidence_html(answer, linked) or "<p>No answer.</p>"
+    confidence = f"Confidence: {answer.confidence_label}"
     is_written = answer.trace.style == "write"
     method = f"written by {answer.trace.language_model}" if is_written else "quoted"
     return (
-        f'<div class="answer"><p dir="auto">{claims}</p>{_notices_html(answer)}'
-        f"{_fine_print_html(answer.trace, confidence, method)}</div>"
+        f'<div class="answer">{_rewritten_query_html(answer.trace.rewritten_query)}{text}'
+        f"{_notices_html(answer)}{_fine_print_html(answer.trace, confidence, method)}</div>"
     )
 
 
@@ -90,40 +122,68 @@ def _abstention_html(answer: Answer) -> str:
     closest = f'<p>Closest matches:</p><ul class="closest">{matches}</ul>' if matches else ""
     reason = f"<p>{escape_text(answer.reason)}</p>" if answer.reason else ""
     return (
-        '<div class="answer abstained"><p class="answer-status">Your library does not say.</p>'
+        f'<div class="answer abstained">{_rewritten_query_html(answer.trace.rewritten_query)}'
+        '<p class="answer-status">Your library does not say.</p>'
         f"{reason}{closest}{_notices_html(answer)}{_fine_print_html(answer.trace)}</div>"
     )
 
 
-def _claims_html(answer: Answer) -> Iterator[str]:
-    """Yield the claims. Of each number, the first footnote is the target of the link back."""
+def _written_html(answer: Answer, linked: set[int]) -> str:
+    """Return the written claims as paragraphs and lists, and below them how they came about."""
     citations = {citation.number: citation for citation in answer.citations}
-    linked: set[int] = set()
-    for claim in answer.claims:
-        cited = [citations[number] for number in claim.citations if number in citations]
-        yield _claim_html(claim, cited, linked)
-        linked.update(citation.number for citation in cited)
+    written = written_claims(answer.claims)
+    html = ""
+    for is_list, claims in groupby(written, key=lambda claim: bool(claim.heading)):
+        texts = []
+        for claim in claims:
+            cited = [citations[number] for number in claim.citations if number in citations]
+            texts.append(_claim_html(claim, cited, linked))
+        if is_list:
+            html += f"<ul>{''.join(map(_LIST_ITEM.format, texts))}</ul>"
+        else:
+            html += f'<p dir="auto">{" ".join(texts)}</p>'
+    statuses = dict.fromkeys(map(_claim_status, written))
+    return html + _badges_html(filter(_ORIGINS.get, statuses))
 
 
-def _claim_html(claim: Claim, citations: Sequence[Citation], linked: Collection[int]) -> str:
-    status = _claim_status(claim)
-    badge = "" if status == "quoted" else f" {_badge_html(status)}"
+def _claim_html(claim: Claim, citations: Sequence[Citation], linked: set[int]) -> str:
+    heading = f"<strong>{prose_html(claim.heading)}</strong>: " if claim.heading else ""
     is_retracted = any(citation.paper.retracted for citation in citations)
     return "".join(
         (
-            prose_html(claim.display_text),
+            heading,
+            prose_html(claim.text),
             _footnotes_html(citations, linked),
-            badge,
+            "" if claim.supported else f" {_badge_html('unsupported', 'unsupported')}",
             _RETRACTED if is_retracted else "",
         )
     )
 
 
-def _footnotes_html(citations: Sequence[Citation], linked: Collection[int]) -> str:
+def _evidence_html(answer: Answer, linked: set[int]) -> str:
+    """Return the quotations below the titles of their papers."""
+    html = ""
+    for citations in evidence_by_paper(answer.claims, answer.citations):
+        quotes = []
+        for citation in citations:
+            footnote = _footnotes_html([citation], linked)
+            quotes.append(f"“{prose_html(citation.quote)}”{footnote}")
+        html += _quotations_html(_card_link(citations[0].paper), quotes)
+    return f'<div class="evidence">{_badges_html(["quoted"])}{html}</div>' if html else ""
+
+
+def _quotations_html(title: str, quotes: Iterable[str]) -> str:
+    items = "".join(map(_LIST_ITEM.format, quotes))
+    return f'<p class="evidence-title">{title}</p><ul>{items}</ul>'
+
+
+def _footnotes_html(citations: Sequence[Citation], linked: set[int]) -> str:
+    """Link to the sources. Of each number, the first footnote is the target of the link back."""
     links = []
     for citation in citations:
         number = citation.number
         anchor = "" if number in linked else f' id="n-{number}"'
+        linked.add(number)
         title = escape(_paper_title(citation.paper))
         links.append(f'<a class="footnote"{anchor} href="#s-{number}" title="{title}">{number}</a>')
     return f'<sup class="footnotes">{", ".join(links)}</sup>' if links else ""
@@ -136,38 +196,49 @@ def _paper_title(paper: Paper) -> str:
 def _claim_status(claim: Claim) -> str:
     if not claim.supported:
         return "unsupported"
-    return "quoted" if claim.kind == "quoted" else "checked"
+    return {"quoted": "quoted", "computed": "counted"}.get(claim.kind, "checked")
 
 
-def _badge_html(status: str) -> str:
-    return f'<span class="badge {status}">{status}</span>'
+def _badges_html(statuses: Iterable[str]) -> str:
+    """Return a line that says where the text above or below comes from."""
+    badges = " ".join(_badge_html(status, _ORIGINS[status]) for status in statuses)
+    return f'<p class="badges">{badges}</p>' if badges else ""
+
+
+def _badge_html(status: str, text: str) -> str:
+    return f'<span class="badge {status}">{text}</span>'
 
 
 def _card_link(paper: Paper) -> str:
-    byline = f" — {prose_html(paper.byline)}" if paper.byline else ""
     title = prose_html(paper.title)
     link = f'<a class="card-link" href="#p-{escape_text(paper.id)}">{title}</a>'
-    return f"{link}{byline}{_retraction_html(paper)}"
+    return f"{link}{_byline_html(paper)}"
+
+
+def _byline_html(paper: Paper) -> str:
+    byline = f" — {prose_html(paper.byline)}" if paper.byline else ""
+    return f"{byline}{_retraction_html(paper)}"
 
 
 def _retraction_html(paper: Paper) -> str:
     return _RETRACTED if paper.retracted else ""
 
 
+def _rewritten_query_html(query: str) -> str:
+    return f'<p class="notice">Interpreted as: {escape_text(query)}</p>' if query else ""
+
+
 def _notices_html(answer: Answer) -> str:
-    query = answer.trace.rewritten_query
-    notices = [f"Interpreted as: {query}"] if query else []
     html = ""
-    for notice in (*notices, *answer.notices):
+    for notice in answer.notices:
         html += f'<p class="notice">{escape_text(notice[:1].upper() + notice[1:])}</p>'
     return html
 
 
 def _fine_print_html(trace: Trace, confidence: str = "", method: str = "") -> str:
-    """Return confidence, time and models on one line."""
+    """Return confidence, time and model on one line."""
     seconds = f"{sum(trace.seconds.values()):.1f} s" if trace.seconds else ""
-    reranker = "" if trace.reranker == "none" else f"reranked by {trace.reranker}"
-    parts = filter(None, (confidence, seconds, method, reranker))
+    parts = filter(None, (confidence, seconds, method))
     return f'<p class="fine-print">{" · ".join(map(escape_text, parts))}</p>'
 
 
@@ -227,7 +298,7 @@ def _cards(
 
 def _paper_statuses(
     answers: Sequence[Answer], citations: Mapping[int, Citation]
-) -> Mapping[str, Iterable[str]]:
+) -> Mapping[str, Collection[str]]:
     """Return how each paper was used, by id: the statuses of the claims that cite it."""
     statuses: dict[str, dict[str, None]] = defaultdict(dict)  # used as ordered sets
     for claim in chain.from_iterable(map(attrgetter("claims"), answers)):
@@ -237,7 +308,7 @@ def _paper_statuses(
 
 
 def _card(
-    paper: Paper, citations: Sequence[Citation], statuses: Iterable[str], *, is_open: bool
+    paper: Paper, citations: Sequence[Citation], statuses: Collection[str], *, is_open: bool
 ) -> str:
     numbers = " ".join(f"[{citation.number}]" for citation in citations)
     byline = prose_html(paper.byline)
@@ -246,7 +317,7 @@ def _card(
         f'<span class="title">{prose_html(paper.title)}</span>',
         f'<span class="byline">{byline}</span>' if byline else "",
         _retraction_html(paper).strip(),
-        *map(_badge_html, statuses),
+        *map(_badge_html, statuses, statuses),
     ]
     summary = " ".join(filter(None, parts))
     return (

@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass, field, replace
 
 from rag import Answer, FootnoteError
 from rag.library.filters import Filters
+from rag.records import Preview, StreamEvent, Waiting
 from ui.services.conversations import ConversationNotFound, ConversationStore, new_id
 from ui.services.library_registry import LibraryRegistry
 
 # Each step sends the whole message to the browser, so there are at most twenty per second.
 _SECONDS_BETWEEN_STEPS = 0.05
-# Longer than any model may generate (120 s). At this limit, the text so far becomes the answer.
+# Longer than any model may generate (120 s). At this limit, the text so far becomes the answer. It
+# starts again whenever an answer before this one in the queue is finished.
 MAX_ANSWER_SECONDS = 180.0
 MAX_SENTENCES = 20
 _LOG = logging.getLogger("footnote")
@@ -42,12 +44,15 @@ class AskOptions:
 class ChatView:
     """Conversation to show: its answers, and perhaps a question that has none yet.
 
-    `text` is the answer so far, `failure` the reason why there will be no answer.
+    `preview` is what is known before the model writes, `ahead` the number of answers before this
+    one in the queue, `text` the answer so far, `failure` the reason why there will be no answer.
     """
 
     conversation: str = ""
     answers: tuple[Answer, ...] = ()
     question: str = ""
+    preview: Preview | None = None
+    ahead: int = 0
     text: str = ""
     failure: str = ""
 
@@ -57,13 +62,33 @@ class ChatView:
         return bool(self.question) and not self.failure
 
 
+class _Stop(threading.Event):
+    """Event that stops an answer; it sets itself at the time limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._timer: threading.Timer | None = None
+
+    def restart_timer(self) -> None:
+        """Let the time limit begin now."""
+        self.cancel_timer()
+        self._timer = threading.Timer(MAX_ANSWER_SECONDS, self.set)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel_timer(self) -> None:
+        """End the time limit."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 @dataclass(slots=True)
 class ChatService:
     """Asks questions, and shows and stores conversations. Safe to use from several threads."""
 
     registry: LibraryRegistry
     store: ConversationStore
-    _running: dict[str, threading.Event] = field(default_factory=dict)
+    _running: dict[str, _Stop] = field(default_factory=dict)
 
     def view(self, conversation: str, owner: str) -> ChatView:
         """Return a stored conversation; an empty one when it no longer exists."""
@@ -104,17 +129,15 @@ class ChatService:
             yield replace(view, failure=failure)
 
     @contextlib.contextmanager
-    def _stoppable(self, session: str) -> Iterator[threading.Event]:
-        """Register an event that stops the answer of a session, and set it at the time limit."""
-        stop = self._running[session] = threading.Event()
-        time_limit = threading.Timer(MAX_ANSWER_SECONDS, stop.set)
-        time_limit.daemon = True
-        time_limit.start()
+    def _stoppable(self, session: str) -> Iterator[_Stop]:
+        """Register an event that stops the answer of a session."""
+        stop = self._running[session] = _Stop()
+        stop.restart_timer()
         try:
             yield stop
         finally:
             stop.set()
-            time_limit.cancel()
+            stop.cancel_timer()
             if self._running.get(session) is stop:
                 del self._running[session]
 
@@ -128,24 +151,28 @@ class ChatService:
         view: ChatView,
         owner: str,
         options: AskOptions,
-        stop: threading.Event,
+        stop: _Stop,
         stored_turns: int,
     ) -> Iterator[ChatView]:
         chat = self.registry.assistant(options.library, options.model).chat(view.answers)
         last_step = 0.0
         sentences = min(max(int(options.sentences or 0), 0), MAX_SENTENCES) or None
         filters = asdict(options.filters)
-        pieces = chat.stream(
+        events = chat.stream(
             view.question, sentences=sentences, style=options.style, stop=stop, **filters
         )
-        for piece in pieces:
-            if isinstance(piece, Answer):
-                yield self._store(view, piece, owner, options.library, stored_turns)
+        for event in events:
+            if isinstance(event, Answer):
+                yield self._store(view, event, owner, options.library, stored_turns)
                 return
-            view = replace(view, text=view.text + piece)
-            if time.monotonic() - last_step >= _SECONDS_BETWEEN_STEPS:
+            view = _next_view(view, event)
+            if isinstance(event, str):
+                if time.monotonic() - last_step < _SECONDS_BETWEEN_STEPS:
+                    continue
                 last_step = time.monotonic()
-                yield view
+            elif isinstance(event, Waiting):
+                stop.restart_timer()
+            yield view
 
     def _store(
         self, view: ChatView, answer: Answer, owner: str, library: str, stored_turns: int
@@ -164,3 +191,12 @@ class ChatService:
             stored_turns = position
         self.store.save(conversation, owner, library, position, answer, stored_turns)
         return ChatView(conversation, (*view.answers, answer))
+
+
+def _next_view(view: ChatView, event: StreamEvent) -> ChatView:
+    """Return what to show after an event before the last one."""
+    if isinstance(event, Preview):
+        return replace(view, preview=event)
+    if isinstance(event, Waiting):
+        return replace(view, ahead=event.ahead)
+    return replace(view, text=f"{view.text}{event}")

@@ -515,7 +515,9 @@ def _messages(view: ChatView) -> list[dict[str, str]]:
 def _unfinished_html(view: ChatView) -> str:
     if view.failure:
         return failed_answer_html(view.failure)
-    return partial_answer_html(view.text) if view.text else waiting_html()
+    if view.text or view.preview:
+        return partial_answer_html(view.text, view.preview, view.ahead)
+    return waiting_html()
 
 
 def _question_message(text: str) -> dict[str, str]:
