@@ -25,10 +25,6 @@ CHROMIUM = next(
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 
 KV_QUESTION = "How do Sliding Ledgers shrink the KV cache?"
-MERGING = (
-    "We present Sliding Ledgers, which merges the keys of tokens that no head has attended to for "
-    "256 steps."
-)
 MERGED = "Keys of tokens that no head has attended to for 256 steps are merged by Sliding Ledgers."
 SHRINKS = "The KV cache shrinks by 71% on average, while perplexity rises by 0.08 only."
 TIMEOUT_MS = 20_000
@@ -103,7 +99,7 @@ def wait_for(gate):
 
 def write_endlessly(ended):
     try:
-        yield f"{MERGING} [1] The KV"
+        yield f"{MERGED} [1] The KV"
         yield from wait_for(threading.Event())
     finally:
         ended.set()
@@ -224,15 +220,19 @@ def test_answer_streams_and_its_footnotes_lead_to_the_sentences(site, open_page)
     visit.select_written_style()
     visit.submit(KV_QUESTION)
     partial = visit.page.locator("#chat .answer.pending")
-    expect(partial).to_contain_text("are merged by")
-    assert "shrinks by 71%" not in partial.inner_text()
+    expect(partial.locator(".evidence")).to_contain_text(SHRINKS)
+    expect(partial.locator(".written")).to_contain_text("are merged by")
+    assert "shrinks by 71%" not in partial.locator(".written").inner_text()
     visit.screenshot("streaming")
     site.gate.set()
     expect(visit.answers).to_have_count(1)
     answer = visit.answers.last
     expect(answer).to_contain_text("shrinks by 71%")
-    expect(answer.locator(".badge")).to_have_text(["checked", "checked"])
-    visit.page.locator("a.footnote", has_text="2").click()
+    expect(answer.locator(".badge")).to_have_text(
+        ["written by the model, checked against the quotes", "quoted"]
+    )
+    expect(answer.locator(".evidence")).to_contain_text(SHRINKS)
+    visit.page.locator("#n-2").click()
     expect(visit.page.locator("#s-2")).to_have_text(SHRINKS)
 
 
@@ -247,7 +247,7 @@ def test_footnote_opens_its_source_at_the_highlighted_sentence(open_page):
     sentence = visit.page.locator(f"#s-{number}")
     expect(sentence).to_be_in_viewport()
     expect(sentence).to_be_visible()
-    assert sentence.inner_text() in answer.inner_text()
+    assert sentence.inner_text() in answer.locator(".evidence").inner_text()
     visit.screenshot("footnote")
     visit.page.locator(f"a.back-link[href='#n-{number}']").click()
     expect(visit.page.locator(f"#n-{number}")).to_be_in_viewport()
@@ -261,6 +261,8 @@ def test_follow_up_shows_its_rewritten_query(open_page):
         "Interpreted as: And by how much does perplexity rise? (on Sliding Ledgers: Shrinking"
     )
     expect(answer).to_contain_text("0.08")
+    expect(visit.page.locator("#chat .user-row").last).to_be_in_viewport(ratio=1)
+    expect(visit.page.locator("#chat .user-row").first).not_to_be_in_viewport()
     visit.screenshot("follow-up")
 
 
@@ -270,12 +272,12 @@ def test_stop_ends_the_answer_and_frees_the_model(site, open_page):
     visit.select_library("endless")
     visit.select_written_style()
     visit.submit(KV_QUESTION)
-    expect(visit.page.locator("#chat .answer.pending")).to_contain_text("merges the keys")
+    expect(visit.page.locator("#chat .answer.pending")).to_contain_text("are merged by")
     visit.page.get_by_role("button", name="Stop", exact=True).click()
     assert site.ended.wait(5)
     visit.wait_until_ready()
     expect(visit.answers.last).to_contain_text("The answer is incomplete: it was stopped early")
-    expect(visit.answers.last).to_contain_text("merges the keys")
+    expect(visit.answers.last).to_contain_text("are merged by")
     visit.screenshot("stopped")
 
 

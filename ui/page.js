@@ -1,6 +1,7 @@
 () => {
   // What neither HTML nor CSS can do. The page works without it.
   let firstCard = "";
+  let lastQuestion = "";
   let sidebarSeen = false;
   const update = () => {
     // The chat repeats each answer's HTML in its label, which a screen reader would spell out.
@@ -12,6 +13,16 @@
       box.dataset.decoded = "";
       box.value = box.value.replace(/&#(\d{1,4});/g, (_, code) => String.fromCodePoint(code));
       box.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    // Show the last question at the top, with its answer below: that grows above the evidence.
+    const questions = [...document.querySelectorAll("#chat .user-row")];
+    const answers = document.querySelectorAll("#chat .bot-row").length;
+    const question = [questions.length, answers, questions.at(-1)?.textContent].join();
+    if (question !== lastQuestion) {
+      lastQuestion = question;
+      const log = questions.at(-1)?.closest(".panel-wrap");
+      const top = element => element.getBoundingClientRect().top;
+      log?.scrollBy({ top: top(questions.at(-1)) - top(log) - 12, behavior: "instant" });
     }
     // Show the sources of a new answer from the top.
     const card = document.querySelector(".sources .card")?.id ?? "";

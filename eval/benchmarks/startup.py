@@ -59,7 +59,7 @@ def time_answers(assistant: Assistant, questions: Iterable[str]) -> list[tuple[f
     for question in questions:
         start = time.perf_counter()
         events = assistant.stream(question)
-        next(events)
+        next(event for event in events if isinstance(event, str))
         first = time.perf_counter() - start
         list(events)
         times.append((first, time.perf_counter() - start))

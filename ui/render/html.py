@@ -72,7 +72,8 @@ def _preview_html(evidence: Iterable[Evidence]) -> str:
     for items in papers.values():
         quotes = [f"“{prose_html(item.sentence.text)}”" for item in items]
         paper = items[0].paper
-        html += _quotations_html(f"{prose_html(paper.title)}{_byline_html(paper)}", quotes)
+        title = f'<span class="title">{prose_html(paper.title)}</span>{_byline_html(paper)}'
+        html += _quotations_html(title, quotes)
     return f'<div class="evidence">{html}</div>' if html else ""
 
 

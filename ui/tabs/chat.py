@@ -134,6 +134,7 @@ class ChatTab(Tab):
             editable="user",
             feedback_options=None,
             sanitize_html=True,
+            autoscroll=False,
             allow_tags=False,
             latex_delimiters=[],
             placeholder=_PLACEHOLDER,
