@@ -3,7 +3,7 @@
 `python -m eval.benchmarks.page [--library DIR] [--runs N]`
 
 The benchmark measures the seconds from the command to a page that takes a question, and from a
-question to its first text and to the whole answer, for one user and for ten who ask at once, each
+question to its evidence, its first text and the whole answer, for one user and ten at once, each
 about a different paper. It also counts how many of the ten got that paper. It needs Chromium, and
 Playwright of the extra `dev`.
 """
@@ -26,7 +26,7 @@ _USERS = 10
 _ANSWER_TIMEOUT_MS = 120_000
 _METHOD_NAME = re.compile(r"([\w.+-]*[A-Z][\w.+-]*): ")
 _COLUMNS = Columns("<44", "")
-# Records times by the page's clock: Enter pressed, first text, whole answer.
+# Records times by the page's clock: Enter pressed, evidence, first text, whole answer.
 _STOPWATCH = """() => {
   window.times = {};
   let before = 0;
@@ -38,8 +38,10 @@ _STOPWATCH = """() => {
   new MutationObserver(() => {
     const last = answers().at(before);
     if (!last || window.times.asked === undefined) return;
-    if (!last.matches(".pending")) { note("first"); note("whole"); }
-    else if (!last.querySelector(".fine-print")) note("first");
+    const isWhole = !last.matches(".pending");
+    if (isWhole || last.querySelector(".evidence")) note("evidence");
+    if (isWhole || last.querySelector(".written")) note("first");
+    if (isWhole) note("whole");
   }).observe(
     document.querySelector("#chat"), {subtree: true, childList: true, characterData: true});
 }"""
@@ -106,13 +108,14 @@ class Tab:
         self.type(question)
         self._page.keyboard.press("Enter")
 
-    def wait_for_answer(self) -> tuple[float, float]:
-        """Return the seconds from the question to the first text and to the whole answer."""
+    def wait_for_answer(self) -> tuple[float, float, float]:
+        """Return the seconds until the evidence, the first text and the whole answer are shown."""
         self._page.wait_for_function("window.times.whole !== undefined", timeout=_ANSWER_TIMEOUT_MS)
         times = self._page.evaluate("window.times")
         self._wait_until_ready()
-        asked, first, whole = times["asked"], times["first"], times["whole"]
-        return (first - asked) / 1000, (whole - asked) / 1000
+        evidence, first, whole = times["evidence"], times["first"], times["whole"]
+        asked = times["asked"]
+        return (evidence - asked) / 1000, (first - asked) / 1000, (whole - asked) / 1000
 
     def sources(self) -> str:
         """Return the text of the answer's sources."""
@@ -142,7 +145,7 @@ def time_one_user(
     browser: Any,  # noqa: ANN401
     address: str,
     questions: Sequence[str],
-) -> list[tuple[float, float]]:
+) -> list[tuple[float, float, float]]:
     """Ask the questions one after the other; return times of all but the first, a warm-up."""
     tab = Tab(browser, address)
     tab.start_stopwatch()
@@ -158,7 +161,7 @@ def time_many_users(
     browser: Any,  # noqa: ANN401
     address: str,
     titles: dict[str, str],
-) -> tuple[list[tuple[float, float]], int]:
+) -> tuple[list[tuple[float, float, float]], int]:
     """Let one user per question ask at the same time.
 
     Returns their times, and how many got the paper they asked about.
@@ -181,8 +184,9 @@ def _print_seconds(label: str, seconds: Sequence[float]) -> None:
     _COLUMNS.print_row(label, median_and_range(seconds, digits=2))
 
 
-def _print_answers(label: str, times: Sequence[tuple[float, float]]) -> None:
-    first, whole = zip(*times, strict=True)
+def _print_answers(label: str, times: Sequence[tuple[float, float, float]]) -> None:
+    evidence, first, whole = zip(*times, strict=True)
+    _print_seconds(f"{label} until the evidence", evidence)
     _print_seconds(f"{label} until the first text", first)
     _print_seconds(f"{label} until the whole answer", whole)
 
