@@ -594,8 +594,13 @@ def test_failure_of_a_model_is_not_cached(cache):
     assert check_passes(ScriptedModel(answer_task))
 
 
-def test_bundled_model_passes_the_check(bundled, cache):
+def test_bundled_model_passes_the_check_without_being_measured(bundled, cache):
     assert check_passes(bundled)
+    assert not cache.exists()
+
+
+def test_bundled_model_passes_every_task(bundled):
+    assert measure_generation(bundled, LexicalVerifier()) == 1
 
 
 def test_promises_hold_for_the_bundled_model(bundled):
