@@ -57,8 +57,7 @@ class Footnote:
 
     def load(self) -> None:
         """Open the library, and search once: models load on first use."""
-        from rag.models.bundled_weights import join_pieces
-from rag import Assistant
+        from rag import Assistant
 
         self._assistant = Assistant.open(self._folder)
         self._assistant.search("ready?")
@@ -192,6 +191,8 @@ def language_model_folder() -> Path:
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
         folder.mkdir(exist_ok=True)
+        from rag.models.bundled_weights import join_pieces
+
         gguf = folder / "model.gguf"
         join_pieces(gguf)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
