@@ -188,13 +188,14 @@ def test_badges_say_how_each_part_came_about():
 
 
 def test_fine_print_shows_confidence_time_and_models():
-    def fine_print(**changes):
-        return re.search(
-            r'<p class="fine-print">([^<]*)</p>', answer_html(make_answer([], [], **changes))
-        )[1]
+    def fine_print(claim, **changes):
+        html = answer_html(make_answer([claim], [RISE], **changes))
+        return re.search(r'<p class="fine-print">([^<]*)</p>', html)[1]
 
-    assert fine_print() == "Confidence: high · 1.2 s · quoted"
-    assert fine_print(style="write", language_model="Tiny <3", seconds={}) == (
+    model = {"style": "write", "language_model": "Tiny <3", "seconds": {}}
+    assert fine_print(quoted("Tides rise.", 1)) == "Confidence: high · 1.2 s"
+    assert fine_print(quoted("Tides rise.", 1), **model) == "Confidence: high"
+    assert fine_print(generated("They rise.", 1), **model) == (
         "Confidence: high · written by Tiny &lt;3"
     )
 

@@ -108,8 +108,8 @@ def answer_html(answer: Answer) -> str:
     linked: set[int] = set()
     text = _written_html(answer, linked) + _evidence_html(answer, linked) or "<p>No answer.</p>"
     confidence = f"Confidence: {answer.confidence_label}"
-    is_written = answer.trace.style == "write"
-    method = f"written by {answer.trace.language_model}" if is_written else "quoted"
+    is_written = any(claim.kind == "generated" for claim in answer.claims)
+    method = f"written by {answer.trace.language_model}" if is_written else ""
     return (
         f'<div class="answer">{_rewritten_query_html(answer.trace.rewritten_query)}{text}'
         f"{_notices_html(answer)}{_fine_print_html(answer.trace, confidence, method)}</div>"
