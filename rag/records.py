@@ -168,11 +168,6 @@ class Claim:
     note: str = ""
     heading: str = ""
 
-    @property
-    def display_text(self) -> str:
-        """Text as shown to the user, in quotation marks if it is a quotation."""
-        return f"“{self.text}”" if self.kind == "quoted" else self.text
-
 
 @dataclass(frozen=True, slots=True)
 class Preview:

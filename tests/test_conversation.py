@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rag import Answer, Assistant, Citation, Claim, Paper, Trace, UsageError
 from rag.answering.conversation import Turn, rewrite_followup
+from rag.records import Preview
 
 KIVI = Paper(
     "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache",
@@ -276,6 +277,7 @@ def test_unknown_filter_is_refused(small):
 def test_abandoned_stream_adds_no_turn(small):
     chat = small.chat()
     stream = chat.stream(LEDGERS, style="quote")
+    assert isinstance(next(stream), Preview)
     assert isinstance(next(stream), str)
     stream.close()
     assert chat.turns == ()
@@ -284,15 +286,18 @@ def test_abandoned_stream_adds_no_turn(small):
 def test_question_stopped_before_the_first_sentence_adds_no_turn(small):
     chat, stop = small.chat(), threading.Event()
     stop.set()
-    *pieces, answer = chat.stream(LEDGERS, style="quote", stop=stop)
-    assert (pieces, answer.text, chat.turns) == ([], "", ())
+    preview, answer = chat.stream(LEDGERS, style="quote", stop=stop)
+    assert (preview.rewritten_query, answer.text, chat.turns) == ("", "", ())
 
 
 def test_streamed_pieces_are_the_text_of_the_answer(small):
     chat = small.chat()
     for question in (LEDGERS, "why?", "What is the capital of France?"):
-        *pieces, answer = chat.stream(question, style="quote")
-        assert "".join(pieces) == answer.text
+        *events, answer = chat.stream(question, style="quote")
+        assert "".join(event for event in events if isinstance(event, str)) == answer.text
+        previews = [event for event in events if isinstance(event, Preview)]
+        assert all(preview.rewritten_query == answer.trace.rewritten_query for preview in previews)
+        assert len(previews) == 1
 
 
 def test_topic_can_change_after_ten_turns(small):
