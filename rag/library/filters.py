@@ -4,7 +4,7 @@ To add a filter, add a field to `Filters`. Everything else reads `FILTERS`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from types import MappingProxyType
@@ -145,13 +145,18 @@ def parse_filters(filters: Filters | None) -> Condition | None:
     """
     if not filters:
         return None
+    return join_conditions(
+        definition.condition(getattr(filters, name)) for name, definition in FILTERS.items()
+    )
+
+
+def join_conditions(conditions: Iterable[Condition | None]) -> Condition | None:
+    """Combine conditions with "and"; return None when there is none."""
     clauses: list[str] = []
     values: list[str | int] = []
-    for name, definition in FILTERS.items():
-        condition = definition.condition(getattr(filters, name))
-        if condition:
-            clauses.append(f"({condition.sql})")
-            values.extend(condition.values)
+    for condition in filter(None, conditions):
+        clauses.append(f"({condition.sql})")
+        values.extend(condition.values)
     return Condition(" AND ".join(clauses), tuple(values)) if clauses else None
 
 

@@ -352,6 +352,18 @@ class Library:
         )
         return set(self._query_column(sql, (json.dumps(list(digests)),)))
 
+    def author_names(self) -> list[str]:
+        """Return the names of all authors, as the records spell them."""
+        valid = "CASE WHEN json_valid(authors) THEN authors ELSE '[]' END"
+        sql = f"SELECT DISTINCT value FROM paper, json_each({valid})"
+        return list(map(str, self._query_column(sql)))
+
+    def venues(self) -> dict[str, int]:
+        """Return the venues of all papers with their numbers of papers."""
+        return dict(
+            self._query("SELECT venue, count(*) FROM paper WHERE venue != '' GROUP BY venue")
+        )
+
     # --- full text ---------------------------------------------------------------------------
 
     def search_full_text(
@@ -373,6 +385,16 @@ class Library:
             "ORDER BY rank LIMIT ?"
         )
         return self._query_column(sql, (match, *values, k))
+
+    def match_full_text(self, terms: Iterable[str], column: str = "") -> set[int]:
+        """Return row numbers of the papers that contain every term, in any order.
+
+        `column` limits the search to `title` or `abstract`.
+        """
+        match = " AND ".join(f'"{term}"' for term in terms)
+        match = f"{{{column}}} : ({match})" if column else match
+        sql = "SELECT rowid FROM full_text WHERE full_text MATCH ?"
+        return set(self._query_column(sql, (match,))) if match else set()
 
     def _rarest_terms(self, terms: Iterable[str]) -> list[str]:
         """Return the rarest terms with at most `_MAX_MATCHES` matches in total, at least one."""

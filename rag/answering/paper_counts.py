@@ -1,0 +1,174 @@
+"""Count papers of the library for a question, and say in words what was counted and how."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rag.library.filters import Condition, join_conditions
+from rag.library.library import Library
+from rag.retrieval.mentions import Mentions, find_mentions
+from rag.retrieval.question_types import find_subject
+from rag.retrieval.restrictions import Restriction, find_restrictions
+from rag.text.counts import format_count
+
+MAX_LISTED_PAPERS = 10
+_MAX_LISTED_NAMES = 4
+# Context that `rag.answering.conversation` adds to a follow-up question.
+_CONTEXT = re.compile(r"\s*\(on .+\)\s*$")
+# A count that ignores these would answer another question.
+_NOT_COUNTABLE = re.compile(
+    r"\b(?:not|no|without|except|excluding|neither|never|only|per|each|every|average|"
+    r"(?:this|last|past|recent|current) (?:\w+ )?years?)\b|n['’]t\b",
+    re.IGNORECASE,
+)
+_ASKS_SHARE = re.compile(r"\b(?:share|fraction|percentage|percent|proportion)\b", re.IGNORECASE)
+_ABOUT_TITLES = re.compile(r"\btitles?\b", re.IGNORECASE)
+# Condition for records that lack a field.
+_UNKNOWN = {"year": "year IS NULL", "venue": "venue = ''", "author": "authors IN ('', '[]')"}
+
+
+@dataclass(frozen=True, slots=True)
+class PaperCount:
+    """Result of a count: what to say, and the papers that were counted, by row number.
+
+    At most `MAX_LISTED_PAPERS` of them are in `listed`, best first. `wordings` are the words that
+    they mention. `remarks` say how the papers were counted and what may be missing.
+    """
+
+    text: str
+    remarks: tuple[str, ...]
+    listed: tuple[int, ...]
+    wordings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _CountQuery:
+    """What a question restricts its count to. `subject` is empty when it names no topic."""
+
+    subject: str
+    column: str
+    restrictions: tuple[Restriction, ...]
+
+
+def count_papers(question: str, allowed: Condition | None, library: Library) -> PaperCount | None:
+    """Count the papers that a question asks for, among those `allowed`.
+
+    Return None when there are no papers, or when a part of the question cannot be counted. Call it
+    inside `Library.snapshot()`.
+    """
+    query = _read_question(question, library)
+    total = len(library.paper_keys(allowed))
+    if query is None or not total:
+        return None
+    conditions = [allowed, *(restriction.condition for restriction in query.restrictions)]
+    keys = library.paper_keys(join_conditions(conditions))
+    mentions = None
+    if query.subject:
+        mentions = find_mentions(query.subject, library, query.column)
+        if not mentions.wordings:
+            return None
+        keys = [key for key in keys if key in mentions.papers]
+    share = f" ({100 * len(keys) / total:.1f}%)" if _ASKS_SHARE.search(question) else ""
+    text = _describe(query, mentions, len(keys), _denominator(total, allowed), share)
+    return PaperCount(
+        text,
+        (*_describe_method(mentions, keys), *_describe_gaps(query.restrictions, allowed, library)),
+        _best(keys, mentions, library),
+        mentions.wordings if mentions else (),
+    )
+
+
+def _read_question(question: str, library: Library) -> _CountQuery | None:
+    """Return what to count; None when the question cannot be read completely."""
+    own_words = _CONTEXT.sub("", question)
+    restrictions = tuple(find_restrictions(own_words, library))
+    spans = [restriction.span for restriction in restrictions]
+    subject = find_subject(own_words, "count", spans)
+    # A follow-up such as "and how many in 2018?" leaves out what to count.
+    is_incomplete = own_words != question and not subject
+    if is_incomplete or _NOT_COUNTABLE.search(own_words.replace(subject, "")):
+        return None
+    is_about_titles = _ABOUT_TITLES.search(own_words.replace(subject, ""))
+    return _CountQuery(subject, "title" if is_about_titles else "", restrictions)
+
+
+def _best(keys: Sequence[int], mentions: Mentions | None, library: Library) -> tuple[int, ...]:
+    """Return the papers to list: the best by BM25, or the first ones when there is no topic."""
+    if mentions is None:
+        return tuple(keys[:MAX_LISTED_PAPERS])
+    ranked = library.search_full_text(mentions.terms, MAX_LISTED_PAPERS, keys)
+    return tuple(dict.fromkeys([*ranked, *keys]))[:MAX_LISTED_PAPERS]
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def _denominator(total: int, allowed: Condition | None) -> str:
+    if allowed is None:
+        return f"your {format_count(total, 'paper')}"
+    return f"the {format_count(total, 'paper')} that your filters allow"
+
+
+def _describe(
+    query: _CountQuery, mentions: Mentions | None, count: int, denominator: str, share: str
+) -> str:
+    """Return the sentence that gives the count."""
+    if mentions is None and not query.restrictions:
+        return f"There are {denominator.split(' ', 1)[1]} in your library."
+    number = f"{count:,}" if count else "None"
+    predicates = []
+    if query.restrictions:
+        predicates.append(_describe_restrictions(query.restrictions, count == 1))
+    if mentions:
+        predicates.append(_describe_topic(mentions, query.column, count == 1))
+    listed = f" (the first {MAX_LISTED_PAPERS} are listed)" if count > MAX_LISTED_PAPERS else ""
+    return f"{number} of {denominator}{share} {' and '.join(predicates)}{listed}."
+
+
+def _describe_restrictions(restrictions: Iterable[Restriction], is_singular: bool) -> str:
+    words = [_restriction_words(restriction) for restriction in restrictions]
+    are_authors = all(restriction.field == "author" for restriction in restrictions)
+    verb = ("is" if is_singular else "are") if are_authors else None
+    verb = verb or f"{'was' if is_singular else 'were'} published"
+    return f"{verb} {' '.join(words)}"
+
+
+def _restriction_words(restriction: Restriction) -> str:
+    """Return a restriction in words, with the authors that a name stands for."""
+    names = restriction.matches
+    if restriction.field != "author" or len(names) == 1:
+        return restriction.words
+    if not names:
+        return restriction.words.replace("by ", "by an author called ", 1)
+    shown = ", ".join(names[:_MAX_LISTED_NAMES])
+    return f"{restriction.words} ({shown}{', …' if len(names) > _MAX_LISTED_NAMES else ''})"
+
+
+def _describe_topic(mentions: Mentions, column: str, is_singular: bool) -> str:
+    wordings = " or ".join(map("“{}”".format, mentions.wordings))
+    place = "the title" if column else "title or abstract"
+    return f"{'mentions' if is_singular else 'mention'} {wordings} in {place}"
+
+
+def _describe_method(mentions: Mentions | None, keys: Iterable[int]) -> list[str]:
+    """Say how many papers have the words next to each other, when others have them apart."""
+    if mentions is None:
+        return []
+    keys = set(keys)
+    exact = len(keys & mentions.word_for_word)
+    if exact == len(keys):
+        return []
+    others = format_count(len(keys) - exact, "other has", "others have")
+    return [f"In {exact:,} the words stand side by side; {others} them in one sentence or title."]
+
+
+def _describe_gaps(
+    restrictions: Iterable[Restriction], allowed: Condition | None, library: Library
+) -> list[str]:
+    """Say how many records lack a field that the question restricts."""
+    sentences = []
+    for field in dict.fromkeys(restriction.field for restriction in restrictions):
+        unknown = join_conditions([allowed, Condition(_UNKNOWN[field], ())])
+        if count := len(library.paper_keys(unknown)):
+            sentences.append(f"{format_count(count, 'record gives', 'records give')} no {field}.")
+    return sentences
