@@ -16,6 +16,7 @@ from rag.errors import ModelFailed, ModelTooSlow, ModelUnavailable
 from rag.models.files import convert_once
 from rag.models.language_model import ChoiceModel, GenerationLimits, Message
 from rag.models.registry import LANGUAGE_MODEL_RUNTIMES, load_language_model
+from rag.models.runtimes import bundled_lm
 
 PROMPT = [Message("system", "You answer in one sentence."), Message("user", "What is carbon?")]
 RELATED = "Eelgrass meadows hold much carbon, and lose it when the water warms."
