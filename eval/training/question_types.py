@@ -93,7 +93,7 @@ def fit(examples: Sequence[Example], vectors: Vectors, embedder: str) -> dict[st
     words = _features(examples, ngrams)
     dense = csr_matrix(_VECTOR_SCALE * vectors)
     features = vstack([hstack([words, dense]), hstack([words, 0 * dense])])
-    labels = [QUESTION_TYPES.index(example.type) for example in examples]  # type: ignore[arg-type]
+    labels = [QUESTION_TYPES.index(example.type) for example in examples]
     model = LogisticRegression(C=_INVERSE_REGULARIZATION, max_iter=2_000)
     model.fit(features, labels * 2)
     weights = np.asarray(model.coef_, float).T

@@ -62,17 +62,19 @@ def count_papers(question: str, allowed: Condition | None, library: Library) -> 
         return None
     conditions = [allowed, *(restriction.condition for restriction in query.restrictions)]
     keys = library.paper_keys(join_conditions(conditions))
+    remarks = _describe_gaps(query.restrictions, allowed, library)
     mentions = None
     if query.subject:
         mentions = find_mentions(query.subject, library, query.column)
         if not mentions.wordings:
             return None
+        remarks = [*_describe_apart(mentions, keys), *remarks]
         keys = [key for key in keys if key in mentions.papers]
     share = f" ({100 * len(keys) / total:.1f}%)" if _ASKS_SHARE.search(question) else ""
     text = _describe(query, mentions, len(keys), _denominator(total, allowed), share)
     return PaperCount(
         text,
-        (*_describe_method(mentions, keys), *_describe_gaps(query.restrictions, allowed, library)),
+        tuple(remarks),
         _best(keys, mentions, library),
         mentions.wordings if mentions else (),
     )
@@ -150,16 +152,13 @@ def _describe_topic(mentions: Mentions, column: str, is_singular: bool) -> str:
     return f"{'mentions' if is_singular else 'mention'} {wordings} in {place}"
 
 
-def _describe_method(mentions: Mentions | None, keys: Iterable[int]) -> list[str]:
-    """Say how many papers have the words next to each other, when others have them apart."""
-    if mentions is None:
+def _describe_apart(mentions: Mentions, allowed: Iterable[int]) -> list[str]:
+    """Say how many other papers have all words of the topic, but not side by side."""
+    count = len(mentions.apart.intersection(allowed))
+    if not count:
         return []
-    keys = set(keys)
-    exact = len(keys & mentions.word_for_word)
-    if exact == len(keys):
-        return []
-    others = format_count(len(keys) - exact, "other has", "others have")
-    return [f"In {exact:,} the words stand side by side; {others} them in one sentence or title."]
+    others = format_count(count, "other has", "others have")
+    return [f"{others} all these words in one sentence or in the title, but not side by side."]
 
 
 def _describe_gaps(

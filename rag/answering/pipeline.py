@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from rag.answering.answer_models import AnswerModels
+from rag.answering.computed import ComputedAnswer, answer_from_library
 from rag.answering.evidence import (
     EvidenceSelection,
     EvidenceWeights,
@@ -49,7 +50,6 @@ class AnswerRequest:
 
     `sentences` is the maximum number of quotations. `rewritten_query` is the stand-alone form of a
     follow-up question, and `earlier_citations` are those of a conversation, whose numbers stay.
-    With `paper_ids`, only these papers are used.
     Raises `UsageError` for an unknown style.
     """
 
@@ -59,7 +59,6 @@ class AnswerRequest:
     style: str = "auto"
     rewritten_query: str = ""
     earlier_citations: tuple[Citation, ...] = ()
-    paper_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -84,12 +83,16 @@ class AnswerRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedAnswer:
-    """Retrieved papers and selected evidence for a request, with the trace so far."""
+    """Retrieved papers and selected evidence for a request, with the trace so far.
+
+    `computed` answers a question about the library itself, such as a count; None for others.
+    """
 
     request: AnswerRequest
     retrieval: RetrievalResult
     selection: EvidenceSelection
     trace: Trace
+    computed: ComputedAnswer | None = None
 
 
 class AnswerPipeline:
@@ -132,7 +135,8 @@ class AnswerPipeline:
                 "evidence": time.perf_counter() - retrieved,
             },
         )
-        return PreparedAnswer(request, retrieval, selection, trace)
+        computed = answer_from_library(retrieval, request.filters, self._retriever, self._library)
+        return PreparedAnswer(request, retrieval, selection, trace, computed)
 
     def _retrieve(self, question: str, request: AnswerRequest) -> RetrievalResult:
         return self._retriever.retrieve(question, filters=request.filters)
@@ -146,6 +150,10 @@ class AnswerPipeline:
         set, the answer ends early with the claims so far.
         """
         writer = _AnswerWriter(prepared, stop)
+        if prepared.computed:
+            yield from writer.compute(prepared.computed)
+            yield _answer(writer)
+            return
         if not _has_evidence(prepared):
             yield _abstain(writer, _no_answer(prepared))
             return
@@ -184,8 +192,19 @@ class _AnswerWriter:
         for claim in self._write(models):
             self.claims.append(claim)
             yield claim
-        seconds = dict(self.trace.seconds) | {"generation": time.perf_counter() - started}
+        elapsed = time.perf_counter() - started - self.trace.seconds.get("judgement", 0.0)
+        seconds = dict(self.trace.seconds) | {"generation": elapsed}
         self.trace = replace(self.trace, seconds=seconds)
+
+    def compute(self, answer: ComputedAnswer) -> Iterator[Claim]:
+        """Yield what the records of the library answer, then the sentences that it rests on."""
+        self.confidence = 1.0
+        self.trace = replace(self.trace, style="computed")
+        for sentence in answer.sentences:
+            numbers = tuple(dict.fromkeys(map(self.footnotes.cite, sentence.evidence)))
+            claim = Claim(sentence.text, "computed", numbers, supported=True, score=1.0)
+            self.claims.append(claim)
+            yield claim
 
     def _write(self, models: AnswerModels) -> Iterator[Claim]:
         generator = None
