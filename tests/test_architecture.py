@@ -68,6 +68,7 @@ PUBLIC_MODULES = {
     "rag.output.markdown",
     "rag.records",
     "rag.retrieval.query_analysis",
+    "rag.retrieval.question_types",
     "rag.text.answer_form",
     "rag.text.cleaning",
     "rag.text.counts",

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import eval.data
+from eval.harness.statistics import Values
 from rag.models.registry import load_embedder
-from rag.models.vectors import Vectors
 from rag.retrieval.question_types import QUESTION_TYPES, question_ngrams, question_words
 
 _DATA = Path(eval.data.__file__).parent
@@ -78,7 +78,7 @@ def find_frame_words(examples: Iterable[Example]) -> list[str]:
     return sorted(word for word in outside if outside[word] > inside[word])
 
 
-def fit(examples: Sequence[Example], vectors: Vectors, embedder: str) -> dict[str, Any]:
+def fit(examples: Sequence[Example], vectors: Values, embedder: str) -> dict[str, Any]:
     """Fit the model, in the form that `rag.retrieval.question_types` reads.
 
     `vectors` holds the embedded question of each example, (examples, dimension).
@@ -122,7 +122,7 @@ def _features(examples: Sequence[Example], ngrams: Sequence[str]) -> SparseMatri
     return features.tocsr()
 
 
-def predict(model: Mapping[str, Any], examples: Sequence[Example], vectors: Vectors) -> list[str]:
+def predict(model: Mapping[str, Any], examples: Sequence[Example], vectors: Values) -> list[str]:
     """Return the type of each question; zero vectors leave the decision to the words."""
     ngrams = list(model["ngrams"])
     scores = _features(examples, ngrams) @ np.array(list(model["ngrams"].values()))

@@ -15,10 +15,12 @@ MAX_LISTED_PAPERS = 10
 _MAX_LISTED_NAMES = 4
 # Context that `rag.answering.conversation` adds to a follow-up question.
 _CONTEXT = re.compile(r"\s*\(on .+\)\s*$")
-# A count that ignores these would answer another question.
+# A count that ignores these words would answer another question.
 _NOT_COUNTABLE = re.compile(
-    r"\b(?:not|no|without|except|excluding|neither|never|only|per|each|every|average|"
-    r"(?:this|last|past|recent|current) (?:\w+ )?years?)\b|n['’]t\b",
+    r"\b(?:not|without|except|excluding|neither|never|per|each|every|recently|"
+    r"(?:recent|latest|newest|oldest) (?:papers|articles|works|publications)|"
+    r"(?:this|last|past|recent|current|previous) (?:\w+ )?(?:years?|months?|weeks?|decades?))\b|"
+    r"n['’]t\b",
     re.IGNORECASE,
 )
 _ASKS_SHARE = re.compile(r"\b(?:share|fraction|percentage|percent|proportion)\b", re.IGNORECASE)
@@ -88,7 +90,7 @@ def _read_question(question: str, library: Library) -> _CountQuery | None:
     subject = find_subject(own_words, "count", spans)
     # A follow-up such as "and how many in 2018?" leaves out what to count.
     is_incomplete = own_words != question and not subject
-    if is_incomplete or _NOT_COUNTABLE.search(own_words.replace(subject, "")):
+    if is_incomplete or _NOT_COUNTABLE.search(own_words):
         return None
     is_about_titles = _ABOUT_TITLES.search(own_words.replace(subject, ""))
     return _CountQuery(subject, "title" if is_about_titles else "", restrictions)

@@ -10,7 +10,6 @@ from rag.retrieval.retriever import RetrievalResult
 from rag.text.cleaning import title_key
 from rag.text.counts import format_count
 from rag.text.prompt_injection import title_is_injection
-from rag.text.sentences import split_sentences
 from rag.text.terms import content_terms, index_text
 
 _MAX_LISTED_AUTHORS = 12
@@ -23,10 +22,10 @@ _MIN_TITLE_WORDS = 3
 # A paper whose abstract says this about a name introduces it, unlike one that only uses it.
 _INTRODUCES = frozenset(
     content_terms(
-        "introduce present propose call name term dub release describe develop build create new "
-        "novel"
+        "introduce present call name term dub release describe develop build create new novel"
     )
 )
+_MAX_WORDS_TO_NAME = 4
 _FIRST = re.compile(r"\b(?:first|lead|leading)\b", re.IGNORECASE)
 _LAST = re.compile(r"\b(?:last|final|senior)\b", re.IGNORECASE)
 _HOW_MANY = re.compile(r"\bhow many\b", re.IGNORECASE)
@@ -112,12 +111,13 @@ def _is_in_head(term: str, paper: Paper) -> bool:
 
 
 def _introduces(paper: Paper, term: str) -> bool:
-    """Return True when a name is in the title, or in a sentence that introduces something."""
+    """Return True when a name is in the title, or the abstract introduces it a few words before."""
     if term in index_text(paper.title).split():
         return True
-    for start, end in split_sentences(paper.abstract):
-        terms = set(index_text(paper.abstract[start:end]).split())
-        if term in terms and not terms.isdisjoint(_INTRODUCES):
+    terms = content_terms(paper.abstract)
+    for position, other in enumerate(terms):
+        before = terms[max(0, position - _MAX_WORDS_TO_NAME) : position]
+        if other == term and not _INTRODUCES.isdisjoint(before):
             return True
     return False
 

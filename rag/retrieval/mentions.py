@@ -1,7 +1,8 @@
 """Find the papers that mention a topic, in a way that can be stated and checked.
 
-A topic is mentioned where all of its words, in any inflection, are in the title or in one sentence
-of the abstract. "X or Y" is either, and an abbreviation also counts where it is spelled out, as far
+A topic is mentioned where its words stand side by side, in any inflection, in the title or in the
+abstract. Around function words it is divided: the parts of "guidelines for named entities" must be
+in one sentence. "X or Y" is either, and an abbreviation also counts where it is spelled out, as far
 as the library itself explains it: "named entity recognition (NER)". Similarity is not used, because
 no threshold fits two libraries and nobody could check the number (`eval/LOG.md` has figures).
 """
@@ -10,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from rag.library.library import Library
 from rag.records import Paper, Sentence
@@ -29,21 +31,18 @@ _HYPHENS = re.compile(r"[-‐‑–−/]")
 class Mentions:
     """Papers that mention a topic, by row number.
 
-    `papers` are all of them, and `word_for_word` those in which the words stand next to each other.
-    `wordings` are what was looked for.
+    `apart` are other papers, which have all words of the topic in one sentence or in the title, but
+    not side by side. `wordings` are what was looked for.
     """
 
     papers: frozenset[int]
-    word_for_word: frozenset[int]
+    apart: frozenset[int]
     wordings: tuple[str, ...]
 
     @property
     def terms(self) -> list[str]:
         """Distinct stems of all wordings."""
-        terms: list[str] = []
-        for wording in self.wordings:
-            terms += _terms(wording)
-        return list(dict.fromkeys(terms))
+        return list(dict.fromkeys(chain.from_iterable(map(_terms, self.wordings))))
 
 
 def find_mentions(topic: str, library: Library, column: str = "") -> Mentions:
@@ -58,23 +57,20 @@ def find_mentions(topic: str, library: Library, column: str = "") -> Mentions:
             if _terms(wording):
                 wordings[wording] = None
     papers: set[int] = set()
-    word_for_word: set[int] = set()
+    apart: set[int] = set()
     for wording in wordings:
-        found, exact = _find_wording(_terms(wording), library, column)
-        papers |= found
-        word_for_word |= exact
-    return Mentions(frozenset(papers), frozenset(word_for_word), tuple(wordings))
+        together, scattered = _find_wording(wording, library, column)
+        papers |= together
+        apart |= scattered
+    return Mentions(frozenset(papers), frozenset(apart - papers), tuple(wordings))
 
 
 def best_mention(sentences: Iterable[Sentence], wordings: Sequence[str]) -> Sentence | None:
-    """Return the first sentence that mentions a topic, if possible word for word."""
-    terms = list(map(_terms, wordings))
-    mentioning = []
+    """Return the first sentence that mentions a topic."""
     for sentence in sentences:
-        matches = [_match(sentence.text, wording) for wording in terms]
-        if any(matches):
-            mentioning.append((-max(matches), sentence.start, sentence))
-    return min(mentioning)[2] if mentioning else None
+        if any(_mentions(sentence.text, _parts(wording)) for wording in wordings):
+            return sentence
+    return None
 
 
 def _terms(wording: str) -> list[str]:
@@ -82,40 +78,52 @@ def _terms(wording: str) -> list[str]:
     return content_terms(wording) or index_text(wording).split()
 
 
-def _find_wording(terms: Sequence[str], library: Library, column: str) -> tuple[set[int], set[int]]:
-    """Return the papers with all terms in title or in one sentence, and those word for word."""
+def _parts(wording: str) -> list[list[str]]:
+    """Return the stems of a wording, divided at its function words."""
+    parts: list[list[str]] = [[]]
+    for word in wording.split():
+        terms = content_terms(word)
+        if terms:
+            parts[-1] += terms
+        elif parts[-1]:
+            parts.append([])
+    return list(filter(None, parts)) or [_terms(wording)]
+
+
+def _find_wording(wording: str, library: Library, column: str) -> tuple[set[int], set[int]]:
+    """Return the papers that mention a wording, and those with its words apart."""
+    terms, parts = _terms(wording), _parts(wording)
     candidates = library.match_full_text(terms, column)
     if len(terms) == 1:
-        return candidates, candidates
-    papers, word_for_word = set(), set()
-    titles = {key: paper.title for key, paper in library.papers_by_key(candidates).items()}
+        return candidates, set()
+    papers = library.papers_by_key(candidates)
     sentences = {} if column == "title" else library.sentences(candidates)
-    for key, title in titles.items():
-        texts = [] if column == "abstract" else [title]
-        texts += [sentence.text for sentence in sentences.get(key, ([], None))[0]]
-        match = max((_match(text, terms) for text in texts), default=0)
-        if match:
-            papers.add(key)
-        if match == _WORD_FOR_WORD:
-            word_for_word.add(key)
-    return papers, word_for_word
+    together, apart = set(), set()
+    for key, paper in papers.items():
+        texts = [] if column == "abstract" else [paper.title]
+        if key in sentences:
+            texts += [sentence.text for sentence in sentences[key][0]]
+        if any(_mentions(text, parts) for text in texts):
+            together.add(key)
+        elif any(set(terms) <= set(index_text(text).split()) for text in texts):
+            apart.add(key)
+    return together, apart
 
 
-_WORD_FOR_WORD = 2
-
-
-def _match(text: str, terms: Sequence[str]) -> int:
-    """Return 2 when a text contains the terms next to each other, 1 when apart, else 0."""
-    if not set(terms) <= set(index_text(text).split()):
-        return 0
+def _mentions(text: str, parts: Iterable[Sequence[str]]) -> bool:
+    """Return True when a text contains every part, its terms side by side."""
     # "Pre-trained" is one word or two, depending on who writes.
-    forms = (content_terms(text), content_terms(_HYPHENS.sub(" ", text)))
-    return _WORD_FOR_WORD if any(_contains(form, terms) for form in forms) else 1
+    forms = [content_terms(text), content_terms(_HYPHENS.sub(" ", text))]
+    return all(_contains(forms, part) for part in parts)
 
 
-def _contains(words: Sequence[str], terms: Sequence[str]) -> bool:
-    length = len(terms)
-    return any(words[start : start + length] == terms for start in range(len(words) - length + 1))
+def _contains(forms: Iterable[Sequence[str]], terms: Sequence[str]) -> bool:
+    """Return True when one form of a text has the terms side by side."""
+    for words in forms:
+        starts = [position for position, word in enumerate(words) if word == terms[0]]
+        if any(words[start : start + len(terms)] == terms for start in starts):
+            return True
+    return False
 
 
 # --- abbreviations ----------------------------------------------------------------------------
@@ -142,7 +150,11 @@ def _expand(name: str, library: Library) -> list[str]:
 
 def _abbreviations_of(name: str, explained: dict[str, set[str]]) -> set[str]:
     terms = _terms(name)
-    return {short for short, names in explained.items() if any(_terms(n) == terms for n in names)}
+    found = set()
+    for short, names in explained.items():
+        if terms in map(_terms, names):
+            found.add(short)
+    return found
 
 
 def _singular(abbreviation: str) -> str:

@@ -2,13 +2,13 @@
 
 Years are read by patterns; authors and venues are looked up among those of the library, the longest
 match first. A name on its own is an author only where the question says so ("by Levine"), and a
-word is a venue only if it is the venue of four times as many papers as mention it: EMNLP, but
+word is a venue only if it is that of many papers, compared with those that mention it: EMNLP, but
 not NLP.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,16 +43,19 @@ _MAX_NAME_WORDS = 4
 _MAX_VENUE_WORDS = 10
 # This many words of a venue's name identify it.
 _MIN_PART_WORDS = 3
-# A word is a venue if it is that of this many papers for each paper that mentions it.
-_MIN_RATIO = 4
+# A word is a venue if this many times as many papers are in venues of that name as mention it.
+# Initials need more: many venues spell out "natural language processing", but few mean it by NLP.
+_MIN_RATIO, _MIN_RATIO_OF_INITIALS = 1, 4
 # Words before and after the name of an author.
 _BEFORE_AUTHOR = frozenset("by of did has have does is with from author named".split())
+_AUXILIARIES = frozenset("did has have does".split())
 _AFTER_AUTHOR = frozenset(
     "write writes wrote written publish published author authored coauthor co-author co-authored "
     "papers paper".split()
 )
 # Words before and after the name of a venue.
 _BEFORE_VENUE = frozenset("in at from of by the".split())
+_PUBLISHED = frozenset("published publish appeared appear presented accepted".split())
 _AFTER_VENUE = frozenset(
     "papers paper articles article publications publication proceedings works".split()
 )
@@ -81,7 +84,7 @@ def find_restrictions(question: str, library: Library) -> list[Restriction]:
     Call it inside `Library.snapshot()`.
     """
     found: list[Restriction] = []
-    for find in (_find_years, _find_authors, _find_venues):
+    for find in (_find_years, _find_venues, _find_authors):
         for restriction in find(question, library):
             if not any(_overlap(restriction.span, other.span) for other in found):
                 found.append(restriction)
@@ -198,8 +201,9 @@ def _is_unknown_author(words: _Words, start: int, stop: int) -> bool:
     names = [words[position] for position in range(start, stop)]
     if not all(map(_is_capitalized, names)) or _is_capitalized(words[stop]):
         return False
-    if words[start - 1].casefold() != "by":
-        return words[stop].casefold() in _AFTER_AUTHOR
+    before = words[start - 1].casefold()
+    if before != "by":
+        return before in _AUXILIARIES and words[stop].casefold() in _AFTER_AUTHOR
     # Not in "evaluated by BLEU".
     return len(names) > 1 or words[start - 2].casefold() in STOP_WORDS | _AFTER_AUTHOR
 
@@ -259,15 +263,19 @@ def _find_venues(question: str, library: Library) -> Iterator[Restriction]:
         if not taken.isdisjoint(range(start, stop)) or not title_key(text):
             continue
         matches = _match_venues(text, venues)
-        papers = sum(venues[name] for name in matches)
-        is_topic = stop - start == 1 and papers < _MIN_RATIO * _count_mentions(text, library)
-        if matches and not is_topic:
+        if _is_certain_venue(words, start, stop):
+            is_venue = bool(matches or _ACRONYM.fullmatch(text))
+        else:
+            is_venue = bool(matches) and not _is_topic(text, matches, venues, library)
+        if is_venue:
             taken.update(range(start, stop))
-            condition = Condition(
-                "venue IN (SELECT value FROM json_each(?))", (json.dumps(matches),)
-            )
-            span = words.span(start, stop)
-            yield Restriction(span, "venue", f"in “{text}”", condition, matches)
+            yield _restrict_venue(words.span(start, stop), text, matches)
+
+
+def _restrict_venue(span: Span, text: str, matches: tuple[str, ...]) -> Restriction:
+    sql = "venue IN (SELECT value FROM json_each(?))"
+    words = f"in “{text}”" if matches else f"in a venue called “{text}”"
+    return Restriction(span, "venue", words, Condition(sql, (json.dumps(matches),)), matches)
 
 
 def _has_venue_cue(words: _Words, start: int, stop: int) -> bool:
@@ -276,6 +284,28 @@ def _has_venue_cue(words: _Words, start: int, stop: int) -> bool:
         return False
     is_dated = after.isdigit() or after in ("in", "since", "between", "before", "after")
     return before in _BEFORE_VENUE or after in _AFTER_VENUE or (is_dated and before == "many")
+
+
+def _is_certain_venue(words: _Words, start: int, stop: int) -> bool:
+    """Return True after "at" and "published in", where nothing but a venue makes sense."""
+    before = words[start - 1].casefold()
+    return before == "at" or (before == "in" and words[start - 2].casefold() in _PUBLISHED)
+
+
+def _is_topic(
+    text: str, matches: Iterable[str], venues: Mapping[str, int], library: Library
+) -> bool:
+    """Return True for a word that more papers mention than a venue of this name explains."""
+    if " " in text.strip():
+        return False
+    named = total = 0
+    for name in matches:
+        is_named = text.casefold() in _abbreviations(name) or title_key(text) == _undated(name)
+        named += venues[name] if is_named else 0
+        total += venues[name]
+    terms = index_text(text).split()
+    mentions = len(library.match_full_text(terms)) if terms else 0
+    return named < _MIN_RATIO * mentions and total < _MIN_RATIO_OF_INITIALS * mentions
 
 
 def _match_venues(text: str, venues: Iterable[str]) -> tuple[str, ...]:
@@ -324,9 +354,3 @@ def _has_initials(venue: str, text: str) -> bool:
             initials += word[0] if word[0].isupper() else "."
     gaps = range(1, len(text))
     return any(re.search(f"{text[:gap]}.?{text[gap:]}", initials) for gap in gaps)
-
-
-def _count_mentions(text: str, library: Library) -> int:
-    """Return how many papers mention a word in title or abstract."""
-    terms = index_text(text).split()
-    return len(library.match_full_text(terms)) if terms else 0
