@@ -18,7 +18,7 @@ SOCIETY = "Annual Meeting of the Society for Canal Research"
 PAPERS = [
     {
         "title": "Heron: counting boats on canals",
-        "abstract": "Boats are counted by hand. Heron counts them with object detectors.",
+        "abstract": "Boats are counted by hand. Heron counts them by object detection.",
         "authors": ["Ada Levine", "Bo Ito", "Cy Novak"],
         "year": 2019,
         "venue": HARCO,
@@ -33,7 +33,7 @@ PAPERS = [
     },
     {
         "title": "Lamps for barges",
-        "abstract": "Detectors find an object by its lamps.",
+        "abstract": "Detection is easy if an object has lamps.",
         "authors": ["Dee Søndergaard", "Ada Levine"],
         "year": 2020,
         "venue": HARCO,
@@ -125,7 +125,7 @@ def test_quotations_are_the_sentences_that_mention_the_topic(ask):
     answer = ask("How many papers are about object detection?")
     by_title = dict(zip(titles(answer), quotes(answer), strict=True))
     heron = "Heron: counting boats on canals"
-    assert by_title[heron] == "Heron counts them with object detectors."
+    assert by_title[heron] == "Heron counts them by object detection."
     assert by_title["Object detection in fog"] == ""
     for evidence in answer.sentences[0].evidence:
         span = slice(evidence.sentence.start, evidence.sentence.end)
@@ -133,7 +133,7 @@ def test_quotations_are_the_sentences_that_mention_the_topic(ask):
 
 
 def test_parts_around_function_words_are_in_one_sentence(ask):
-    (text,) = texts(ask("How many papers mention lamps for object detection?"))
+    text, _ = texts(ask("How many papers mention lamps for object detection?"))
     expected = "1 of your 6 papers mentions “lamps for object detection” in title or abstract."
     assert text == expected
 
@@ -266,6 +266,7 @@ def test_at_most_ten_papers_are_listed(make_library):
     [
         "How many papers do not mention lamps?",
         "How many papers without lamps are there?",
+        "How many papers cite Heron?",
         "How many papers per year mention lamps?",
         "How many papers from the last three years mention lamps?",
         "And how many in 2018? (on Heron: counting boats on canals)",
@@ -381,6 +382,7 @@ def test_a_paper_without_abstract_is_cited_with_an_empty_quotation(ask):
         "Where were the boats counted?",
         "Which papers are about boats?",
         "How are boats counted?",
+        "How many authors are in my library?",
         "Is the code of Heron available?",
         "Heron",
     ],

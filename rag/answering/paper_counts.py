@@ -17,7 +17,8 @@ _MAX_LISTED_NAMES = 4
 _CONTEXT = re.compile(r"\s*\(on .+\)\s*$")
 # A count that ignores these words would answer another question.
 _NOT_COUNTABLE = re.compile(
-    r"\b(?:not|without|except|excluding|neither|never|per|each|every|recently|"
+    r"\b(?:no|not|without|except|excluding|neither|never|per|each|every|recently|cites?|cited|"
+    r"at least|at most|(?:more|fewer|less) than|"
     r"(?:recent|latest|newest|oldest) (?:papers|articles|works|publications)|"
     r"(?:this|last|past|recent|current|previous) (?:\w+ )?(?:years?|months?|weeks?|decades?))\b|"
     r"n['’]t\b",

@@ -18,6 +18,7 @@ from rag.records import Paper, Sentence
 from rag.text.terms import STOP_WORDS, content_terms, index_text
 
 _OR = re.compile(r"\s+or\s+", re.IGNORECASE)
+_EITHER = re.compile(r"(?:either|both)\s+", re.IGNORECASE)
 _QUOTES = "\"'“”‘’«»"
 _ABBREVIATION = re.compile(r"(?=[^\W_]*[A-Z])[^\W_][\w-]{0,8}[^\W_a-z]s?|[A-Z]{2,}s?")
 _IN_BRACKETS = re.compile(r"\(([^\s()]{2,10})\)")
@@ -51,7 +52,7 @@ def find_mentions(topic: str, library: Library, column: str = "") -> Mentions:
     `column` limits the search to the `title` or the `abstract`.
     """
     wordings: dict[str, None] = {}
-    for part in _OR.split(topic):
+    for part in _OR.split(_EITHER.sub("", topic, count=1)):
         name = part.strip().strip(_QUOTES).strip()
         for wording in (name, *_expand(name, library)):
             if _terms(wording):

@@ -38,7 +38,7 @@ _YEAR_PHRASES = tuple(
         (rf"(?:(?:in|from|during|of)\s+)?(?:the\s+year\s+)?{_YEAR}", "{}", "in {}"),
     )
 )
-_WORD = re.compile(r"(?:[^\W_]|(?<=\w)[-'’.](?=\w))+|(?<=[A-Z])\.")
+_WORD = re.compile(r"\b[A-Z]\.(?=\s)|(?:[^\W_]|(?<=\w)[-'’.](?=\w))+")
 _MAX_NAME_WORDS = 4
 _MAX_VENUE_WORDS = 10
 # This many words of a venue's name identify it.
@@ -47,7 +47,7 @@ _MIN_PART_WORDS = 3
 # Initials need more: many venues spell out "natural language processing", but few mean it by NLP.
 _MIN_RATIO, _MIN_RATIO_OF_INITIALS = 1, 4
 # Words before and after the name of an author.
-_BEFORE_AUTHOR = frozenset("by of did has have does is with from author named".split())
+_BEFORE_AUTHOR = frozenset("by of did has have does is with from author named called".split())
 _AUXILIARIES = frozenset("did has have does".split())
 _AFTER_AUTHOR = frozenset(
     "write writes wrote written publish published author authored coauthor co-author co-authored "
@@ -191,7 +191,7 @@ def _has_author_cue(words: _Words, start: int, stop: int) -> bool:
         return True
     if words.is_possessive(stop - 1):
         return after in _AFTER_AUTHOR
-    return before in ("author", "named", "of") or (
+    return before in ("author", "named", "called", "of") or (
         before in _BEFORE_AUTHOR and after in ("", "and", "or", *_AFTER_AUTHOR)
     )
 
