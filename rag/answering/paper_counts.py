@@ -74,7 +74,8 @@ def count_papers(question: str, allowed: Condition | None, library: Library) -> 
         remarks = [*_describe_apart(mentions, keys), *remarks]
         keys = [key for key in keys if key in mentions.papers]
     share = f" ({100 * len(keys) / total:.1f}%)" if _ASKS_SHARE.search(question) else ""
-    text = _describe(query, mentions, len(keys), _denominator(total, allowed), share)
+    denominator = f"{_denominator(total, allowed)}{share}"
+    text = _describe(query, mentions, len(keys), denominator)
     return PaperCount(
         text,
         tuple(remarks),
@@ -114,20 +115,24 @@ def _denominator(total: int, allowed: Condition | None) -> str:
     return f"the {format_count(total, 'paper')} that your filters allow"
 
 
-def _describe(
-    query: _CountQuery, mentions: Mentions | None, count: int, denominator: str, share: str
-) -> str:
+def _size(denominator: str) -> str:
+    """Return a denominator as a noun phrase of its own: `2,000 papers in your library`."""
+    owner, _, papers = denominator.partition(" ")
+    return papers if owner == "the" else f"{papers} in your library"
+
+
+def _describe(query: _CountQuery, mentions: Mentions | None, count: int, denominator: str) -> str:
     """Return the sentence that gives the count."""
+    listed = f" (the first {MAX_LISTED_PAPERS} are listed)" if count > MAX_LISTED_PAPERS else ""
     if mentions is None and not query.restrictions:
-        return f"There are {denominator.split(' ', 1)[1]} in your library."
+        return f"There {'is' if count == 1 else 'are'} {_size(denominator)}{listed}."
     number = f"{count:,}" if count else "None"
     predicates = []
     if query.restrictions:
         predicates.append(_describe_restrictions(query.restrictions, count == 1))
     if mentions:
         predicates.append(_describe_topic(mentions, query.column, count == 1))
-    listed = f" (the first {MAX_LISTED_PAPERS} are listed)" if count > MAX_LISTED_PAPERS else ""
-    return f"{number} of {denominator}{share} {' and '.join(predicates)}{listed}."
+    return f"{number} of {denominator} {' and '.join(predicates)}{listed}."
 
 
 def _describe_restrictions(restrictions: Iterable[Restriction], is_singular: bool) -> str:
