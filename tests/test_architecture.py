@@ -62,6 +62,7 @@ PUBLIC_MODULES = {
     "rag.ingest.sample",
     "rag.library.doctor",
     "rag.library.filters",
+    "rag.models.bundled_weights",
     "rag.models.language_model",
     "rag.models.registry",
     "rag.output.export",

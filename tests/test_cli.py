@@ -616,7 +616,8 @@ def test_doctor_checks_the_installation_without_a_library(footnote, tmp_path):
 # --- config -----------------------------------------------------------------------------------
 
 
-def test_config_shows_and_changes_settings(footnote, small_library, tmp_path):
+def test_config_shows_and_changes_settings(footnote, small_library, tmp_path, monkeypatch):
+    monkeypatch.delenv("FOOTNOTE_LANGUAGE_MODEL")
     shown = footnote("config")
     assert [line.split(" = ")[0] for line in shown.lines] == [
         "library",

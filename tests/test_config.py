@@ -13,6 +13,7 @@ from rag.errors import FootnoteError, UsageError
 @pytest.fixture(autouse=True)
 def config_toml(tmp_path, monkeypatch):
     monkeypatch.setenv("FOOTNOTE_CONFIG", str(tmp_path / "settings"))
+    monkeypatch.delenv("FOOTNOTE_LANGUAGE_MODEL")
     return tmp_path / "settings" / "config.toml"
 
 

@@ -244,7 +244,7 @@ def test_first_use_converts_models_without_the_network_and_leaves_the_home_folde
     )
     assert run.returncode == 0, run.stderr
     assert "71% on average" in run.stdout
-    assert len(list((tmp_path / "cache" / "models").iterdir())) == 2
+    assert len(list((tmp_path / "cache" / "models").iterdir())) == 1
     # Libraries may use their own caches, but may not leave a client id or a consent file.
     assert {path.name for path in home.iterdir()} <= {".cache", ".config", ".local"}
     assert attempts == []
@@ -663,10 +663,10 @@ def test_chat_template_reaches_nothing_but_the_messages(tmp_path, template, cana
 @pytest.fixture(scope="module")
 def bundled_in_openvino():
     """Folder of the bundled model as converted for OpenVINO."""
-    from rag.models.files import find_bundled_gguf
+    from rag.models.bundled_weights import NAME, SHA256, join_pieces
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
-    return convert_gguf_to_openvino(find_bundled_gguf())
+    return convert_gguf_to_openvino(SHA256[:12], NAME, join_pieces)
 
 
 @no_foreign_code

@@ -72,7 +72,7 @@ def test_the_data_of_every_package_is_there(footnote):
     code = (
         "from pathlib import Path; import eval, ui, rag\n"
         "root = Path(rag.__file__).parent.parent\n"
-        "names = ['prompts/generate.md', 'ui/style.css', 'ui/page.js', 'eval/data/baseline.json',\n"
+        "names = ['prompts/write.md', 'ui/style.css', 'ui/page.js', 'eval/data/baseline.json',\n"
         "         'eval/data/questions/sample.jsonl', 'eval/data/injections/sentences.jsonl',\n"
         "         'eval/harness/report.html', 'rag/text/prompt_injection.json', 'eval/LOG.md',\n"
         "         'rag/retrieval/question_types.json']\n"

@@ -287,7 +287,7 @@ class _AnswerWriter:
         """Yield the evidence: what the written sentences cite, and the best of the rest."""
         evidence = self.prepared.selection.evidence
         cited = self.footnotes.cited_evidence
-        is_written = any(claim.kind != "quoted" for claim in self.claims)
+        is_written = any(claim.kind != "quoted" and not claim.heading for claim in self.claims)
         limit = _MAX_QUOTATIONS_BELOW if is_written else len(evidence)
         others = [item for item in evidence if item not in cited]
         already_quoted: set[int] = set()
