@@ -9,16 +9,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rag.answering.paper_counts import count_papers
 from rag.answering.paper_records import describe_record, find_meant_paper
 from rag.library.filters import Condition, Filters, join_conditions, parse_filters
-from rag.library.library import Library
 from rag.records import Evidence, Sentence
 from rag.retrieval.mentions import best_mention
 from rag.retrieval.question_types import classify_question
 from rag.retrieval.retriever import RetrievalResult, Retriever
 from rag.text.prompt_injection import is_injection
+
+if TYPE_CHECKING:
+    from rag.library.library import Library
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def answer_from_library(
     retrieval: RetrievalResult,
     filters: Filters,
     retriever: Retriever,
-    library: Library,
+    library: "Library",
     paper_ids: Sequence[str] = (),
 ) -> ComputedAnswer | None:
     """Answer a question about the library itself; return None for any other question.
@@ -75,7 +78,7 @@ def _with_ids(paper_ids: Sequence[str]) -> Condition | None:
 
 
 def _answer_count(
-    question: str, allowed: Condition | None, library: Library
+    question: str, allowed: Condition | None, library: "Library"
 ) -> ComputedAnswer | None:
     result = count_papers(question, allowed, library)
     if result is None:
@@ -85,7 +88,7 @@ def _answer_count(
     return ComputedAnswer((ComputedSentence(result.text, evidence), *remarks))
 
 
-def _cite(keys: Sequence[int], wordings: Sequence[str], library: Library) -> tuple[Evidence, ...]:
+def _cite(keys: Sequence[int], wordings: Sequence[str], library: "Library") -> tuple[Evidence, ...]:
     """Return for each paper the sentence that mentions a wording, or its first sentence."""
     papers, sentences_by_key = library.papers_by_key(keys), library.sentences(keys)
     evidence = []

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rag.library.filters import Condition, join_conditions
-from rag.library.library import Library
 from rag.retrieval.mentions import Mentions, find_mentions
 from rag.retrieval.question_types import find_subject
 from rag.retrieval.restrictions import Restriction, find_restrictions
 from rag.text.counts import format_count
+
+if TYPE_CHECKING:
+    from rag.library.library import Library
 
 MAX_LISTED_PAPERS = 10
 _MAX_LISTED_NAMES = 4
@@ -53,7 +56,7 @@ class _CountQuery:
     restrictions: tuple[Restriction, ...]
 
 
-def count_papers(question: str, allowed: Condition | None, library: Library) -> PaperCount | None:
+def count_papers(question: str, allowed: Condition | None, library: "Library") -> PaperCount | None:
     """Count the papers that a question asks for, among those `allowed`.
 
     Return None when there are no papers, or when a part of the question cannot be counted. Call it
@@ -84,7 +87,7 @@ def count_papers(question: str, allowed: Condition | None, library: Library) -> 
     )
 
 
-def _read_question(question: str, library: Library) -> _CountQuery | None:
+def _read_question(question: str, library: "Library") -> _CountQuery | None:
     """Return what to count; None when the question cannot be read completely."""
     own_words = _CONTEXT.sub("", question)
     restrictions = tuple(find_restrictions(own_words, library))
@@ -98,7 +101,7 @@ def _read_question(question: str, library: Library) -> _CountQuery | None:
     return _CountQuery(subject, "title" if is_about_titles else "", restrictions)
 
 
-def _best(keys: Sequence[int], mentions: Mentions | None, library: Library) -> tuple[int, ...]:
+def _best(keys: Sequence[int], mentions: Mentions | None, library: "Library") -> tuple[int, ...]:
     """Return the papers to list: the best by BM25, or the first ones when there is no topic."""
     if mentions is None:
         return tuple(keys[:MAX_LISTED_PAPERS])
@@ -138,8 +141,8 @@ def _describe(query: _CountQuery, mentions: Mentions | None, count: int, denomin
 def _describe_restrictions(restrictions: Iterable[Restriction], is_singular: bool) -> str:
     words = [_restriction_words(restriction) for restriction in restrictions]
     are_authors = all(restriction.field == "author" for restriction in restrictions)
-    verb = ("is" if is_singular else "are") if are_authors else None
-    verb = verb or f"{'was' if is_singular else 'were'} published"
+    singular, plural = ("is", "are") if are_authors else ("was published", "were published")
+    verb = singular if is_singular else plural
     return f"{verb} {' '.join(words)}"
 
 
@@ -170,7 +173,7 @@ def _describe_apart(mentions: Mentions, allowed: Iterable[int]) -> list[str]:
 
 
 def _describe_gaps(
-    restrictions: Iterable[Restriction], allowed: Condition | None, library: Library
+    restrictions: Iterable[Restriction], allowed: Condition | None, library: "Library"
 ) -> list[str]:
     """Say how many records lack a field that the question restricts."""
     sentences = []

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from rag.library.library import Library
 from rag.records import Hit, Paper
 from rag.retrieval.question_types import QuestionType, find_subject
 from rag.retrieval.retriever import RetrievalResult
@@ -11,6 +11,9 @@ from rag.text.cleaning import title_key
 from rag.text.counts import format_count
 from rag.text.prompt_injection import title_is_injection
 from rag.text.terms import content_terms, index_text
+
+if TYPE_CHECKING:
+    from rag.library.library import Library
 
 _MAX_LISTED_AUTHORS = 12
 # Context that `rag.answering.conversation` adds to a follow-up question: the title of the paper.
@@ -51,7 +54,7 @@ def find_meant_paper(
     question: str,
     type_: QuestionType,
     search: Callable[[str], RetrievalResult],
-    library: Library,
+    library: "Library",
     paper_ids: Sequence[str] = (),
 ) -> Paper | None:
     """Return the paper that a question clearly means: by title, by name, or by description.
@@ -89,7 +92,7 @@ def _find_by_title(subject: str, papers: Iterable[Paper]) -> Paper | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def _find_by_name(subject: str, papers: Iterable[Paper], library: Library) -> Paper | None:
+def _find_by_name(subject: str, papers: Iterable[Paper], library: "Library") -> Paper | None:
     """Return the only paper that introduces a name of one word, in its title or its abstract."""
     terms = content_terms(subject)
     if len(terms) != 1:

@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
-from rag.library.library import Library
 from rag.records import Paper, Sentence
 from rag.text.terms import STOP_WORDS, content_terms, index_text
+
+if TYPE_CHECKING:
+    from rag.library.library import Library
 
 _OR = re.compile(r"\s+or\s+", re.IGNORECASE)
 _EITHER = re.compile(r"(?:either|both)\s+", re.IGNORECASE)
@@ -46,7 +49,7 @@ class Mentions:
         return list(dict.fromkeys(chain.from_iterable(map(_terms, self.wordings))))
 
 
-def find_mentions(topic: str, library: Library, column: str = "") -> Mentions:
+def find_mentions(topic: str, library: "Library", column: str = "") -> Mentions:
     """Return the papers that mention a topic; call it inside `Library.snapshot()`.
 
     `column` limits the search to the `title` or the `abstract`.
@@ -91,7 +94,7 @@ def _parts(wording: str) -> list[list[str]]:
     return list(filter(None, parts)) or [_terms(wording)]
 
 
-def _find_wording(wording: str, library: Library, column: str) -> tuple[set[int], set[int]]:
+def _find_wording(wording: str, library: "Library", column: str) -> tuple[set[int], set[int]]:
     """Return the papers that mention a wording, and those with its words apart."""
     terms, parts = _terms(wording), _parts(wording)
     candidates = library.match_full_text(terms, column)
@@ -130,7 +133,7 @@ def _contains(forms: Iterable[Sequence[str]], terms: Sequence[str]) -> bool:
 # --- abbreviations ----------------------------------------------------------------------------
 
 
-def _expand(name: str, library: Library) -> list[str]:
+def _expand(name: str, library: "Library") -> list[str]:
     """Return what an abbreviation stands for in the library, or the abbreviation of a name.
 
     The explanation that most papers give is used (after Schwartz and Hearst, 2003).

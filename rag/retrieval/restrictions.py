@@ -10,13 +10,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rag.library.filters import FILTERS, Condition
-from rag.library.library import Library
 from rag.text.cleaning import title_key
 from rag.text.sentences import Span
 from rag.text.terms import STOP_WORDS, index_text
+
+if TYPE_CHECKING:
+    from rag.library.library import Library
 
 _YEAR = r"((?:1[89]|20)\d\d)"
 # Pattern of a phrase, the filter it stands for, and the phrase in words.
@@ -78,7 +80,7 @@ class Restriction:
     matches: tuple[str, ...] = ()
 
 
-def find_restrictions(question: str, library: Library) -> list[Restriction]:
+def find_restrictions(question: str, library: "Library") -> list[Restriction]:
     """Return the restrictions in a question, in the order in which they stand there.
 
     Call it inside `Library.snapshot()`.
@@ -98,7 +100,7 @@ def _overlap(one: Span, other: Span) -> bool:
 # --- years ------------------------------------------------------------------------------------
 
 
-def _find_years(question: str, library: Library) -> Iterator[Restriction]:
+def _find_years(question: str, library: "Library") -> Iterator[Restriction]:
     taken: list[Span] = []
     for pattern, filter_, words in _YEAR_PHRASES:
         for match in pattern.finditer(question):
@@ -156,7 +158,7 @@ def _is_capitalized(word: str) -> bool:
 # --- authors ----------------------------------------------------------------------------------
 
 
-def _find_authors(question: str, library: Library) -> Iterator[Restriction]:
+def _find_authors(question: str, library: "Library") -> Iterator[Restriction]:
     words = _Words.of(question)
     candidates = [
         bounds for bounds in words.ranges(_MAX_NAME_WORDS) if _may_be_name(words, *bounds)
@@ -251,7 +253,7 @@ def _is_subsequence(asked: Sequence[str], parts: Sequence[str]) -> bool:
 # --- venues -----------------------------------------------------------------------------------
 
 
-def _find_venues(question: str, library: Library) -> Iterator[Restriction]:
+def _find_venues(question: str, library: "Library") -> Iterator[Restriction]:
     words = _Words.of(question)
     candidates = [
         bounds for bounds in words.ranges(_MAX_VENUE_WORDS) if _has_venue_cue(words, *bounds)
@@ -293,7 +295,7 @@ def _is_certain_venue(words: _Words, start: int, stop: int) -> bool:
 
 
 def _is_topic(
-    text: str, matches: Iterable[str], venues: Mapping[str, int], library: Library
+    text: str, matches: Iterable[str], venues: Mapping[str, int], library: "Library"
 ) -> bool:
     """Return True for a word that more papers mention than a venue of this name explains."""
     if " " in text.strip():
