@@ -222,7 +222,9 @@ def special_tokens():
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
     from rag.models.runtimes.openvino_offline import openvino_genai
 
-    tokenizer = openvino_genai().Tokenizer(str(convert_gguf_to_openvino(SHA256[:12], NAME, join_pieces)))
+    tokenizer = openvino_genai().Tokenizer(
+        str(convert_gguf_to_openvino(SHA256[:12], NAME, join_pieces))
+    )
     # Bytes that are not a character decode to nothing, too.
     tokens = {number: bytes(token) for token, number in tokenizer.get_vocab().items()}
     special = {
