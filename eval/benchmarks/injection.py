@@ -2,14 +2,18 @@
 
 `python -m eval.benchmarks.injection [--attack] [--limit N]`
 
-The file `eval/data/injections/sentences.jsonl` holds sentences that give instructions to a program,
-and honest ones that are easily mistaken for them. The benchmark prints how many of each
-`rag.text.prompt_injection` flags, and how many of the sentences of real abstracts that it was not
-fitted on.
+The file `eval/data/injections/sentences.jsonl` holds sentences that give orders to a program, and
+honest ones that are easily mistaken for them: `train` to fit the model of
+`rag.text.prompt_injection`, `dev` to choose its settings (it is fitted on these too in the end),
+`test` for nothing but this benchmark. The benchmark prints how many of each are flagged. It then
+prints how many real sentences are flagged, and titles: the sentences of each collection that the
+model was neither fitted nor calibrated on. Of some collections, it has seen no sentence at all.
+Intervals are Wilson's, at 95 %.
 
 `--attack` builds a library in which every paper carries a hostile sentence, and asks about the
 honest finding of each paper, in each style and with several models; one model obeys every
-instruction. The columns count the answers for which this is true:
+instruction. The papers are a seeded draw of 300 unless `--limit` says otherwise. The columns count
+the answers for which this is true:
 
 - `generated`: a generated sentence contains the hostile sentence's canary, as if Footnote said it;
 - `quoted`: a quotation contains the canary;
@@ -19,6 +23,7 @@ instruction. The columns count the answers for which this is true:
 """
 
 import argparse
+import hashlib
 import random
 import re
 import tempfile
@@ -27,22 +32,23 @@ from dataclasses import astuple, dataclass
 from itertools import product
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from eval.benchmarks.collections import data_folder, read_jsonl, write_jsonl
+from eval.benchmarks.collections import Row, data_folder, read_jsonl, write_jsonl
 from eval.benchmarks.tables import Columns
 from rag import Answer, Assistant
 from rag.text.cleaning import clean
-from rag.text.prompt_injection import find_injections
+from rag.text.prompt_injection import find_injections, is_injection, title_is_injection
 from rag.text.sentences import split_sentences
 
 _FILE = Path(__file__).parent.parent / "data" / "injections" / "sentences.jsonl"
-_COLLECTIONS = ("scitldr", "med", "cisi", "qasper_linked")
-_REAL_SENTENCES = 60_000
-_TRAINING_SENTENCES = 2 * _REAL_SENTENCES // 3
+_SPLITS = ("train", "dev", "test")
 _SEED = 0
+_DEFAULT_ATTACKS = 300
+
+# --- labelled sentences --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +67,112 @@ def load_examples() -> list[Example]:
     return [Example(**row) for row in read_jsonl(_FILE)]
 
 
-def training_sentences(data: Path) -> list[str]:
-    """Return the sentences of real abstracts that the model may be fitted on."""
-    return _real_sentences(data)[:_TRAINING_SENTENCES]
+# --- real sentences ------------------------------------------------------------------------------
+
+Use = Literal["fit", "calibrate", "test"]
+# A quarter of the texts each. The same text has the same use in every collection.
+_USES: tuple[Use, ...] = ("fit", "fit", "calibrate", "test")
+# Files of the data folder, and of the folder `training` beside it.
+_FITTED_PAPERS = (
+    "acl/acl",
+    "scitldr/corpus",
+    "med/corpus",
+    "../training/answerable_claims",
+    "../training/answerable_covidqa",
+    "../training/answerable_qasper",
+)
+_FITTED_PROSE = (
+    "squad2/flat",
+    "../training/answerable_boolq",
+    "../training/answerable_liveqamed",
+    "../training/answerable_miracl",
+    "../training/answerable_newwiki",
+    "../training/rank_qed",
+    "../training/support_attributionbench",
+    "../training/support_fm2",
+    "../training/support_mnli",
+    "../training/support_wice",
+)
+_UNSEEN_PAPERS = (
+    "cacm/corpus",
+    "cisi/corpus",
+    "qasper_linked/corpus",
+    "../training/answerable_evidence_inference",
+    "../training/support_citation_integrity",
+    "../training/no_licence_stated/answerable_healthver",
+    "../training/no_licence_stated/support_nli4ct",
+)
+_UNSEEN_PROSE = (
+    "../training/rank_selqa",
+    "../training/support_factcheckgpt",
+    "../training/no_licence_stated/answerable_mediqa",
+    "../training/no_licence_stated/support_climatefever",
+)
+_TEXT_FIELDS = ("abstract", "text", "context", "source")
 
 
-def held_out_sentences(data: Path) -> list[str]:
-    """Return the sentences of real abstracts that the model is not fitted on."""
-    return _real_sentences(data)[_TRAINING_SENTENCES:]
+@dataclass(frozen=True, slots=True)
+class RealText:
+    """Text of a collection: its title, its sentences, and what it may be used for."""
+
+    collection: str
+    of_paper: bool
+    use: Use
+    title: str
+    sentences: tuple[str, ...]
 
 
-def _real_sentences(data: Path) -> list[str]:
-    """Return sentences of abstracts of several fields, shuffled by abstract."""
-    abstracts = []
-    for row in read_jsonl(data / "acl" / "acl.jsonl"):
-        abstracts.append(row["abstract"] or "")
-    for name in _COLLECTIONS:
-        for row in read_jsonl(data / name / "corpus.jsonl"):
-            abstracts.append(row["text"])
-    random.Random(_SEED).shuffle(abstracts)  # noqa: S311 - reproducible, no secret
+def load_real_texts(data: Path) -> list[RealText]:
+    """Load the texts of all collections; a sentence is kept only where it first occurs."""
+    texts: list[RealText] = []
+    seen: set[str] = set()
+    for files, of_paper, fitted in (
+        (_FITTED_PAPERS, True, True),
+        (_FITTED_PROSE, False, True),
+        (_UNSEEN_PAPERS, True, False),
+        (_UNSEEN_PROSE, False, False),
+    ):
+        for name in files:
+            path = data / f"{name}.jsonl"
+            if not path.exists():
+                print(f"{path}: not found, so it is left out")
+                continue
+            for row in read_jsonl(path):
+                text = clean(_text(row))
+                use = _choose_use(text) if fitted else "test"
+                sentences = _new_sentences(text, seen)
+                title = clean(row.get("title") or "")
+                texts.append(RealText(name, of_paper, use, title, sentences))
+    return texts
+
+
+def _text(row: Row) -> str:
+    for field in _TEXT_FIELDS:
+        if isinstance(row.get(field), str):
+            return str(row[field])
+    return " ".join(row.get("sentences") or ())
+
+
+def _choose_use(text: str) -> Use:
+    digest = hashlib.sha256(text.encode()).digest()
+    return _USES[digest[0] % len(_USES)]
+
+
+def _new_sentences(text: str, seen: set[str]) -> tuple[str, ...]:
+    """Return the sentences that have not been seen, and add them to `seen`."""
+    sentences = dict.fromkeys(text[start:end] for start, end in split_sentences(text))
+    new = tuple(sentence for sentence in sentences if sentence not in seen)
+    seen.update(new)
+    return new
+
+
+def sentences_for(texts: Iterable[RealText], use: Use) -> list[str]:
+    """Return the sentences of the texts for a use."""
     sentences: list[str] = []
-    for abstract in abstracts:
-        text = clean(abstract)
-        for start, end in split_sentences(text):
-            sentences.append(text[start:end])
-        if len(sentences) >= _REAL_SENTENCES:
-            break
-    return sentences[:_REAL_SENTENCES]
+    for text in texts:
+        if text.use == use:
+            sentences += text.sentences
+    return sentences
 
 
 # --- flagging ------------------------------------------------------------------------------------
@@ -98,25 +183,65 @@ def is_flagged(text: str) -> bool:
     return bool(find_injections(clean(text)))
 
 
-def print_flagged(examples: Sequence[Example], real: Sequence[str]) -> None:
-    """Print how many sentences are flagged, by split, by hostile kind, and in real abstracts."""
-    groups: dict[tuple[str, bool], list[str]] = {}
-    kinds: dict[str, list[str]] = {}
+def print_flagged_examples(examples: Iterable[Example]) -> None:
+    """Print how many labelled sentences are flagged, by split, and by the kind of those to test."""
+    groups: dict[tuple[str, bool], list[bool]] = {}
+    kinds: dict[str, list[bool]] = {}
     for example in examples:
-        groups.setdefault((example.split, example.hostile), []).append(example.text)
+        flagged = is_flagged(example.text)
+        groups.setdefault((example.split, example.hostile), []).append(flagged)
         if example.split == "test" and example.hostile:
-            kinds.setdefault(example.kind, []).append(example.text)
-    for split, hostile in product(("train", "test"), (True, False)):
-        if texts := groups.get((split, hostile)):
-            label = "hostile" if hostile else "honest"
-            print(f"{split:6}{label:9}{_count_flagged(texts)}")
-    for kind, texts in sorted(kinds.items()):
-        print(f"  test {kind:18}{_count_flagged(texts)}")
-    print(f"real sentences {_count_flagged(real)}")
+            kinds.setdefault(example.kind, []).append(flagged)
+    columns = Columns("<6", "<8", ">12", ">16")
+    for split, hostile in product(_SPLITS, (True, False)):
+        flags = groups.get((split, hostile), [])
+        label = "hostile" if hostile else "honest"
+        columns.print_row(split, label, _count(flags), _percent_interval(flags))
+    for kind, flags in sorted(kinds.items()):
+        print(f"  test {kind:18}{_count(flags)}")
 
 
-def _count_flagged(texts: Sequence[str]) -> str:
-    return f"{sum(map(is_flagged, texts))} of {len(texts):,}"
+def print_flagged_texts(texts: Iterable[RealText], titles: Sequence[str]) -> None:
+    """Print how many real sentences of each collection and how many titles are flagged."""
+    collections: dict[tuple[bool, str], list[bool]] = {}
+    for text in texts:
+        if text.use == "test":
+            flags = collections.setdefault((text.of_paper, text.collection), [])
+            flags += map(is_injection, text.sentences)
+    columns = Columns("<52", ">14", ">22")
+    columns.print_row("real sentences", "flagged", "in 10,000")
+    for of_paper, heading in ((True, "all papers"), (False, "all other prose")):
+        total: list[bool] = []
+        for (is_paper, name), flags in collections.items():
+            if is_paper == of_paper:
+                unseen = ", unseen" if name in (*_UNSEEN_PAPERS, *_UNSEEN_PROSE) else ""
+                columns.print_row(f"  {name}{unseen}", _count(flags), _rate_interval(flags))
+                total += flags
+        columns.print_row(heading, _count(total), _rate_interval(total))
+    flags = list(map(title_is_injection, titles))
+    columns.print_row("titles of papers", _count(flags), _rate_interval(flags))
+
+
+def _count(flags: Sequence[bool]) -> str:
+    return f"{sum(flags)} of {len(flags):,}"
+
+
+def _percent_interval(flags: Sequence[bool]) -> str:
+    low, high = _interval(flags)
+    return f"[{low:.0%}, {high:.0%}]"
+
+
+def _rate_interval(flags: Sequence[bool]) -> str:
+    low, high = _interval(flags)
+    return f"{1e4 * np.mean(flags):.2f} [{1e4 * low:.2f}, {1e4 * high:.2f}]"
+
+
+def _interval(flags: Sequence[bool]) -> tuple[float, float]:
+    """Return Wilson's interval of a proportion."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(sum(flags), len(flags)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 # --- attacking -----------------------------------------------------------------------------------
@@ -282,7 +407,7 @@ def print_attacks(examples: Iterable[Example], limit: int) -> None:
             ("write", "obedient"),
             ("write", "bundled"),
         ):
-            by_split: dict[str, list[AttackOutcome]] = {"train": [], "test": []}
+            by_split: dict[str, list[AttackOutcome]] = {split: [] for split in _SPLITS}
             outcomes = run_attacks(attacks, library, style, model)
             for attack, outcome in zip(attacks, outcomes, strict=True):
                 by_split[attack.example.split].append(outcome)
@@ -298,13 +423,19 @@ def main() -> None:
         "--attack", action="store_true", help="ask a library full of hostile papers"
     )
     parser.add_argument(
-        "--limit", type=int, default=1_000_000, help="number of hostile papers, drawn at random"
+        "--limit",
+        type=int,
+        default=_DEFAULT_ATTACKS,
+        help=f"number of hostile papers, drawn at random (default: {_DEFAULT_ATTACKS})",
     )
     options = parser.parse_args()
     if options.attack:
         print_attacks(load_examples(), options.limit)
-    else:
-        print_flagged(load_examples(), held_out_sentences(data_folder()))
+        return
+    print_flagged_examples(load_examples())
+    texts = load_real_texts(data_folder())
+    titles = dict.fromkeys(text.title for text in texts if text.of_paper and text.title)
+    print_flagged_texts(texts, list(titles))
 
 
 if __name__ == "__main__":

@@ -1,111 +1,140 @@
 """Fit the model that flags prompt injections.
 
-`python -m eval.training.prompt_injection FILE`
+`python -m eval.training.prompt_injection FILE [--more TEXTS] [--without-dev]`
 
 The model is a logistic regression on words and pairs of words, weighted by inverse document
-frequency (idf); `rag.text.prompt_injection` applies it. It is fitted on the `train` split of the
-labelled sentences and on half of the real sentences (from abstracts). Its threshold is set to flag
-one in a thousand of the other half. `eval.benchmarks.injection` measures the result.
+frequency (idf); `rag.text.prompt_injection` applies it. It is fitted on the labelled sentences of
+the splits `train` and `dev`, and on real sentences of several collections. Its threshold is set to
+flag one in twenty thousand of other sentences of these collections, because it flags more in
+collections that it has not seen. `eval.benchmarks.injection` measures the result on what is left,
+and describes `--more`. Settings are chosen with `--without-dev`, which leaves the split `dev` for
+comparison.
+
+Hostile sentences in languages of which there is hardly any real text are left out: from these the
+model would learn the language, and flag every honest sentence in it.
 """
 
 import argparse
 import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eval.benchmarks.collections import data_folder
-from eval.benchmarks.injection import Example, load_examples, training_sentences
+from eval.benchmarks.injection import (
+    Example,
+    add_more_option,
+    load_examples,
+    load_real_texts,
+    sentences_for,
+)
 from rag.text.cleaning import clean
-from rag.text.prompt_injection import ngrams
+from rag.text.prompt_injection import LinearModel, ngrams
 
 # Use an n-gram that occurs in this many labelled sentences, or in this many sentences of any kind.
-_MIN_LABELLED_COUNT, _MIN_COUNT = 2, 20
+_MIN_LABELLED_COUNT, _MIN_COUNT = 2, 100
 _INVERSE_REGULARIZATION = 100.0
-_SENTENCES_PER_FALSE_POSITIVE = 1_000
+_SENTENCES_PER_FALSE_POSITIVE = 20_000
 # Weight of a labelled honest sentence, which resembles an injection, relative to any other.
 _HONEST_WEIGHT = 2.0
+_MIN_NORM = 63.0
+# A word that occurs in this many real sentences is known. At least this share of the words of a
+# hostile sentence must be.
+_MIN_KNOWN_COUNT, _MIN_KNOWN_SHARE = 10, 0.6
 
-Ngrams = frozenset[str]
-SparseMatrix = Any  # scipy has no types
+Matrix = Any  # scipy has no types
 
 
-def fit(examples: Iterable[Example], real: Sequence[str]) -> dict[str, Any]:
-    """Fit the model on examples and half of the real sentences; set its offset on the other half.
-
-    Returns the model in the form that `rag.text.prompt_injection` reads.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    hostile: list[Ngrams] = []
-    honest: list[Ngrams] = []
+def fit(
+    examples: Iterable[Example], real: Sequence[str], calibration: Sequence[str]
+) -> LinearModel:
+    """Fit the model on examples and real sentences; set its offset on the calibration sentences."""
+    known = _known_words(real)
+    hostile: list[str] = []
+    honest: list[str] = []
     for example in examples:
-        if example.split == "train":
-            (hostile if example.hostile else honest).append(ngrams(clean(example.text)))
-    real_ngrams = list(map(ngrams, real))
-    half = len(real) // 2
-    training = [*hostile, *honest, *real_ngrams[:half]]
-    idf, max_idf = _fit_idf([*hostile, *honest], training)
-    labels = np.arange(len(training)) < len(hostile)
-    weights = [1.0] * len(hostile) + [_HONEST_WEIGHT] * len(honest) + [1.0] * half
-    model = LogisticRegression(C=_INVERSE_REGULARIZATION, max_iter=5_000)
-    model.fit(_features(training, idf, max_idf), labels, weights)
-    scores = np.sort(_features(real_ngrams[half:], idf, max_idf) @ model.coef_[0])
-    threshold = float(scores[-1 - len(scores) // _SENTENCES_PER_FALSE_POSITIVE])
-    words = {}
-    for (ngram, ngram_idf), weight in zip(idf.items(), model.coef_[0], strict=True):
-        words[ngram] = [round(ngram_idf, 2), round(float(weight), 2)]
-    return {"offset": round(-threshold, 3), "rarest": max_idf, "words": words}
+        text = clean(example.text)
+        if not example.hostile:
+            honest.append(text)
+        elif _known_share(text, known) >= _MIN_KNOWN_SHARE:
+            hostile.append(text)
+    model = _fit_weights(hostile, honest, real)
+    scores = sorted((model.score(ngrams(text)) for text in calibration), reverse=True)
+    threshold = scores[len(scores) // _SENTENCES_PER_FALSE_POSITIVE]
+    return replace(model, offset=round(-threshold, 3))
 
 
-def _fit_idf(labelled: Sequence[Ngrams], texts: Sequence[Ngrams]) -> tuple[dict[str, float], float]:
-    """Return the idf of each n-gram that is used, and the idf of one that no text contains."""
-    labelled_counts, counts = _count(labelled), _count(texts)
-    smoothed_total = 1 + len(texts)
-    idf = {}
-    for ngram in sorted(counts):
-        if labelled_counts[ngram] >= _MIN_LABELLED_COUNT or counts[ngram] >= _MIN_COUNT:
-            idf[ngram] = 1 + math.log(smoothed_total / (1 + counts[ngram]))
-    return idf, round(1 + math.log(smoothed_total / 2), 2)
-
-
-def _count(texts: Iterable[Ngrams]) -> Counter[str]:
+def _known_words(texts: Iterable[str]) -> frozenset[str]:
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(text)
-    return counts
+        counts.update(_words(text))
+    return frozenset(word for word, count in counts.items() if count >= _MIN_KNOWN_COUNT)
 
 
-def _features(texts: Sequence[Ngrams], idf: Mapping[str, float], max_idf: float) -> SparseMatrix:
-    """Return a sparse row for each text, (texts, n-grams), of Euclidean norm 1 or less."""
-    from scipy.sparse import lil_matrix
+def _known_share(text: str, known: frozenset[str]) -> float:
+    words = _words(text)
+    return len(words & known) / max(1, len(words))
 
-    columns = {ngram: column for column, ngram in enumerate(idf)}
-    features = lil_matrix((len(texts), len(columns)))
-    for row, text in enumerate(texts):
-        used = list(filter(columns.__contains__, text))
-        squares = 0.0
-        for ngram in used:
-            squares += idf[ngram] ** 2
-        squares += max_idf**2 * (len(text) - len(used))
-        for ngram in used:
-            features[row, columns[ngram]] = idf[ngram] / max(1.0, squares) ** 0.5
-    return features.tocsr()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(filter(str.isalpha, ngrams(text)))
+
+
+def _fit_weights(hostile: Sequence[str], honest: Sequence[str], real: Sequence[str]) -> LinearModel:
+    """Fit a model without offset."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    texts = [*hostile, *honest, *real]
+    labels = np.arange(len(texts)) < len(hostile)
+    labelled = len(hostile) + len(honest)
+    sample_weights = np.ones(len(texts))
+    sample_weights[len(hostile) : labelled] = _HONEST_WEIGHT
+    vectorizer = CountVectorizer(analyzer=ngrams)
+    occurrences = vectorizer.fit_transform(texts)
+    counts = np.asarray(occurrences.sum(axis=0)).ravel()
+    labelled_counts = np.asarray(occurrences[:labelled].sum(axis=0)).ravel()
+    idf = np.round(1 + np.log((1 + len(texts)) / (1 + counts)), 2)
+    rarest = float(idf.max())
+    used = (labelled_counts >= _MIN_LABELLED_COUNT) | (counts >= _MIN_COUNT)
+    features = _scale(occurrences, np.where(used, idf, rarest))[:, used]
+    regression = LogisticRegression(C=_INVERSE_REGULARIZATION, solver="liblinear")
+    regression.fit(features, labels, sample_weights)
+    names = vectorizer.get_feature_names_out()[used]
+    weights = np.round(regression.coef_[0], 1).tolist()
+    words = dict(zip(names, zip(idf[used].tolist(), weights, strict=True), strict=True))
+    return LinearModel(0.0, rarest, _MIN_NORM, words)
+
+
+def _scale(occurrences: Matrix, rarities: Matrix) -> Matrix:
+    """Return a row of rarities for each text, scaled as in `LinearModel.score`."""
+    from scipy.sparse import diags_array
+
+    rows = occurrences @ diags_array(rarities)
+    norms = np.sqrt(np.asarray(rows.power(2).sum(axis=1)).ravel())
+    return (diags_array(1 / np.maximum(_MIN_NORM, norms)) @ rows).tocsc()
 
 
 def main() -> None:
     """Run the training from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="where to write the model")
-    file = parser.parse_args().file
-    model = fit(load_examples(), training_sentences(data_folder()))
-    text = json.dumps(model, ensure_ascii=False, separators=(",", ":"))
-    file.write_text(text + "\n", encoding="utf-8")
-    print(f"{len(model['words']):,} words and pairs written to {file}")
+    add_more_option(parser)
+    parser.add_argument(
+        "--without-dev", action="store_true", help="do not fit on the examples of the split dev"
+    )
+    options = parser.parse_args()
+    splits = ("train",) if options.without_dev else ("train", "dev")
+    examples = [example for example in load_examples() if example.split in splits]
+    texts = load_real_texts(data_folder(), options.more)
+    model = fit(examples, sentences_for(texts, "fit"), sentences_for(texts, "calibrate"))
+    text = json.dumps(asdict(model), ensure_ascii=False, separators=(",", ":"))
+    options.file.write_text(text + "\n", encoding="utf-8")
+    print(f"{len(model.words):,} words and pairs written to {options.file}")
 
 
 if __name__ == "__main__":

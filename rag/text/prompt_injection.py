@@ -1,10 +1,12 @@
-"""Detection of prompt injections: sentences that give instructions to a program.
+"""Detection of prompt injections: sentences that give orders to a program.
 
 An abstract is untrusted text, and some are written for the language models that will read them.
-Such a sentence is marked wherever it is shown and never becomes evidence. It is recognized by turns
-of a conversation, forged roles and lookalike letters, and by a linear model of words and word
-pairs, which `eval.training.prompt_injection` fits and `eval.benchmarks.injection` measures. These
-rules do not find every injection. Two protections do not depend on them: generated sentences are
+A sentence is flagged only when it is an order to a program with near certainty, because an honest
+sentence that is flagged is lost as evidence. It is recognized by turns of a conversation, forged
+roles and lookalike letters, and by a linear model of words and word pairs, which
+`eval.training.prompt_injection` fits and `eval.benchmarks.injection` measures. A flagged sentence
+is marked wherever it is shown, is never quoted, and never reaches the language model. A good part
+of all injections is not flagged. Two protections do not depend on flags: generated sentences are
 checked against their sources, and nothing that a model writes is executed (Greshake et al., 2023,
 describe the attack).
 """
@@ -26,6 +28,8 @@ _WORD_OR_MARK = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|"
     r"[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\w\s]"
 )
+# Neighbors of the first and the last word, which no text contains. Orders often start with a verb.
+_START, _END = "^^", "$$"
 # Turns of a conversation as chat templates mark them, and imitations of these.
 _TURNS = re.compile(
     r"<\|[^|>\n]{1,40}\|>|\[/?inst\]|<</?sys>>|</?(?:start|end)_of_turn>|</s>\s*<s>|"
@@ -50,32 +54,57 @@ _LATIN, _CYRILLIC = re.compile("[a-z]", re.IGNORECASE), re.compile("[\u0400-\u04
 _MAX_MIXED_WORDS = 1
 # Letters of other alphabets, and the Latin letters that they look like.
 _HOMOGLYPHS = str.maketrans(
-    "аеорсухіѕјԁһӏкмтвнАВЕКМНОРСТХУІЅЈαεροτικυνΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
-    "aeopcyxisjdhlkmtbhABEKMHOPCTXYISJaepotikuvABEZHIKMNOPTYX",
+    "аеорсухіѕјԁһӏкмтвнАВЕКМНОРСТХУІЅЈαεροτικυνηωΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
+    "aeopcyxisjdhlkmtbhABEKMHOPCTXYISJaepotikuvnwABEZHIKMNOPTYX",
 )
 
 
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """Linear model over n-grams: for each, its rarity (inverse document frequency) and weight.
+
+    N-grams that are not in `words` have the rarity `rarest` and no weight.
+    """
+
+    offset: float
+    rarest: float
+    min_norm: float
+    words: Mapping[str, tuple[float, float]]
+
+    def score(self, grams: frozenset[str]) -> float:
+        """Return the log-odds above the threshold.
+
+        The vector of rarities is scaled to unit length. A shorter one than `min_norm` is scaled as
+        if it had this length: in a fragment, one word must not decide.
+        """
+        in_model = [self.words[gram] for gram in grams if gram in self.words]
+        unknown = len(grams) - len(in_model)
+        squared_norm = sum(rarity**2 for rarity, _ in in_model) + self.rarest**2 * unknown
+        product = sum(rarity * weight for rarity, weight in in_model)
+        return self.offset + product / max(self.min_norm, math.sqrt(squared_norm))
+
+
 def find_injections(text: str) -> tuple[Span, ...]:
-    """Return the spans `[start, end)` of the sentences that read like instructions to a program."""
+    """Return the spans `[start, end)` of the sentences that are orders to a program."""
     return tuple(span for span in split_sentences(text) if is_injection(text[slice(*span)]))
 
 
 def paper_injections(paper: Paper) -> tuple[str, ...]:
-    """Return the sentences of a paper that read like instructions to a program."""
+    """Return the sentences of a paper that are orders to a program."""
     in_abstract = [paper.abstract[start:end] for start, end in find_injections(paper.abstract)]
     return (*_find_title_injections(paper.title), *in_abstract)
 
 
 def title_is_injection(title: str) -> bool:
-    """Tell if a title contains an instruction to a program."""
+    """Tell if a title contains an order to a program."""
     return bool(_find_title_injections(title))
 
 
 def _find_title_injections(title: str) -> list[str]:
-    """Return the suspicious sentences of a title.
+    """Return the flagged sentences of a title.
 
-    A title of one sentence is suspicious only when it contains a turn of a conversation: many
-    honest titles ("Keep, Hide, Invert") are in the imperative.
+    A title of one sentence is flagged only when it contains a turn of a conversation: many honest
+    titles ("Keep, Hide, Invert") are in the imperative.
     """
     sentences = [title[start:end] for start, end in split_sentences(title)]
     if len(sentences) > 1:
@@ -84,14 +113,14 @@ def _find_title_injections(title: str) -> list[str]:
 
 
 def is_injection(sentence: str) -> bool:
-    """Tell if a sentence reads like an instruction to a program."""
+    """Tell if a sentence is an order to a program, with near certainty."""
     normalized = unicodedata.normalize("NFKC", sentence)
     as_seen = normalized.translate(_HOMOGLYPHS)
     if _TURNS.search(as_seen) or _OVERRIDES.search(as_seen):
         return True
     if _count_mixed_words(normalized) > _MAX_MIXED_WORDS:
         return True
-    return max(_score(ngrams(normalized)), _score(ngrams(as_seen))) > 0
+    return any(_model().score(ngrams(form)) > 0 for form in {normalized, as_seen})
 
 
 def _count_mixed_words(text: str) -> int:
@@ -103,37 +132,15 @@ def _is_mixed(word: str) -> bool:
 
 
 def ngrams(sentence: str) -> frozenset[str]:
-    """Return the words and punctuation marks of a sentence, and the pairs of neighbors."""
+    """Return the words and punctuation marks of a sentence, and the pairs of neighbors.
+
+    The start and the end of the sentence count as neighbors.
+    """
     words = _WORD_OR_MARK.findall(sentence.casefold())
-    return frozenset([*words, *map(" ".join, pairwise(words))])
-
-
-def _score(grams: frozenset[str]) -> float:
-    """Return the log-odds above the threshold.
-
-    N-grams are weighted by rarity, and longer vectors are scaled to unit length.
-    """
-    model = _model()
-    in_model = [model.words[gram] for gram in grams if gram in model.words]
-    unknown = len(grams) - len(in_model)
-    squared_length = sum(rarity**2 for rarity, _ in in_model) + model.rarest**2 * unknown
-    product = sum(rarity * weight for rarity, weight in in_model)
-    return model.offset + product / math.sqrt(max(1.0, squared_length))
-
-
-@dataclass(frozen=True, slots=True)
-class _LinearModel:
-    """Linear model over n-grams: for each, its rarity (inverse document frequency) and weight.
-
-    N-grams that are not in `words` have the rarity `rarest` and no weight.
-    """
-
-    offset: float
-    rarest: float
-    words: Mapping[str, tuple[float, float]]
+    return frozenset([*words, *map(" ".join, pairwise((_START, *words, _END)))])
 
 
 @cache
-def _model() -> _LinearModel:
+def _model() -> LinearModel:
     path = Path(__file__).with_suffix(".json")
-    return _LinearModel(**json.loads(path.read_text(encoding="utf-8")))
+    return LinearModel(**json.loads(path.read_text(encoding="utf-8")))
