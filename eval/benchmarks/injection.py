@@ -1,6 +1,6 @@
 """Measure how many prompt injections in papers are flagged, and what the others achieve.
 
-`python -m eval.benchmarks.injection [--attack] [--limit N]`
+`python -m eval.benchmarks.injection [--more TEXTS] [--attack] [--limit N]`
 
 The file `eval/data/injections/sentences.jsonl` holds sentences that give orders to a program, and
 honest ones that are easily mistaken for them: `train` to fit the model of
@@ -113,37 +113,58 @@ _TEXT_FIELDS = ("abstract", "text", "context", "source")
 
 @dataclass(frozen=True, slots=True)
 class RealText:
-    """Text of a collection: its title, its sentences, and what it may be used for."""
+    """Text of a collection: its title, its sentences, and what it may be used for.
+
+    Of a collection that is not `is_fitted`, the model has seen nothing.
+    """
 
     collection: str
     of_paper: bool
+    is_fitted: bool
     use: Use
     title: str
     sentences: tuple[str, ...]
 
 
-def load_real_texts(data: Path) -> list[RealText]:
-    """Load the texts of all collections; a sentence is kept only where it first occurs."""
+def load_real_texts(data: Path, more: Path | None = None) -> list[RealText]:
+    """Load the texts of all collections; a sentence is kept only where it first occurs.
+
+    `more` is a file of further prose that the model is fitted on; see `add_more_option`.
+    """
+    groups = [
+        (_files(data, _FITTED_PAPERS), True, True),
+        (_files(data, _FITTED_PROSE), False, True),
+        ([more] if more else [], False, True),
+        (_files(data, _UNSEEN_PAPERS), True, False),
+        (_files(data, _UNSEEN_PROSE), False, False),
+    ]
     texts: list[RealText] = []
     seen: set[str] = set()
-    for files, of_paper, fitted in (
-        (_FITTED_PAPERS, True, True),
-        (_FITTED_PROSE, False, True),
-        (_UNSEEN_PAPERS, True, False),
-        (_UNSEEN_PROSE, False, False),
-    ):
-        for name in files:
-            path = data / f"{name}.jsonl"
-            if not path.exists():
-                print(f"{path}: not found, so it is left out")
-                continue
-            for row in read_jsonl(path):
-                text = clean(_text(row))
-                use = _choose_use(text) if fitted else "test"
-                sentences = _new_sentences(text, seen)
-                title = clean(row.get("title") or "")
-                texts.append(RealText(name, of_paper, use, title, sentences))
+    for files, of_paper, is_fitted in groups:
+        for file in files:
+            texts += _load_texts(file, of_paper, is_fitted, seen)
     return texts
+
+
+def _files(data: Path, names: Iterable[str]) -> list[Path]:
+    """Return the files that exist, and name the others."""
+    files = []
+    for name in names:
+        path = data / f"{name}.jsonl"
+        if path.exists():
+            files.append(path)
+        else:
+            print(f"{path}: not found, so it is left out")
+    return files
+
+
+def _load_texts(file: Path, of_paper: bool, is_fitted: bool, seen: set[str]) -> Iterator[RealText]:
+    name = file.stem if file.stem not in ("corpus", "flat") else file.parent.name
+    for row in read_jsonl(file):
+        text = clean(_text(row))
+        use = _choose_use(text) if is_fitted else "test"
+        title = clean(row.get("title") or "")
+        yield RealText(name, of_paper, is_fitted, use, title, _new_sentences(text, seen))
 
 
 def _text(row: Row) -> str:
@@ -164,6 +185,21 @@ def _new_sentences(text: str, seen: set[str]) -> tuple[str, ...]:
     new = tuple(sentence for sentence in sentences if sentence not in seen)
     seen.update(new)
     return new
+
+
+def add_more_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--more`, a file of further real texts.
+
+    The collections were written before there were chatbots. The shipped model was also fitted on
+    short texts of today: 29,394 summaries of Python packages that mention language models,
+    assistants, prompts or instructions.
+    """
+    parser.add_argument(
+        "--more",
+        type=Path,
+        metavar="TEXTS",
+        help="further honest prose as JSON Lines with a field text; a quarter of it is measured",
+    )
 
 
 def sentences_for(texts: Iterable[RealText], use: Use) -> list[str]:
@@ -201,23 +237,26 @@ def print_flagged_examples(examples: Iterable[Example]) -> None:
         print(f"  test {kind:18}{_count(flags)}")
 
 
-def print_flagged_texts(texts: Iterable[RealText], titles: Sequence[str]) -> None:
+def print_flagged_texts(texts: Sequence[RealText]) -> None:
     """Print how many real sentences of each collection and how many titles are flagged."""
-    collections: dict[tuple[bool, str], list[bool]] = {}
-    for text in texts:
-        if text.use == "test":
-            flags = collections.setdefault((text.of_paper, text.collection), [])
-            flags += map(is_injection, text.sentences)
-    columns = Columns("<52", ">14", ">22")
+    columns = Columns("<46", ">14", ">22")
     columns.print_row("real sentences", "flagged", "in 10,000")
     for of_paper, heading in ((True, "all papers"), (False, "all other prose")):
         total: list[bool] = []
-        for (is_paper, name), flags in collections.items():
-            if is_paper == of_paper:
-                unseen = ", unseen" if name in (*_UNSEEN_PAPERS, *_UNSEEN_PROSE) else ""
-                columns.print_row(f"  {name}{unseen}", _count(flags), _rate_interval(flags))
+        unseen: list[bool] = []
+        collections: dict[str, list[bool]] = {}
+        for text in texts:
+            if text.of_paper == of_paper and text.use == "test":
+                flags = list(map(is_injection, text.sentences))
+                label = text.collection if text.is_fitted else f"{text.collection}, unseen"
+                collections.setdefault(label, []).extend(flags)
                 total += flags
+                unseen += flags if not text.is_fitted else []
+        for label, flags in collections.items():
+            columns.print_row(f"  {label}", _count(flags), _rate_interval(flags))
         columns.print_row(heading, _count(total), _rate_interval(total))
+        columns.print_row(f"{heading}, unseen", _count(unseen), _rate_interval(unseen))
+    titles = dict.fromkeys(text.title for text in texts if text.of_paper and text.title)
     flags = list(map(title_is_injection, titles))
     columns.print_row("titles of papers", _count(flags), _rate_interval(flags))
 
@@ -428,14 +467,13 @@ def main() -> None:
         default=_DEFAULT_ATTACKS,
         help=f"number of hostile papers, drawn at random (default: {_DEFAULT_ATTACKS})",
     )
+    add_more_option(parser)
     options = parser.parse_args()
     if options.attack:
         print_attacks(load_examples(), options.limit)
         return
     print_flagged_examples(load_examples())
-    texts = load_real_texts(data_folder())
-    titles = dict.fromkeys(text.title for text in texts if text.of_paper and text.title)
-    print_flagged_texts(texts, list(titles))
+    print_flagged_texts(load_real_texts(data_folder(), options.more))
 
 
 if __name__ == "__main__":
