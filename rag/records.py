@@ -347,7 +347,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class FlaggedPaper:
-    """Paper with sentences that read like instructions to a program, which are never quoted."""
+    """Paper with sentences that are orders to a program: not quoted, not given to a model."""
 
     paper_id: str
     title: str

@@ -14,6 +14,7 @@ from rag.answering.pipeline import AnswerRequest
 from rag.library.filters import Filters, merge_filters
 from rag.records import Answer, Citation, Paper, StreamEvent
 from rag.retrieval.query_analysis import analyze_query, validate_question
+from rag.text.prompt_injection import title_is_injection
 from rag.text.terms import content_terms
 
 # Only a few words of the earlier question, so the follow-up's own words weigh more.
@@ -218,6 +219,8 @@ def _context(question: str, turns: Sequence[Turn]) -> str:
     thread = _current_thread(turns)
     last_question = thread[-1].question
     paper = _last_paper(thread)
+    if paper and title_is_injection(paper.title):
+        paper = None  # the rewritten question reaches the language model
     if paper and _names_another_subject(question, paper):
         names = " ".join([*analyze_query(last_question).names, *_title_head(paper)])
         return _join_new(_content_words(last_question), f"{question} {names}")

@@ -81,7 +81,9 @@ def _add_report_text(report: "AddReport") -> str:
     if len(duplicates) > _MAX_DETAILS:
         lines.append(f"  and {len(duplicates) - _MAX_DETAILS:,} more; --json lists all")
     if report.flagged:
-        lines.append("Sentences that read like instructions to a program, never quoted:")
+        lines.append(
+            "Sentences that look like orders to a program, never quoted or given to a model:"
+        )
         lines += map(_flagged_line, report.flagged[:_MAX_DETAILS])
     if len(report.flagged) > _MAX_DETAILS:
         lines.append(f"  and {len(report.flagged) - _MAX_DETAILS:,} more papers; --json lists all")

@@ -86,7 +86,7 @@ def render_paper(paper: Paper) -> str:
     lines += [f"{name}: {value}" for name, value in fields.items() if value]
     paragraphs = ["\n".join(lines), wrap(paper.abstract) or "(no abstract)"]
     if injections := " … ".join(paper_injections(paper)):
-        warning = "Reads like an instruction to a program, so it is never quoted"
+        warning = "Looks like an order to a program, never quoted or given to a model"
         paragraphs.append(wrap(f"{warning}: “{injections}”"))
     return "\n\n".join(paragraphs)
 

@@ -38,7 +38,7 @@ _ORIGINS = {
 _LIST_ITEM = '<li dir="auto">{}</li>'
 _RETRACTED = ' <strong class="retracted">Retracted</strong>'
 _NO_ABSTRACT = "No abstract: the paper can be found by its title but never quoted."
-_INJECTION = "Reads like an instruction to a program, so it is never quoted:"
+_INJECTION = "Looks like an order to a program, never quoted or given to a model:"
 
 
 # --- messages -------------------------------------------------------------------------------------
@@ -478,7 +478,7 @@ def _flagged_html(report: AddReport) -> str:
     rows = []
     for paper in report.flagged:
         rows.append((prose_html(paper.title), prose_html(" … ".join(paper.sentences))))
-    caption = "Sentences that read like instructions to a program (never quoted)"
+    caption = "Sentences that look like orders to a program (never quoted or given to a model)"
     return table_html(caption, ("Paper", "Sentences"), rows, max_rows=_MAX_MERGES)
 
 
