@@ -5,9 +5,10 @@
 The model is a logistic regression on words and pairs of words, weighted by inverse document
 frequency (idf); `rag.text.prompt_injection` applies it. It is fitted on the labelled sentences of
 the splits `train` and `dev`, and on real sentences of several collections. Its threshold is set to
-flag one in ten thousand of other sentences of these collections. `eval.benchmarks.injection`
-measures the result on what is left, and describes `--more`. Settings are chosen with
-`--without-dev`, which leaves the split `dev` for comparison.
+flag one in twenty thousand of other sentences of these collections, because it flags more in
+collections that it has not seen. `eval.benchmarks.injection` measures the result on what is left,
+and describes `--more`. Settings are chosen with `--without-dev`, which leaves the split `dev` for
+comparison.
 
 Hostile sentences in languages of which there is hardly any real text are left out: from these the
 model would learn the language, and flag every honest sentence in it.
@@ -37,7 +38,7 @@ from rag.text.prompt_injection import LinearModel, ngrams
 # Use an n-gram that occurs in this many labelled sentences, or in this many sentences of any kind.
 _MIN_LABELLED_COUNT, _MIN_COUNT = 2, 100
 _INVERSE_REGULARIZATION = 100.0
-_SENTENCES_PER_FALSE_POSITIVE = 10_000
+_SENTENCES_PER_FALSE_POSITIVE = 20_000
 # Weight of a labelled honest sentence, which resembles an injection, relative to any other.
 _HONEST_WEIGHT = 2.0
 _MIN_NORM = 63.0
