@@ -113,18 +113,35 @@ def fingerprint_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
+def conversion_folder(folder_name: str) -> Path:
+    """Return the folder in the cache where `convert_once` puts a converted model."""
+    return cache_folder() / "models" / folder_name
+
+
 def convert_once(
-    folder_name: str, marker: str, description: str, convert: Callable[[Path], None]
+    folder_name: str,
+    marker: str,
+    description: str,
+    convert: Callable[[Path], None],
+    needed_bytes: int = 0,
 ) -> Path:
     """Return a converted model's folder in the cache; on first use `convert` fills it.
 
     `marker` is a file that a complete conversion has. `convert` writes to a scratch folder that is
-    moved into place in one step, so an interrupted conversion leaves nothing behind.
+    moved into place in one step, so an interrupted conversion leaves nothing behind. Raises
+    `ModelUnavailable` when the disk has less than `needed_bytes` left.
     """
-    target = cache_folder() / "models" / folder_name
+    target = conversion_folder(folder_name)
     if (target / marker).exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(target.parent).free
+    if free < needed_bytes:
+        raise ModelUnavailable(
+            f"cannot convert {description}: that takes {needed_bytes / 1e9:.1f} GB in "
+            f"{target.parent} for a minute, and {free / 1e9:.1f} GB are free; make room, or set "
+            "FOOTNOTE_CACHE to a folder on a larger disk"
+        )
     _LOG.info("converting %s for this machine (first use only)", description)
     scratch = Path(tempfile.mkdtemp(dir=target.parent))
     try:
