@@ -83,10 +83,10 @@ def test_bundled_model_says_which_it_is(bundled):
 
 
 def test_folder_of_openvino_files_loads(bundled):
-    from rag.models.bundled_weights import NAME, SHA256, join_pieces
+    from rag.models.bundled_weights import bundled_gguf
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
-    folder = convert_gguf_to_openvino(SHA256[:12], NAME, join_pieces)
+    folder = convert_gguf_to_openvino(bundled_gguf())
     model = load_language_model(str(folder))
     assert model.name == folder.name
     assert generate(model, tokens=8) == generate(bundled, tokens=8)

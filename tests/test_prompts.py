@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rag.answering.generation import build_excerpts, judging_prompt, writing_prompt
 from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.errors import FootnoteError
-from rag.models.bundled_weights import NAME, SHA256, join_pieces
+from rag.models.bundled_weights import bundled_gguf
 from rag.records import Evidence, Paper, Sentence
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -222,9 +222,7 @@ def special_tokens():
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
     from rag.models.runtimes.openvino_offline import openvino_genai
 
-    tokenizer = openvino_genai().Tokenizer(
-        str(convert_gguf_to_openvino(SHA256[:12], NAME, join_pieces))
-    )
+    tokenizer = openvino_genai().Tokenizer(str(convert_gguf_to_openvino(bundled_gguf())))
     # Bytes that are not a character decode to nothing, too.
     tokens = {number: bytes(token) for token, number in tokenizer.get_vocab().items()}
     special = {

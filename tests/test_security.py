@@ -663,10 +663,10 @@ def test_chat_template_reaches_nothing_but_the_messages(tmp_path, template, cana
 @pytest.fixture(scope="module")
 def bundled_in_openvino():
     """Folder of the bundled model as converted for OpenVINO."""
-    from rag.models.bundled_weights import NAME, SHA256, join_pieces
+    from rag.models.bundled_weights import bundled_gguf
     from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
 
-    return convert_gguf_to_openvino(SHA256[:12], NAME, join_pieces)
+    return convert_gguf_to_openvino(bundled_gguf())
 
 
 @no_foreign_code

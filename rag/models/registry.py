@@ -50,6 +50,7 @@ class Runtime(Generic[_Source]):
 LANGUAGE_MODEL_RUNTIMES: tuple[Runtime[str], ...] = (
     Runtime("the bundled model", lambda name: name == BUNDLED_LANGUAGE_MODEL, "bundled_lm"),
     Runtime("a server", lambda name: name.startswith(("http://", "https://")), "server_lm"),
+    Runtime("a GGUF file", lambda name: name.lower().endswith(".gguf"), "gguf_lm"),
     Runtime("OpenVINO", lambda name: Path(name, "openvino_model.xml").exists(), "openvino_lm"),
     Runtime("transformers", lambda name: True, "transformers_lm"),
 )
@@ -64,8 +65,8 @@ def load_language_model(name: str) -> LanguageModel | None:
     """Load a language model by name; return None for `none`. Nothing is downloaded.
 
     `name` is `bundled`, the address of an OpenAI-compatible server (`http://…` or `https://…`, with
-    `#model` at the end if it has several), a folder with `openvino_model.xml`, any other model
-    folder, or a Hugging Face id that was downloaded. Raises `ModelUnavailable`.
+    `#model` at the end if it has several), a GGUF file, a folder with `openvino_model.xml`, any
+    other model folder, or a Hugging Face id that was downloaded. Raises `ModelUnavailable`.
     """
     if name == NO_LANGUAGE_MODEL:
         return None

@@ -5,7 +5,8 @@ import threading
 from functools import cache
 from pathlib import Path
 
-from rag.models.gguf_files import GgufFile, bundled_gguf, open_gguf
+from rag.models.bundled_weights import bundled_gguf
+from rag.models.gguf_files import GgufFile, open_gguf
 from rag.models.language_model import LanguageModel
 
 _LOG = logging.getLogger("footnote")

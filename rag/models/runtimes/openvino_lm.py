@@ -22,7 +22,7 @@ from rag.models.language_model import (
 )
 from rag.models.runtimes.openvino_offline import openvino_genai
 from rag.models.runtimes.openvino_predictor import TokenPredictor
-from rag.models.runtimes.streaming import Emit, stream_from_thread
+from rag.models.runtimes.streaming import Emit, run_in_thread, stream_from_thread
 
 
 def open_language_model(name: str) -> "OpenVinoLanguageModel":
@@ -75,17 +75,13 @@ class OpenVinoLanguageModel:
         shared, first, second = split_choices(*map(self._tokenize, choices))
         prompt = self._encode(messages) + shared
         check_prompt_fits(self.name, len(prompt), limits, self.context_tokens)
-        probabilities = [UNDECIDED]
 
-        def compare(emit: Emit) -> None:
+        def compare(emit: Emit) -> float:
             with self._lock:
                 logits = self._load_predictor().read_prompt(prompt, lambda: emit(""))
-            if logits is not None:
-                probabilities.append(compare_logits(logits[first], logits[second]))
+            return UNDECIDED if logits is None else compare_logits(logits[first], logits[second])
 
-        for _ in stream_from_thread(self.name, compare, limits, stop):
-            pass
-        return probabilities[-1]
+        return run_in_thread(self.name, compare, limits, stop, UNDECIDED)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt's token ids.

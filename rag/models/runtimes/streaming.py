@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from rag.errors import FootnoteError, ModelFailed, ModelTooSlow
 from rag.models.language_model import GenerationLimits
@@ -21,6 +22,7 @@ _EXIT_SECONDS = 10.0
 _RUNNING: dict[threading.Thread, Callable[[], None]] = {}
 
 Emit = Callable[[str], bool]
+_Result = TypeVar("_Result")
 
 
 def stream_from_thread(
@@ -66,6 +68,23 @@ def stream_from_thread(
         yield from _read(name, pieces, limits, stop)
     finally:
         close()
+
+
+def run_in_thread(
+    name: str,
+    compute: Callable[[Emit], _Result],
+    limits: GenerationLimits,
+    stop: threading.Event,
+    otherwise: _Result,
+) -> _Result:
+    """Return the result of `compute(emit)`, run as `stream_from_thread` does; nothing is emitted.
+
+    Returns `otherwise` once `stop` is set.
+    """
+    results = [otherwise]
+    for _ in stream_from_thread(name, lambda emit: results.append(compute(emit)), limits, stop):
+        pass
+    return results[-1] if not stop.is_set() else otherwise
 
 
 def _put(piece: object, pieces: "queue.Queue[object]", closed: threading.Event) -> None:

@@ -24,12 +24,13 @@ from rag.errors import ModelFailed, ModelUnavailable
 from rag.models.files import (
     convert_once,
     find_model_folder,
-    fingerprint_files,
     fingerprint_folder,
     read_context_length,
     reject_pickled_weights,
 )
+from rag.models.gguf_files import GgufFile
 from rag.models.language_model import (
+    UNDECIDED,
     GenerationLimits,
     Message,
     check_prompt_fits,
@@ -39,8 +40,10 @@ from rag.models.language_model import (
     split_choices,
 )
 from rag.models.runtimes.quiet import quiet_libraries
-from rag.models.runtimes.streaming import Emit, stream_from_thread
+from rag.models.runtimes.streaming import Emit, run_in_thread, stream_from_thread
 
+# Bytes on the disk per byte of the GGUF file, while it is converted.
+_CONVERSION_SPACE = 5
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -82,6 +85,27 @@ class TransformersLanguageModel:
 
         return stream_from_thread(self.name, generate, limits, stop)
 
+    def choice_probability(
+        self,
+        messages: Sequence[Message],
+        choices: tuple[str, str],
+        limits: GenerationLimits,
+        stop: Event,
+    ) -> float:
+        """Return how probable the first choice is; see `ChoiceModel.choice_probability`."""
+        shared, first, second = split_choices(*map(self._tokenize, choices))
+        prompt = self._encode(messages) + shared
+        check_prompt_fits(self.name, len(prompt), limits, self.context_tokens)
+
+        def compare(emit: Emit) -> float:
+            with self._generation_lock:
+                if not emit(""):
+                    return UNDECIDED
+                logits = self._next_token_logits(prompt)
+            return compare_logits(logits[first], logits[second])
+
+        return run_in_thread(self.name, compare, limits, stop, UNDECIDED)
+
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt's token ids.
 
@@ -101,6 +125,12 @@ class TransformersLanguageModel:
     def _tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def _next_token_logits(self, tokens: list[int]) -> list[float]:
+        ids = torch.tensor([tokens], device=self._device)
+        with torch.inference_mode():
+            logits: list[float] = self._model(input_ids=ids).logits[0, -1].tolist()
+        return logits
+
     def _generate(self, tokens: list[int], limits: GenerationLimits, emit: Emit) -> None:
         ids = torch.tensor([tokens], device=self._device)
         with torch.inference_mode():
@@ -112,25 +142,6 @@ class TransformersLanguageModel:
                 streamer=_EmittingStreamer(self._tokenizer, emit),
                 stopping_criteria=StoppingCriteriaList([_StopWhenClosed(emit)]),
             )
-
-    def choice_probability(
-        self,
-        messages: Sequence[Message],
-        choices: tuple[str, str],
-        limits: GenerationLimits,
-        stop: Event,
-    ) -> float:
-        """Return how probable the first choice is; see `ChoiceModel.choice_probability`."""
-        shared, first, second = split_choices(*map(self._tokenize, choices))
-        tokens = self._encode(messages) + shared
-        check_prompt_fits(self.name, len(tokens), limits, self.context_tokens)
-        ids = torch.tensor([tokens], device=self._device)
-        try:
-            with self._generation_lock, torch.inference_mode():
-                logits = self._model(input_ids=ids).logits[0, -1].float()
-        except RuntimeError as error:  # PyTorch raises it for everything, a full GPU included
-            raise ModelFailed(self.name, str(error)) from error
-        return compare_logits(logits[first].item(), logits[second].item())
 
 
 class _EmittingStreamer(TextStreamer):
@@ -186,44 +197,52 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
     return sorted(tokens)
 
 
-def convert_gguf_to_transformers(weights: Path) -> Path:
+def convert_gguf_to_transformers(source: GgufFile) -> Path:
     """Return the folder of a GGUF file converted for transformers, converting it on first use.
 
     Reading a GGUF file is slow, so the result is cached.
     """
     return convert_once(
-        f"{fingerprint_files([weights])}-transformers-{transformers.__version__}",
+        f"{source.fingerprint}-transformers-{transformers.__version__}",
         "config.json",
-        f"the language model {weights.stem}",
-        lambda scratch: _convert(weights, scratch),
+        f"the language model {source.title}",
+        lambda scratch: _convert(source, scratch),
+        needed_bytes=int(_CONVERSION_SPACE * source.size),
     )
 
 
-def _convert(weights: Path, scratch: Path) -> None:
+def _convert(source: GgufFile, scratch: Path) -> None:
     """Convert without the optional dependencies of transformers.
 
     Half precision exceeds that of the GGUF file.
     """
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    source: dict[str, Any] = {
+    weights = scratch / "model.gguf"
+    source.write(weights)
+    settings: dict[str, Any] = {
         "gguf_file": weights.name,
         "local_files_only": True,
         "trust_remote_code": False,
     }
     # Standard error is redirected because one progress bar cannot be turned off.
     with quiet_libraries(), contextlib.redirect_stderr(io.StringIO()):
-        AutoTokenizer.from_pretrained(weights.parent, **source).save_pretrained(scratch)
+        tokenizer = AutoTokenizer.from_pretrained(scratch, **settings)
         create_model: Any = AutoModelForCausalLM.from_config  # untyped in transformers
         load_checkpoint: Any = load_gguf_checkpoint
-        model = create_model(AutoConfig.from_pretrained(weights.parent, **source))
+        config = AutoConfig.from_pretrained(scratch, **settings)
+        with torch.device("meta"):  # takes no memory; the weights are put in below
+            model = create_model(config)
         tensors = load_checkpoint(str(weights), True, model)["tensors"]
-        missing, unexpected = model.load_state_dict(tensors, strict=False)
+        missing, unexpected = model.load_state_dict(tensors, strict=False, assign=True)
+        del tensors
         model.tie_weights()
         if unexpected or set(missing) - set(model.all_tied_weights_keys):
             examples = [*missing, *unexpected][:3]
-            raise ValueError(f"{weights.name} does not match the model in: {examples}")
+            raise ValueError(f"{source.title} does not match the model in: {examples}")
+        weights.unlink()
         model.half().save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
 
 
 def _special_tokens(tokenizer: Any) -> tuple[str, ...]:  # noqa: ANN401
