@@ -1,4 +1,4 @@
-"""Language models in OpenVINO. They are compiled on first use: quoting answers needs none."""
+"""Language models in OpenVINO."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -38,12 +38,11 @@ class OpenVinoLanguageModel:
         self.name = name
         self.fingerprint = fingerprint
         self.context_tokens = read_context_length(read_json(folder / "config.json") or {})
-        self._graph = folder / "openvino_model.xml"
         self._genai = openvino_genai()
         self._tokenizer = self._genai.Tokenizer(str(folder))
         self._special_tokens = _special_tokens(self._tokenizer)
         self._end_tokens = _end_tokens(self._tokenizer, folder)
-        self._predictor: TokenPredictor | None = None
+        self._predictor = TokenPredictor(name, folder / "openvino_model.xml")
         self._lock = threading.Lock()
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -78,7 +77,7 @@ class OpenVinoLanguageModel:
 
         def compare(emit: Emit) -> float:
             with self._lock:
-                logits = self._load_predictor().read_prompt(prompt, lambda: emit(""))
+                logits = self._predictor.read_prompt(prompt, lambda: emit(""))
             return UNDECIDED if logits is None else compare_logits(logits[first], logits[second])
 
         return run_in_thread(self.name, compare, limits, stop, UNDECIDED)
@@ -101,14 +100,9 @@ class OpenVinoLanguageModel:
         encoded = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return list(map(int, encoded.input_ids.data[0]))
 
-    def _load_predictor(self) -> TokenPredictor:
-        if self._predictor is None:
-            self._predictor = TokenPredictor(self.name, self._graph)
-        return self._predictor
-
     def _generate(self, prompt: list[int], limits: GenerationLimits, emit: Emit) -> None:
         streamer = self._genai.TextStreamer(self._tokenizer, lambda text: not emit(text))
-        tokens = _generate_greedily(self._load_predictor(), prompt, lambda: emit(""))
+        tokens = _generate_greedily(self._predictor, prompt, lambda: emit(""))
         for token in islice(tokens, limits.tokens):
             if token in self._end_tokens:
                 break
@@ -130,7 +124,7 @@ def _generate_greedily(
     text = [*prompt, int(logits.argmax())]
     yield text[-1]
     while go_on():
-        draft = find_draft(text)
+        draft = find_draft(text) if predictor.can_forget else []
         likeliest = predictor.read([text[-1], *draft]).argmax(axis=-1).tolist()
         accepted = 0
         while accepted < len(draft) and draft[accepted] == likeliest[accepted]:

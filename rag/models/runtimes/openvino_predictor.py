@@ -23,18 +23,26 @@ _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f16"}
 _PER_POSITION = frozenset({"Convert", "Multiply", "Divide", "Tanh", "Add"})
 _KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "position_ids", "beam_idx"})
 _REQUIRED_INPUTS = frozenset({"input_ids", "attention_mask"})
+_TOKEN_AXIS = 2
 
 
 class TokenPredictor:
-    """Compiled model and what it has read: keys and values of tokens. Not thread-safe."""
+    """Compiled model and what it has read: keys and values of tokens. Not thread-safe.
+
+    A model that keeps something else cannot forget single tokens (`can_forget`).
+    """
 
     def __init__(self, name: str, path: Path) -> None:
         core = openvino.Core()
         graph = _read_graph(name, path)
         self._input_names = _input_names(graph)
+        self.can_forget = _has_only_kept_tokens(graph)
         self._request = core.compile_model(graph, "CPU", _SETTINGS).create_infer_request()
         self._prompt: list[int] = []
         self._mask: list[int] = []
+        # OpenVINO rearranges the weights the first time. Do that now.
+        self._infer([0], keep=1)
+        self._forget_all_but(0)
 
     def read_prompt(self, tokens: Sequence[int], go_on: Callable[[], bool]) -> Any:  # noqa: ANN401
         """Return the logits, (vocabulary), after a prompt; None once `go_on()` is false."""
@@ -53,7 +61,7 @@ class TokenPredictor:
         return self._infer(tokens, keep=len(tokens))
 
     def forget_last(self, count: int) -> None:
-        """Forget the last tokens that were read."""
+        """Forget the last tokens that were read: they stay, but nothing attends to them."""
         if count:
             self._mask[-count:] = [0] * count
 
@@ -63,6 +71,8 @@ class TokenPredictor:
         The last token is always read, for its logits.
         """
         shared = 0
+        if not self.can_forget:
+            return shared
         for kept, token in zip(self._prompt, tokens[:-1], strict=False):
             if kept != token:
                 break
@@ -100,6 +110,13 @@ def _input_names(model: Any) -> set[str]:  # noqa: ANN401
     for port in model.inputs:
         names.update(port.names)
     return names
+
+
+def _has_only_kept_tokens(model: Any) -> bool:  # noqa: ANN401
+    """Return True if all states of a model are (batch, heads, tokens, width)."""
+    states = [node for node in model.get_ops() if node.get_type_name() == "ReadValue"]
+    shapes = [node.get_output_partial_shape(0) for node in states]
+    return all(shape.rank == 4 and shape[_TOKEN_AXIS].is_dynamic for shape in shapes)
 
 
 def _read_graph(name: str, path: Path) -> Any:  # noqa: ANN401
