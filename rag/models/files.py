@@ -48,8 +48,8 @@ def find_model_folder(name: str, kind: str) -> Path:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelUnavailable(
-            f"the {kind} model '{name}' is neither a folder with a model nor a downloaded "
-            f"Hugging Face model; to download it: hf download {name}"
+            f"the {kind} model '{name}' is neither bundled, nor a folder with a model, nor a "
+            f"downloaded Hugging Face model; to download it: hf download {name}"
         ) from error
 
 

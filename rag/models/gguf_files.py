@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rag.models.files import fingerprint_files
+from rag.errors import ModelUnavailable
+from rag.models.files import conversion_folder, fingerprint_files
 
 # Part of the name of a converted model's folder. The version of OpenVINO is not, because newer
 # versions read what older ones wrote, and the pieces may be gone by then.
@@ -24,9 +25,16 @@ class GgufFile:
     size: int
     write: Callable[[Path], None]
 
+    @property
+    def is_converted(self) -> bool:
+        """True when OpenVINO can load the model without the file."""
+        return (conversion_folder(f"{self.fingerprint}-{CONVERSION}") / CONVERTED_MARKER).exists()
+
 
 def open_gguf(file: Path) -> GgufFile:
-    """Return a GGUF file on the disk."""
+    """Return a GGUF file on the disk. Raises `ModelUnavailable`."""
+    if not file.is_file():
+        raise ModelUnavailable(f"there is no GGUF file {file}")
     return GgufFile(
         file.stem,
         fingerprint_files([file]),

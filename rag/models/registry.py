@@ -46,11 +46,21 @@ class Runtime(Generic[_Source]):
         return importlib.import_module(f"rag.models.runtimes.{self.module}")
 
 
+def is_server(name: str) -> bool:
+    """Return True for the address of a server."""
+    return name.startswith(("http://", "https://"))
+
+
+def is_gguf_file(name: str) -> bool:
+    """Return True for the path of a GGUF file."""
+    return name.lower().endswith(".gguf")
+
+
 # The first runtime that recognizes a name opens the model.
 LANGUAGE_MODEL_RUNTIMES: tuple[Runtime[str], ...] = (
     Runtime("the bundled model", lambda name: name == BUNDLED_LANGUAGE_MODEL, "bundled_lm"),
-    Runtime("a server", lambda name: name.startswith(("http://", "https://")), "server_lm"),
-    Runtime("a GGUF file", lambda name: name.lower().endswith(".gguf"), "gguf_lm"),
+    Runtime("a server", is_server, "server_lm"),
+    Runtime("a GGUF file", is_gguf_file, "gguf_lm"),
     Runtime("OpenVINO", lambda name: Path(name, "openvino_model.xml").exists(), "openvino_lm"),
     Runtime("transformers", lambda name: True, "transformers_lm"),
 )

@@ -5,6 +5,7 @@ import threading
 from functools import cache
 from pathlib import Path
 
+from rag.errors import ModelUnavailable
 from rag.models.bundled_weights import bundled_gguf
 from rag.models.gguf_files import GgufFile, open_gguf
 from rag.models.language_model import LanguageModel
@@ -36,7 +37,13 @@ def open_in_first_runtime(source: GgufFile) -> LanguageModel:
     except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for everything
         message = "OpenVINO cannot run %s (%s); using transformers instead, which is slower"
         _LOG.warning(message, source.title, error)
-    return _open_in_transformers(source)
+    try:
+        return _open_in_transformers(source)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ModelUnavailable(
+            f"neither OpenVINO nor transformers can run {source.title}: {error}; "
+            "the architectures qwen2, qwen3, llama and smollm are sure to work"
+        ) from error
 
 
 def _open_in_openvino(source: GgufFile) -> LanguageModel:
