@@ -19,6 +19,7 @@ import numpy as np
 from gguf import GGUFReader
 from gguf.quants import Q4_K
 
+from rag.errors import ModelUnavailable
 from rag.models.files import convert_once
 from rag.models.gguf_files import CONVERSION, CONVERSION_SPACE, CONVERTED_MARKER, GgufFile
 from rag.models.runtimes.openvino_offline import openvino, openvino_genai
@@ -67,9 +68,9 @@ def _convert(source: GgufFile, scratch: Path) -> None:
     """Convert, correct the weights, and add the context length, which OpenVINO drops."""
     weights = scratch / "model.gguf"  # OpenVINO writes its files beside its input
     source.write(weights)
+    reader = _open_reader(source, weights)
     openvino_genai().LLMPipeline(str(weights), "CPU", enable_save_ov_model=True)
     _LOG.info("restoring the exact weights")
-    reader = GGUFReader(weights)
     graph = openvino.Core().read_model(str(scratch / f"{_MODEL}.xml"))
     _correct_weights(graph, _read_minima(reader))
     openvino.save_model(graph, str(scratch / "exact.xml"), compress_to_fp16=False)
@@ -81,7 +82,17 @@ def _convert(source: GgufFile, scratch: Path) -> None:
     (scratch / CONVERTED_MARKER).write_text(settings, encoding="utf-8")
 
 
-def _read_config(reader: Any) -> dict[str, int]:  # noqa: ANN401 - gguf has no types
+def _open_reader(source: GgufFile, weights: Path) -> Any:  # noqa: ANN401 - gguf has no types
+    """Open a GGUF file, and find damage in Python, because it can crash OpenVINO."""
+    try:
+        return GGUFReader(weights)
+    except Exception as error:  # a damaged file can raise anything
+        raise ModelUnavailable(
+            f"cannot read the language model {source.title}: its GGUF file is damaged ({error})"
+        ) from error
+
+
+def _read_config(reader: Any) -> dict[str, int]:  # noqa: ANN401
     for name, field in reader.fields.items():
         if name.endswith(".context_length"):
             return {"max_position_embeddings": int(field.contents())}
