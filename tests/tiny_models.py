@@ -1,5 +1,7 @@
 """Tiny models with random weights, saved in the layout of Hugging Face or sentence-transformers."""
 
+import numpy as np
+
 LANGUAGE_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>"
     "{{ message['content'] }}<|end|>{% endfor %}"
@@ -12,6 +14,16 @@ ENCODER_TOKENS = {
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
 }
+GGUF_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GGUF_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+GGUF_WIDTH = 256
+GGUF_LAYERS = 2
+# Bytes of a block, where the scales are in it, and scales that give weights of about 0.1.
+GGUF_BLOCKS = {"Q4_K": (144, 0, [2e-4, 1.4e-3]), "Q6_K": (210, 208, [8e-5])}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 
@@ -61,6 +73,91 @@ def save_tiny_language_model(folder, template=LANGUAGE_TEMPLATE, positions=512):
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def save_tiny_gguf(file, architecture="qwen2", template=GGUF_TEMPLATE):
+    """Save a GGUF file of two layers with random Q4_K and Q6_K weights, the same each time.
+
+    Its tokens are bytes.
+    """
+    from gguf import GGUFWriter
+
+    random = np.random.default_rng(7)
+    writer = GGUFWriter(file, architecture)
+    writer.add_block_count(GGUF_LAYERS)
+    writer.add_context_length(512)
+    writer.add_embedding_length(GGUF_WIDTH)
+    writer.add_feed_forward_length(2 * GGUF_WIDTH)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_file_type(15)
+    _add_byte_tokenizer(writer, template)
+    for name, rows, columns, layout in _gguf_matrices(architecture):
+        if layout == "F32":
+            mean = 0.0 if name.endswith("bias") else 1.0
+            writer.add_tensor(name, random.normal(mean, 0.1, rows).astype(np.float32))
+        else:
+            blocks, kind = _random_blocks(random, rows, columns, layout)
+            writer.add_tensor(name, blocks, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _add_byte_tokenizer(writer, template):
+    from tokenizers import pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*letters, "th", *GGUF_TOKENS]
+    special, normal = 3, 1
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([normal] * (len(letters) + 1) + [special] * len(GGUF_TOKENS))
+    writer.add_token_merges(["t h"])
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(template)
+
+
+def _gguf_matrices(architecture):
+    """Yield the name, rows, columns and layout of every tensor."""
+    width, inner, key_width = GGUF_WIDTH, 2 * GGUF_WIDTH, GGUF_WIDTH // 2
+    tokens = 257 + len(GGUF_TOKENS)
+    yield "token_embd.weight", tokens, width, "Q4_K"
+    yield "output.weight", tokens, width, "Q6_K"
+    yield "output_norm.weight", width, 1, "F32"
+    for layer in range(GGUF_LAYERS):
+        start = f"blk.{layer}."
+        yield f"{start}attn_norm.weight", width, 1, "F32"
+        yield f"{start}ffn_norm.weight", width, 1, "F32"
+        yield f"{start}attn_q.weight", width, width, "Q4_K"
+        yield f"{start}attn_k.weight", key_width, width, "Q4_K"
+        yield f"{start}attn_v.weight", key_width, width, "Q6_K"
+        yield f"{start}attn_output.weight", width, width, "Q4_K"
+        yield f"{start}ffn_gate.weight", inner, width, "Q4_K"
+        yield f"{start}ffn_up.weight", inner, width, "Q4_K"
+        yield f"{start}ffn_down.weight", width, inner, "Q6_K"
+        if architecture == "qwen2":
+            yield f"{start}attn_q.bias", width, 1, "F32"
+            yield f"{start}attn_k.bias", key_width, 1, "F32"
+            yield f"{start}attn_v.bias", key_width, 1, "F32"
+
+
+def _random_blocks(random, rows, columns, layout):
+    """Return blocks of 256 weights, and their type; only the scales of blocks are not random."""
+    from gguf import GGMLQuantizationType
+
+    size, scales_at, scales = GGUF_BLOCKS[layout]
+    blocks = random.integers(0, 256, (rows * columns // 256, size), dtype=np.uint8)
+    halves = np.array(scales, np.float16).view(np.uint8)
+    blocks[:, scales_at : scales_at + len(halves)] = halves
+    return blocks.reshape(rows, -1), GGMLQuantizationType[layout]
 
 
 def save_tiny_embedder(folder, pooling, seed=7):

@@ -5,7 +5,7 @@ import threading
 from functools import cache
 from pathlib import Path
 
-from rag.errors import ModelUnavailable
+from rag.errors import FootnoteError, ModelUnavailable
 from rag.models.bundled_weights import bundled_gguf
 from rag.models.gguf_files import GgufFile, open_gguf
 from rag.models.language_model import LanguageModel
@@ -31,15 +31,19 @@ def _open_bundled() -> LanguageModel:
 
 
 def open_in_first_runtime(source: GgufFile) -> LanguageModel:
-    """Open a GGUF file in the first runtime that can run it."""
+    """Open a GGUF file in the first runtime that can run it. Raises `ModelUnavailable`."""
     try:
         return _open_in_openvino(source)
-    except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for everything
+    except FootnoteError:
+        raise
+    except Exception as error:  # a library may raise anything over a model that it does not know
         message = "OpenVINO cannot run %s (%s); using transformers instead, which is slower"
         _LOG.warning(message, source.title, error)
     try:
         return _open_in_transformers(source)
-    except (ValueError, KeyError, RuntimeError) as error:
+    except FootnoteError:
+        raise
+    except Exception as error:
         raise ModelUnavailable(
             f"neither OpenVINO nor transformers can run {source.title}: {error}; "
             "the architectures qwen2, qwen3, llama and smollm are sure to work"
