@@ -65,6 +65,7 @@ PUBLIC_MODULES = {
     "rag.models.bundled_weights",
     "rag.models.language_model",
     "rag.models.registry",
+    "rag.models.status",
     "rag.output.export",
     "rag.output.markdown",
     "rag.records",

