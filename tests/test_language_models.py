@@ -5,6 +5,7 @@ GGUF files are tested in test_gguf.py.
 
 import importlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -264,10 +265,10 @@ def test_choices_must_differ_in_a_token(tiny, choices):
         tiny.choice_probability(PROMPT, choices, GenerationLimits(8, 60.0), threading.Event())
 
 
-def test_stopped_judgement_is_undecided(model):
+def test_stopped_judgement_tells_nothing(model):
     stop = threading.Event()
     stop.set()
-    assert model.choice_probability(PROMPT, ("a", "b"), GenerationLimits(8, 60.0), stop) == 0.5
+    assert model.choice_probability(PROMPT, ("a", "b"), GenerationLimits(8, 60.0), stop) is None
 
 
 def test_judgement_that_takes_too_long_fails(bundled):
@@ -474,6 +475,54 @@ def test_request_is_greedy_and_carries_the_key(serve, monkeypatch):
     assert headers["Authorization"] == "Bearer sesame"
     assert (request["temperature"], request["max_tokens"], request["stream"]) == (0, 24, True)
     assert request["messages"][1] == {"role": "user", "content": "What is carbon?"}
+
+
+def send_next_tokens(**log_probs):
+    entries = [{"token": token, "logprob": value} for token, value in log_probs.items()]
+    content = {"token": "x", "logprob": 0.0, "top_logprobs": entries}
+    body = json.dumps({"choices": [{"logprobs": {"content": [content]}}]})
+    return lambda handler, _: handler.send(200, body)
+
+
+@pytest.mark.parametrize(
+    ("log_probs", "expected"),
+    [
+        ({"Yes": math.log(0.6), "No": math.log(0.2), "Perhaps": math.log(0.1)}, 0.75),
+        # "N" begins "No"; "Yes" is not listed, so it counts as the least likely token.
+        ({"N": math.log(0.9), "The": math.log(0.1)}, 0.1),
+        ({"Perhaps": -0.1, "": -3.0}, None),
+    ],
+)
+def test_server_tells_the_probability_of_a_choice(serve, log_probs, expected):
+    server = serve(send_next_tokens(**log_probs))
+    chance = judge(load_language_model(server.address), "Is it so?")
+    assert chance == (expected and pytest.approx(expected))
+    request = server.requests[-1][2]
+    assert (request["max_tokens"], request["temperature"], request["logprobs"]) == (1, 0, True)
+
+
+def test_error_of_a_server_is_reported_when_it_should_judge(serve):
+    server = serve(lambda handler, _: handler.send(503, "busy"))
+    with pytest.raises(ModelFailed, match="the server says 503"):
+        judge(load_language_model(server.address), "Is it so?")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda handler, _: handler.send(400, '{"error": "no logprobs"}'),
+        lambda handler, _: handler.send(200, '{"choices": [{"message": {"content": "Yes"}}]}'),
+        lambda handler, _: handler.send(200, '{"choices": [{"logprobs": null}]}'),
+        lambda handler, _: handler.send(200, "<html>"),
+    ],
+    ids=["400", "nothing", "null", "not JSON"],
+)
+def test_server_that_tells_no_probabilities_is_asked_once(serve, reply):
+    server = serve(reply)
+    model = load_language_model(server.address)
+    assert [judge(model, "Is it so?"), judge(model, "Is it so?")] == [None, None]
+    paths = [path for path, *_ in server.requests]
+    assert paths.count("/v1/chat/completions") == 1
 
 
 def test_name_after_the_hash_sign_chooses_the_model(serve):

@@ -125,11 +125,11 @@ class CachedChoiceModel(CachedLanguageModel):
         choices: tuple[str, str],
         limits: GenerationLimits,
         stop: Event,
-    ) -> float:
+    ) -> float | None:
         """Return the probability of the first choice, as the model does."""
         key = self._key("choice", messages, limits, *choices)
         if entry := self._cache.load(key):
-            return float(entry["probability"])
+            return cast("float | None", entry["probability"])
         model = cast("ChoiceModel", self._model)
         probability = model.choice_probability(messages, choices, limits, stop)
         if not stop.is_set():

@@ -12,7 +12,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from rag.errors import ModelFailed
 
-UNDECIDED = 0.5
 _MAX_EXPONENT = 700.0  # beyond that, a float overflows
 # A draft: the tokens that followed an earlier occurrence of a text's last tokens.
 _MATCH_TOKENS = 3
@@ -71,12 +70,12 @@ class ChoiceModel(Protocol):
         choices: tuple[str, str],
         limits: GenerationLimits,
         stop: Event,
-    ) -> float:
+    ) -> float | None:
         """Return the probability, 0..1, that the reply begins with the first of two choices.
 
         It is relative to the second choice; only the first token in which they differ counts.
-        Equals `UNDECIDED` after a stop. Raises `ModelFailed` and `ModelTooSlow` as
-        `LanguageModel.stream` does.
+        None when the model cannot tell, and after a stop. Raises `ModelFailed` and `ModelTooSlow`
+        as `LanguageModel.stream` does.
         """
         ...
 

@@ -10,7 +10,6 @@ from typing import Any
 from rag.errors import ModelFailed
 from rag.models.files import fingerprint_folder, read_context_length, read_json
 from rag.models.language_model import (
-    UNDECIDED,
     GenerationLimits,
     Message,
     check_prompt_fits,
@@ -69,18 +68,18 @@ class OpenVinoLanguageModel:
         choices: tuple[str, str],
         limits: GenerationLimits,
         stop: Event,
-    ) -> float:
+    ) -> float | None:
         """Return how probable the first choice is; see `ChoiceModel.choice_probability`."""
         shared, first, second = split_choices(*map(self._tokenize, choices))
         prompt = self._encode(messages) + shared
         check_prompt_fits(self.name, len(prompt), limits, self.context_tokens)
 
-        def compare(emit: Emit) -> float:
+        def compare(emit: Emit) -> float | None:
             with self._lock:
                 logits = self._predictor.read_prompt(prompt, lambda: emit(""))
-            return UNDECIDED if logits is None else compare_logits(logits[first], logits[second])
+            return None if logits is None else compare_logits(logits[first], logits[second])
 
-        return run_in_thread(self.name, compare, limits, stop, UNDECIDED)
+        return run_in_thread(self.name, compare, limits, stop)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt's token ids.

@@ -7,7 +7,7 @@ connects, waits for the first token or receives tokens. Cancelling also closes t
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,10 +21,11 @@ from rag.models.language_model import (
     GenerationLimits,
     Message,
     check_prompt_fits,
+    compare_logits,
     find_context_length,
     format_chat,
 )
-from rag.models.runtimes.streaming import Emit, stream_from_thread
+from rag.models.runtimes.streaming import Emit, run_in_thread, stream_from_thread
 
 _CONNECT_SECONDS = 5.0
 # For requests that need no generation.
@@ -35,6 +36,8 @@ _TEMPLATE_TOKENS = 8
 _BYTES_PER_TOKEN = 2
 _CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
 _MAX_ERROR_CHARS = 200
+# The most that OpenAI's interface allows.
+_TOP_TOKENS = 20
 
 
 def open_language_model(name: str) -> "ServerLanguageModel":
@@ -67,6 +70,7 @@ class ServerLanguageModel:
         self._address = address
         self._model = model
         self._can_count = True
+        self._tells_probabilities = True
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Count a prompt's tokens on the server (vLLM, llama-server), or else estimate them.
@@ -135,6 +139,51 @@ class ServerLanguageModel:
 
         return stream_from_thread(self.name, generate, limits, stop, on_close)
 
+    def choice_probability(
+        self,
+        messages: Sequence[Message],
+        choices: tuple[str, str],
+        limits: GenerationLimits,
+        stop: Event,
+    ) -> float | None:
+        """Return how probable the first choice is; see `ChoiceModel.choice_probability`.
+
+        None when the server tells no probabilities of tokens; it is then not asked again.
+        """
+        if not self._tells_probabilities:
+            return None
+        check_prompt_fits(self.name, self.count_tokens(messages), limits, self.context_tokens)
+
+        def request(_: Emit) -> dict[str, float]:
+            return self._request_next_tokens(messages, limits)
+
+        tokens = run_in_thread(self.name, request, limits, stop)
+        return _compare_choices(tokens, choices) if tokens else None
+
+    def _request_next_tokens(
+        self, messages: Sequence[Message], limits: GenerationLimits
+    ) -> dict[str, float]:
+        """Return the likeliest first tokens of a reply with their log-probabilities (nats)."""
+        request = {
+            "model": self._model,
+            "messages": format_chat(messages),
+            "temperature": 0,
+            "max_tokens": 1,
+            "logprobs": True,
+            "top_logprobs": _TOP_TOKENS,
+        }
+        url = f"{self._address}/chat/completions"
+        try:
+            timeout = httpx2.Timeout(limits.seconds, connect=_CONNECT_SECONDS)
+            reply = httpx2.post(url, json=request, headers=_auth_headers(), timeout=timeout)
+        except httpx2.HTTPError as error:
+            raise self._connection_error(error, limits) from error
+        if reply.is_server_error:
+            raise ModelFailed(self.name, f"the server says {reply.status_code}")
+        tokens = _parse_next_tokens(reply)
+        self._tells_probabilities = bool(tokens)
+        return tokens
+
     async def _generate(
         self, messages: Sequence[Message], limits: GenerationLimits, emit: Emit
     ) -> None:
@@ -192,6 +241,34 @@ class ServerLanguageModel:
         return ModelFailed(
             self.name, f"the server broke off before the end of its reply ({detail})"
         )
+
+
+def _parse_next_tokens(reply: httpx2.Response) -> dict[str, float]:
+    """Return the log-probabilities in a reply by token; empty when it has none."""
+    try:
+        (position,) = reply.json()["choices"][0]["logprobs"]["content"]
+        return {entry["token"]: float(entry["logprob"]) for entry in position["top_logprobs"]}
+    except (ValueError, LookupError, TypeError):
+        return {}
+
+
+def _compare_choices(tokens: Mapping[str, float], choices: tuple[str, str]) -> float | None:
+    """Return the probability of the first choice, or None when no token begins either choice.
+
+    A choice that no token begins counts as likely as the least likely token.
+    """
+    first: list[float] = []
+    second: list[float] = []
+    for token, log_prob in tokens.items():
+        begins = [bool(token) and choice.startswith(token) for choice in choices]
+        if begins == [True, False]:
+            first.append(log_prob)
+        elif begins == [False, True]:
+            second.append(log_prob)
+    if not first and not second:
+        return None
+    least = min(tokens.values())
+    return compare_logits(max(first, default=least), max(second, default=least))
 
 
 def _list_models(address: str, *, is_required: bool) -> list[dict[str, Any]]:

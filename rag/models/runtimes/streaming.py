@@ -75,16 +75,15 @@ def run_in_thread(
     compute: Callable[[Emit], _Result],
     limits: GenerationLimits,
     stop: threading.Event,
-    otherwise: _Result,
-) -> _Result:
+) -> _Result | None:
     """Return the result of `compute(emit)`, run as `stream_from_thread` does; nothing is emitted.
 
-    Returns `otherwise` once `stop` is set.
+    Returns None once `stop` is set.
     """
-    results = [otherwise]
+    results: list[_Result] = []
     for _ in stream_from_thread(name, lambda emit: results.append(compute(emit)), limits, stop):
         pass
-    return results[-1] if not stop.is_set() else otherwise
+    return None if stop.is_set() else results[0]
 
 
 def _put(piece: object, pieces: "queue.Queue[object]", closed: threading.Event) -> None:

@@ -30,7 +30,6 @@ from rag.models.files import (
 )
 from rag.models.gguf_files import GgufFile
 from rag.models.language_model import (
-    UNDECIDED,
     GenerationLimits,
     Message,
     check_prompt_fits,
@@ -91,20 +90,20 @@ class TransformersLanguageModel:
         choices: tuple[str, str],
         limits: GenerationLimits,
         stop: Event,
-    ) -> float:
+    ) -> float | None:
         """Return how probable the first choice is; see `ChoiceModel.choice_probability`."""
         shared, first, second = split_choices(*map(self._tokenize, choices))
         prompt = self._encode(messages) + shared
         check_prompt_fits(self.name, len(prompt), limits, self.context_tokens)
 
-        def compare(emit: Emit) -> float:
+        def compare(emit: Emit) -> float | None:
             with self._generation_lock:
                 if not emit(""):
-                    return UNDECIDED
+                    return None
                 logits = self._next_token_logits(prompt)
             return compare_logits(logits[first], logits[second])
 
-        return run_in_thread(self.name, compare, limits, stop, UNDECIDED)
+        return run_in_thread(self.name, compare, limits, stop)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt's token ids.
