@@ -14,7 +14,7 @@ from rag.errors import ModelFailed
 
 _MAX_EXPONENT = 700.0  # beyond that, a float overflows
 # A draft: the tokens that followed an earlier occurrence of a text's last tokens.
-_MATCH_TOKENS = 3
+_MATCH_TOKENS = 2
 _DRAFT_TOKENS = 4
 # Invisible character that splits the text of a special token.
 _ZERO_WIDTH_NON_JOINER = "\u200c"
