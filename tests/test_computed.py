@@ -166,6 +166,12 @@ def test_nothing_found_is_said(ask):
     assert titles(answer) == []
 
 
+def test_control_characters_of_a_topic_are_not_shown(ask):
+    answer = ask("How many papers mention yellow\x1f\u200bsubmarines\x07?")
+    expected = "None of your 6 papers mention “yellow submarines” in title or abstract."
+    assert texts(answer) == [expected]
+
+
 def test_titles_alone_can_be_counted(ask):
     (text,) = texts(ask("How many papers have lamps in the title?"))
     assert text == "1 of your 6 papers mentions “lamps” in the title."

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from rag.records import Paper, Sentence
+from rag.text.cleaning import remove_invisible
 from rag.text.terms import STOP_WORDS, content_terms, index_text
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def find_mentions(topic: str, library: "Library", column: str = "") -> Mentions:
     """
     wordings: dict[str, None] = {}
     for part in _OR.split(_EITHER.sub("", topic, count=1)):
-        name = part.strip().strip(_QUOTES).strip()
+        # The wording is shown in the answer, where control characters would disturb.
+        name = " ".join(remove_invisible(part).split()).strip(_QUOTES).strip()
         for wording in (name, *_expand(name, library)):
             if _terms(wording):
                 wordings[wording] = None
