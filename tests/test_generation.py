@@ -599,8 +599,8 @@ def test_bundled_model_passes_the_check_without_being_measured(bundled, cache):
     assert not cache.exists()
 
 
-def test_bundled_model_passes_every_task(bundled):
-    assert measure_generation(bundled, LexicalVerifier()) == 1
+def test_bundled_model_passes(bundled):
+    assert measure_generation(bundled, LexicalVerifier()) >= PASSING_SHARE
 
 
 def test_promises_hold_for_the_bundled_model(bundled):

@@ -20,8 +20,8 @@ from rag.verification.verifier import Verifier
 
 PASSING_SHARE = 0.5
 _LIMITS = GenerationLimits(tokens=160, seconds=60.0)
-# Share passed by the bundled model, by fingerprint, so it need not be measured.
-_MEASURED = {"cc324af070c2": 1.0}
+# Fingerprint of the bundled model, which a test measures, so that nobody has to wait for it.
+_KNOWN_TO_PASS = frozenset({"cc324af070c2"})
 _LOG = logging.getLogger("footnote")
 
 
@@ -104,10 +104,9 @@ TASKS = (
 
 def passes_generation_check(model: LanguageModel, verifier: Verifier) -> bool:
     """Return True when a model may write; the measured share is cached. Raises `ModelError`."""
-    share = _MEASURED.get(model.fingerprint)
-    if share is None:
-        share = _load_or_measure(model, verifier)
-    return share >= PASSING_SHARE
+    if model.fingerprint in _KNOWN_TO_PASS:
+        return True
+    return _load_or_measure(model, verifier) >= PASSING_SHARE
 
 
 def measure_generation(
