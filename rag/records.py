@@ -156,7 +156,6 @@ class Claim:
     `kind` is `generated` for a sentence that the language model wrote, `computed` for a count or a
     field of a record, and `quoted` for a literal sentence. In an answer, quotations come last: they
     are the evidence. `heading` is the title of the paper that a line of a list is about, else
-    empty. `note` says why a sentence that the language model wrote was replaced by this one; else
     empty.
     """
 
@@ -165,7 +164,6 @@ class Claim:
     citations: tuple[int, ...]
     supported: bool
     score: float
-    note: str = ""
     heading: str = ""
 
 
