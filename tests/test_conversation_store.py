@@ -127,7 +127,6 @@ claims = st.builds(
     st.booleans(),
     numbers,
     texts,
-    texts,
 )
 citations = st.builds(Citation, integers, papers, texts, integers, integers)
 passages = st.builds(Passage, texts, texts, integers, integers)
