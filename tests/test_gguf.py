@@ -10,8 +10,9 @@ import struct
 import sys
 import threading
 
+import numpy as np
 import pytest
-from tiny_models import save_tiny_gguf
+from tiny_models import GGUF_WIDTH, save_tiny_gguf
 
 from rag.errors import ModelUnavailable
 from rag.models import bundled_weights
@@ -39,6 +40,14 @@ def log_odds(model):
             chance = model.choice_probability(messages, pair, LIMITS, threading.Event())
             odds.append(math.log(chance / (1 - chance)))
     return odds
+
+
+def state(model, text):
+    return model.hidden_state([Message("user", text)], LIMITS, threading.Event())
+
+
+def cosine(one, other):
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +95,35 @@ def test_openvino_has_the_weights_of_the_file(folder, architecture, monkeypatch,
     expected = log_odds(in_transformers)
     assert max(map(abs, expected)) > 2
     assert log_odds(in_openvino) == pytest.approx(expected, abs=0.25)
+
+
+def test_both_runtimes_show_the_same_state(folder, monkeypatch):
+    file = save_tiny_gguf(folder / "states.gguf")
+    in_openvino = load_language_model(str(file))
+    monkeypatch.setitem(sys.modules, "openvino_genai", None)
+    in_transformers = load_language_model(str(file))
+    for text in TEXTS:
+        expected = state(in_transformers, text)
+        assert expected.shape == (GGUF_WIDTH,)
+        # 8-bit inputs are not exact; the states of different texts have a cosine below .9.
+        assert cosine(state(in_openvino, text), expected) > 0.99
+    others = [state(in_transformers, text) for text in TEXTS[1:]]
+    assert all(cosine(state(in_openvino, TEXTS[0]), other) < 0.9 for other in others)
+
+
+def test_state_does_not_depend_on_earlier_prompts(tiny_gguf):
+    model = load_language_model(str(tiny_gguf))
+    first = state(model, TEXTS[0])
+    ask(model, TEXTS[0] + " carbon")
+    assert state(model, TEXTS[0]).tolist() == first.tolist()
+    assert state(model, TEXTS[1]).tolist() != first.tolist()
+
+
+def test_stopped_model_shows_no_state(tiny_gguf):
+    stop = threading.Event()
+    stop.set()
+    model = load_language_model(str(tiny_gguf))
+    assert model.hidden_state([Message("user", "a")], LIMITS, stop) is None
 
 
 def test_only_the_converted_model_stays_in_the_cache(tiny_gguf, folder):

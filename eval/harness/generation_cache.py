@@ -14,9 +14,18 @@ from pathlib import Path
 from threading import Event
 from typing import Any, cast
 
+import numpy as np
+
 from rag.config import cache_folder
-from rag.models.language_model import ChoiceModel, GenerationLimits, LanguageModel, Message
+from rag.models.language_model import (
+    ChoiceModel,
+    GenerationLimits,
+    HiddenStateModel,
+    LanguageModel,
+    Message,
+)
 from rag.models.registry import load_language_model
+from rag.models.vectors import Vectors
 
 # Increase it when the meaning of the entries changes.
 _FORMAT_VERSION = 1
@@ -137,10 +146,31 @@ class CachedChoiceModel(CachedLanguageModel):
         return probability
 
 
+class CachedHiddenStateModel(CachedChoiceModel):
+    """Cached language model that also shows its state."""
+
+    def hidden_state(
+        self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
+    ) -> Vectors | None:
+        """Return the state after a prompt, as the model does."""
+        key = self._key("state", messages, limits)
+        if entry := self._cache.load(key):
+            values = entry["state"]
+            return None if values is None else np.array(values, np.float32)
+        model = cast("HiddenStateModel", self._model)
+        state = model.hidden_state(messages, limits, stop)
+        if not stop.is_set():
+            self._cache.save(key, {"state": None if state is None else state.tolist()})
+        return state
+
+
 def cache_generations(model: LanguageModel, cache: GenerationCache) -> CachedLanguageModel:
     """Return a model that replies as the given one does, from the cache where it can."""
-    is_choice_model = isinstance(model, ChoiceModel)
-    return CachedChoiceModel(model, cache) if is_choice_model else CachedLanguageModel(model, cache)
+    if isinstance(model, HiddenStateModel):
+        return CachedHiddenStateModel(model, cache)
+    if isinstance(model, ChoiceModel):
+        return CachedChoiceModel(model, cache)
+    return CachedLanguageModel(model, cache)
 
 
 def load_cached_model(name: str, cache: GenerationCache | None) -> LanguageModel | str:

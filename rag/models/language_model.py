@@ -11,11 +11,15 @@ from threading import Event
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rag.errors import ModelFailed
+from rag.models.vectors import Vectors
 
 _MAX_EXPONENT = 700.0  # beyond that, a float overflows
 # A draft: the tokens that followed an earlier occurrence of a text's last tokens.
 _MATCH_TOKENS = 2
 _DRAFT_TOKENS = 4
+# The hidden state of a model is that after this share of its layers. What a model knows about a
+# text is easiest to read there; the last layers are about the next word.
+STATE_DEPTH = 0.7
 # Invisible character that splits the text of a special token.
 _ZERO_WIDTH_NON_JOINER = "\u200c"
 
@@ -75,6 +79,24 @@ class ChoiceModel(Protocol):
 
         It is relative to the second choice; only the first token in which they differ counts.
         None when the model cannot tell, and after a stop. Raises `ModelFailed` and `ModelTooSlow`
+        as `LanguageModel.stream` does.
+        """
+        ...
+
+
+@runtime_checkable
+class HiddenStateModel(Protocol):
+    """Language model that also shows the state that it is in after a prompt."""
+
+    name: str
+    fingerprint: str
+
+    def hidden_state(
+        self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
+    ) -> Vectors | None:
+        """Return the state after a prompt and `STATE_DEPTH` of the layers, (width,).
+
+        None when the model does not tell, and after a stop. Raises `ModelFailed` and `ModelTooSlow`
         as `LanguageModel.stream` does.
         """
         ...

@@ -22,6 +22,7 @@ from rag.models.language_model import (
 from rag.models.runtimes.openvino_offline import openvino_genai
 from rag.models.runtimes.openvino_predictor import TokenPredictor
 from rag.models.runtimes.streaming import Emit, run_in_thread, stream_from_thread
+from rag.models.vectors import Vectors
 
 
 def open_language_model(name: str) -> "OpenVinoLanguageModel":
@@ -80,6 +81,22 @@ class OpenVinoLanguageModel:
             return None if logits is None else compare_logits(logits[first], logits[second])
 
         return run_in_thread(self.name, compare, limits, stop)
+
+    def hidden_state(
+        self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
+    ) -> Vectors | None:
+        """Return the state after a prompt; see `HiddenStateModel.hidden_state`."""
+        if not self._predictor.has_hidden_state:
+            return None
+        prompt = self._encode(messages)
+        check_prompt_fits(self.name, len(prompt), limits, self.context_tokens)
+
+        def read(emit: Emit) -> Vectors | None:
+            with self._lock:
+                logits = self._predictor.read_prompt(prompt, lambda: emit(""))
+                return None if logits is None else self._predictor.hidden_state()
+
+        return run_in_thread(self.name, read, limits, stop)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt's token ids.

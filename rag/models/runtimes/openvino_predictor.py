@@ -5,6 +5,7 @@ The kept beginning always ends where a step ends, so every step computes the sam
 the model was cold, warm or busy with other prompts, and the same prompt gets the same reply.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rag.errors import ModelUnavailable
+from rag.models.language_model import STATE_DEPTH
 from rag.models.runtimes.openvino_offline import openvino
 
 # Shorter steps keep more of a shared beginning; longer ones are hardly faster.
@@ -24,6 +26,8 @@ _PER_POSITION = frozenset({"Convert", "Multiply", "Divide", "Tanh", "Add"})
 _KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "position_ids", "beam_idx"})
 _REQUIRED_INPUTS = frozenset({"input_ids", "attention_mask"})
 _TOKEN_AXIS = 2
+# Names that OpenVINO gives to the sums that end a layer, in models that it converted from GGUF.
+_LAYER_OUTPUT = re.compile(r"model\.layers\.self_attn\.add1\.layer(\d+)")
 
 
 class TokenPredictor:
@@ -37,6 +41,7 @@ class TokenPredictor:
         graph = _read_graph(name, path)
         self._input_names = _input_names(graph)
         self.can_forget = _has_only_kept_tokens(graph)
+        self.has_hidden_state = len(graph.outputs) > 1
         self._request = core.compile_model(graph, "CPU", _SETTINGS).create_infer_request()
         self._prompt: list[int] = []
         self._mask: list[int] = []
@@ -55,6 +60,10 @@ class TokenPredictor:
             logits = self._infer(step, keep=1)[0]
             self._prompt += step
         return logits
+
+    def hidden_state(self) -> Any:  # noqa: ANN401
+        """Return the state of a middle layer, (width,), after the last token that was read."""
+        return np.array(self._request.get_output_tensor(1).data, np.float32).ravel()
 
     def read(self, tokens: Sequence[int]) -> Any:  # noqa: ANN401 - an array
         """Read more tokens after the prompt; return the logits after each, (tokens, vocabulary)."""
@@ -135,14 +144,24 @@ def _read_graph(name: str, path: Path) -> Any:  # noqa: ANN401
     ops = openvino.opset13
     keep = ops.parameter([1], np.int64, name="keep")
     keep.output(0).set_names({"keep"})
-    end = ops.constant(np.array([2**31 - 1], np.int64))
-    step = ops.constant(np.array([1], np.int64))
-    axis = ops.constant(np.array([1], np.int64))
+    end, step, axis = _integers(2**31 - 1), _integers(1), _integers(1)
     last = ops.slice(product.input_value(0), ops.negative(keep), end, step, axis)
     product.input(0).replace_source_output(last.output(0))
     model.add_parameters([keep])
+    if layers := _layer_outputs(model):
+        state = layers[round(STATE_DEPTH * len(layers)) - 1]
+        model.add_results([ops.result(ops.slice(state, _integers(-1), end, step, axis))])
     model.validate_nodes_and_infer_types()
     return model
+
+
+def _layer_outputs(model: Any) -> list[Any]:  # noqa: ANN401
+    """Return the hidden states, (batch, positions, width), after each layer, as far as known."""
+    outputs = {}
+    for node in model.get_ops():
+        if match := _LAYER_OUTPUT.fullmatch(node.get_friendly_name()):
+            outputs[int(match[1])] = node.output(0)
+    return [outputs[number] for number in sorted(outputs)]
 
 
 def _last_product(model: Any) -> Any:  # noqa: ANN401
@@ -156,3 +175,7 @@ def _last_product(model: Any) -> Any:  # noqa: ANN401
         return None
     rank = node.input_value(0).get_partial_shape().rank.get_length()
     return node if rank == 3 else None
+
+
+def _integers(*values: int) -> Any:  # noqa: ANN401
+    return openvino.opset13.constant(np.array(values, np.int64))

@@ -30,6 +30,7 @@ from rag.models.files import (
 )
 from rag.models.gguf_files import GgufFile
 from rag.models.language_model import (
+    STATE_DEPTH,
     GenerationLimits,
     Message,
     check_prompt_fits,
@@ -40,6 +41,7 @@ from rag.models.language_model import (
 )
 from rag.models.runtimes.quiet import quiet_libraries
 from rag.models.runtimes.streaming import Emit, run_in_thread, stream_from_thread
+from rag.models.vectors import Vectors
 
 # Bytes on the disk per byte of the GGUF file, while it is converted.
 _CONVERSION_SPACE = 5
@@ -105,6 +107,19 @@ class TransformersLanguageModel:
 
         return run_in_thread(self.name, compare, limits, stop)
 
+    def hidden_state(
+        self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
+    ) -> Vectors | None:
+        """Return the state after a prompt; see `HiddenStateModel.hidden_state`."""
+        prompt = self._encode(messages)
+        check_prompt_fits(self.name, len(prompt), limits, self.context_tokens)
+
+        def read(emit: Emit) -> Vectors | None:
+            with self._generation_lock:
+                return self._state(prompt) if emit("") else None
+
+        return run_in_thread(self.name, read, limits, stop)
+
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the prompt's token ids.
 
@@ -129,6 +144,15 @@ class TransformersLanguageModel:
         with torch.inference_mode():
             logits: list[float] = self._model(input_ids=ids).logits[0, -1].tolist()
         return logits
+
+    def _state(self, tokens: list[int]) -> Vectors:
+        ids = torch.tensor([tokens], device=self._device)
+        with torch.inference_mode():
+            # The embedded tokens come first, then the states after each layer.
+            states = self._model(input_ids=ids, output_hidden_states=True).hidden_states
+        state = states[round(STATE_DEPTH * (len(states) - 1))]
+        vector: Vectors = state[0, -1].float().cpu().numpy()
+        return vector
 
     def _generate(self, tokens: list[int], limits: GenerationLimits, emit: Emit) -> None:
         ids = torch.tensor([tokens], device=self._device)
