@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +232,16 @@ class Assistant:
         """
         prepared = self._prepare(_request(question, filters, sentences, style))
         *_, answer = self._pipeline.stream(prepared, threading.Event())
+        assert isinstance(answer, Answer), "the answer comes last"  # noqa: S101 - for mypy
+        return answer
+
+    def repeat(self, question: str, interpretation: str, settings: Mapping[str, Any]) -> Answer:
+        """Answer a question again with the settings in a trace, also one from a conversation.
+
+        `interpretation` is the rewritten query of the trace. Raises `UsageError` as `ask` does.
+        """
+        request = AnswerRequest.from_settings(validate_question(question), interpretation, settings)
+        *_, answer = self._pipeline.stream(self._prepare(request), threading.Event())
         assert isinstance(answer, Answer), "the answer comes last"  # noqa: S101 - for mypy
         return answer
 

@@ -258,7 +258,7 @@ def test_follow_up_shows_its_rewritten_query(open_page):
     visit.ask(KV_QUESTION)
     answer = visit.ask("And by how much does perplexity rise?")
     expect(answer).to_contain_text(
-        "Interpreted as: And by how much does perplexity rise? (on Sliding Ledgers: Shrinking"
+        "Interpreted as: And by how much does perplexity rise? (about “Sliding Ledgers: Shrinking"
     )
     expect(answer).to_contain_text("0.08")
     expect(visit.page.locator("#chat .user-row").last).to_be_in_viewport(ratio=1)

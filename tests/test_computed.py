@@ -253,7 +253,7 @@ def test_restrictions_of_question_and_request_all_apply(ask):
 def test_only_the_given_papers_are_counted(ask):
     ids = [paper.id for paper in ask.library.papers()][:2]
     (text,) = texts(ask("How many papers mention lamps?", paper_ids=ids))
-    expected = "1 of the 2 papers that your filters allow mentions “lamps” in title or abstract."
+    expected = "1 of the 2 papers asked about mentions “lamps” in title or abstract."
     assert text == expected
 
 
@@ -275,7 +275,6 @@ def test_at_most_ten_papers_are_listed(make_library):
         "How many papers cite Heron?",
         "How many papers per year mention lamps?",
         "How many papers from the last three years mention lamps?",
-        "And how many in 2018? (on Heron: counting boats on canals)",
     ],
 )
 def test_what_cannot_be_counted_is_not_answered(ask, question):
@@ -304,6 +303,14 @@ HERON = "“Heron: counting boats on canals”"
             "How many authors does the Heron paper have?",
             f"{HERON} has 3 authors: Ada Levine, Bo Ito and Cy Novak.",
         ),
+        (
+            "Who wrote Heron, and when?",
+            f"{HERON} was written by Ada Levine, Bo Ito and Cy Novak. It was published in 2019.",
+        ),
+        (
+            "When was Heron published, and where?",
+            f"{HERON} was published in 2019. It appeared in “{HARCO}” (2019).",
+        ),
         ("When was Heron published?", f"{HERON} was published in 2019."),
         ("Where did Heron appear?", f"{HERON} appeared in “{HARCO}” (2019)."),
         ("Is there a DOI for Heron?", f"The DOI of {HERON} is 10.1234/heron."),
@@ -313,7 +320,7 @@ HERON = "“Heron: counting boats on canals”"
 def test_fields_of_a_record_answer(ask, question, expected):
     answer = ask(question)
     assert texts(answer) == [expected]
-    assert quotes(answer) == ["Boats are counted by hand."]
+    assert quotes(answer) == [""]
 
 
 @pytest.mark.parametrize(
@@ -343,10 +350,9 @@ def test_a_missing_field_is_said_plainly(ask, question, expected):
         "Who wrote Ferries at night?",
         "Who wrote the paper on ferries at night?",
         "Who introduced Lanterna?",
-        "Who wrote it? (on Ferries at night)",
     ],
 )
-def test_a_paper_is_meant_by_title_name_or_context(ask, question):
+def test_a_paper_is_meant_by_title_or_name(ask, question):
     assert texts(ask(question)) == ["“Ferries at night” was written by Ada B. Levine."]
 
 
@@ -367,6 +373,22 @@ def test_the_only_paper_of_a_request_is_meant(ask):
     ids = [paper.id for paper in ask.library.papers() if paper.title == "Ferries at night"]
     answer = ask("When was this paper published?", paper_ids=ids)
     assert texts(answer) == ["“Ferries at night” was published in 2021."]
+
+
+def test_all_papers_of_a_request_are_meant_in_their_order(ask):
+    by_title = {paper.title: paper.id for paper in ask.library.papers()}
+    ids = [by_title["Tides as clocks"], by_title["Ferries at night"], "gone"]
+    answer = ask("When did these appear?", paper_ids=ids)
+    assert texts(answer) == [
+        "The record of “Tides as clocks” does not give its year.",
+        "“Ferries at night” was published in 2021.",
+    ]
+    assert ask("Who wrote them?", paper_ids=["gone"]) is None
+
+
+def test_a_single_paper_is_not_counted(ask):
+    ids = [paper.id for paper in ask.library.papers()][:1]
+    assert ask("How many papers mention lamps?", paper_ids=ids) is None
 
 
 def test_a_paper_without_abstract_is_cited_with_an_empty_quotation(ask):

@@ -104,8 +104,8 @@ def test_conversations_are_asked_and_printed(small_library, capsys):
     print_chats(Assistant.open(small_library, language_model="none"), [chat])
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in printed[1:3]] == [
-        ["ellipsis", "1", "1.000"],
-        ["all", "1", "1.000"],
+        ["ellipsis", "1", "0.000"],
+        ["all", "1", "0.000"],
     ]
     assert printed[3].startswith("  c1 ")
     assert "right referent" in printed[0]

@@ -293,13 +293,22 @@ def test_replay_reports_a_changed_library(assistant, tmp_path):
     assert "library_digest" in changes_by_kind
 
 
-def test_replay_asks_the_rewritten_query_of_a_follow_up(assistant):
+def test_replay_asks_the_rewritten_query_of_an_older_follow_up(assistant):
     answer = assistant.ask(QUESTION)
     follow_up = replace(
         answer, question="And by how much?", trace=replace(answer.trace, rewritten_query=QUESTION)
     )
     result = replay(assistant, save(follow_up))
-    assert (result.is_same, result.answer.question) == (True, QUESTION)
+    assert (result.is_same, result.answer.question) == (True, "And by how much?")
+
+
+def test_replay_of_a_follow_up_is_about_the_same_papers_and_quotes_the_same_sentences(assistant):
+    chat = assistant.chat()
+    chat.ask(QUESTION, sentences=1)
+    for question in ("why?", "who wrote it?", "any other papers?"):
+        result = replay(assistant, save(chat.ask(question)))
+        assert result.changes == ()
+        assert result.answer.trace.rewritten_query
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_follow_up_shows_the_rewritten_query_before_the_answer(chat):
         "Sliding Ledgers: Shrinking the KV Cache by Forgetting Politely",
     )
     second = " ".join(out.removeprefix(first).split())
-    assert second.startswith(f"Interpreted as: {question} (on {title}) {title}")
+    assert second.startswith(f"Interpreted as: {question} (about “{title}”) {title}")
 
 
 def test_blank_lines_are_ignored_and_quit_ends_the_chat(chat):

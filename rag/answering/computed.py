@@ -5,16 +5,15 @@ Two kinds are answered: how many papers are about a topic, by an author, of a ye
 which identifier (`rag.answering.paper_records`).
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from rag.answering.paper_counts import count_papers
-from rag.answering.paper_records import describe_record, find_meant_paper
-from rag.library.filters import Condition, Filters, join_conditions, parse_filters
-from rag.records import Evidence, Sentence
+from rag.answering.paper_records import describe_record, find_meant_papers
+from rag.library.filters import Condition, Filters, join_conditions, only_papers, parse_filters
+from rag.records import Evidence, Paper, Sentence
 from rag.retrieval.mentions import best_mention
 from rag.retrieval.question_types import classify_question
 from rag.retrieval.retriever import RetrievalResult, Retriever
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 class ComputedSentence:
     """Sentence of an answer, with the papers that it is computed from, best first.
 
-    The evidence of a paper is the sentence of its abstract that bears on the answer. A paper
-    without such a sentence has an empty one at 0.
+    The evidence of a paper is the sentence of its abstract that bears on the answer. If there is
+    none, as for what its record says, it is an empty one at 0.
     """
 
     text: str
@@ -56,31 +55,33 @@ def answer_from_library(
     `Library.snapshot()`.
     """
     question = retrieval.question
-    type_ = classify_question(question, retrieval.vector, library.meta("embedder"))
-    if type_ == "other":
+    # A follow-up question has few words, and its vector says little.
+    vector = None if paper_ids else retrieval.vector
+    type_ = classify_question(question, vector, library.meta("embedder"))
+    if type_ == "other" or (type_ == "count" and len(paper_ids) == 1):
         return None
     if type_ == "count":
-        allowed = join_conditions([parse_filters(filters), _with_ids(paper_ids)])
-        return _answer_count(question, allowed, library)
-    search = partial(retriever.retrieve, filters=filters)
-    paper = find_meant_paper(question, type_, search, library, paper_ids)
-    if paper is None:
-        return None
-    key = library.find(paper.id).key
-    text = describe_record(paper, type_, question)
-    return ComputedAnswer((ComputedSentence(text, _cite([key], (), library)),))
+        allowed = join_conditions([parse_filters(filters), only_papers(paper_ids)])
+        owner = "asked about" if paper_ids else "that your filters allow"
+        return _answer_count(question, allowed, library, owner)
+    search = partial(retriever.retrieve, filters=filters, scope=only_papers(paper_ids))
+    papers = find_meant_papers(question, type_, search, library, paper_ids)
+    sentences = []
+    for paper in papers:
+        text = describe_record(paper, type_, question)
+        sentences.append(ComputedSentence(text, (_cite_record(paper),)))
+    return ComputedAnswer(tuple(sentences)) if sentences else None
 
 
-def _with_ids(paper_ids: Sequence[str]) -> Condition | None:
-    if not paper_ids:
-        return None
-    return Condition("id IN (SELECT value FROM json_each(?))", (json.dumps(list(paper_ids)),))
+def _cite_record(paper: Paper) -> Evidence:
+    """Return an empty sentence: what a record says is not in the abstract."""
+    return Evidence(Sentence(paper.id, 0, 0, ""), paper, 1.0, 0.0, 0.0, 0.0)
 
 
 def _answer_count(
-    question: str, allowed: Condition | None, library: "Library"
+    question: str, allowed: Condition | None, library: "Library", owner: str
 ) -> ComputedAnswer | None:
-    result = count_papers(question, allowed, library)
+    result = count_papers(question, allowed, library, owner)
     if result is None:
         return None
     evidence = _cite(result.listed, result.wordings, library)
@@ -96,6 +97,6 @@ def _cite(keys: Sequence[int], wordings: Sequence[str], library: "Library") -> t
         sentences, _ = sentences_by_key.get(key, ([], None))
         safe = [sentence for sentence in sentences if not is_injection(sentence.text)]
         sentence = best_mention(safe, wordings) or next(iter(safe), None)
-        sentence = sentence or Sentence(papers[key].id, 0, 0, "")
-        evidence.append(Evidence(sentence, papers[key], 1.0, 0.0, 0.0, 0.0))
+        item = _cite_record(papers[key])
+        evidence.append(replace(item, sentence=sentence) if sentence else item)
     return tuple(evidence)

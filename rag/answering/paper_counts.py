@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 MAX_LISTED_PAPERS = 10
 _MAX_LISTED_NAMES = 4
-# Context that `rag.answering.conversation` adds to a follow-up question.
-_CONTEXT = re.compile(r"\s*\(on .+\)\s*$")
 # A count that ignores these words would answer another question.
 _NOT_COUNTABLE = re.compile(
     r"\b(?:no|not|without|except|excluding|neither|never|per|each|every|recently|cites?|cited|"
@@ -56,8 +54,13 @@ class _CountQuery:
     restrictions: tuple[Restriction, ...]
 
 
-def count_papers(question: str, allowed: Condition | None, library: "Library") -> PaperCount | None:
-    """Count the papers that a question asks for, among those `allowed`.
+def count_papers(
+    question: str,
+    allowed: Condition | None,
+    library: "Library",
+    owner: str = "that your filters allow",
+) -> PaperCount | None:
+    """Count the papers that a question asks for, among those `allowed`, which `owner` explains.
 
     Return None when there are no papers, or when a part of the question cannot be counted. Call it
     inside `Library.snapshot()`.
@@ -77,7 +80,7 @@ def count_papers(question: str, allowed: Condition | None, library: "Library") -
         remarks = [*_describe_apart(mentions, keys), *remarks]
         keys = [key for key in keys if key in mentions.papers]
     share = f" ({100 * len(keys) / total:.1f}%)" if _ASKS_SHARE.search(question) else ""
-    denominator = f"{_denominator(total, allowed)}{share}"
+    denominator = f"{_denominator(total, allowed, owner)}{share}"
     text = _describe(query, mentions, len(keys), denominator)
     return PaperCount(
         text,
@@ -89,15 +92,12 @@ def count_papers(question: str, allowed: Condition | None, library: "Library") -
 
 def _read_question(question: str, library: "Library") -> _CountQuery | None:
     """Return what to count; None when the question cannot be read completely."""
-    own_words = _CONTEXT.sub("", question)
-    restrictions = tuple(find_restrictions(own_words, library))
+    restrictions = tuple(find_restrictions(question, library))
     spans = [restriction.span for restriction in restrictions]
-    subject = find_subject(own_words, "count", spans)
-    # A follow-up such as "and how many in 2018?" leaves out what to count.
-    is_incomplete = own_words != question and not subject
-    if is_incomplete or _NOT_COUNTABLE.search(own_words):
+    subject = find_subject(question, "count", spans)
+    if _NOT_COUNTABLE.search(question):
         return None
-    is_about_titles = _ABOUT_TITLES.search(own_words.replace(subject, ""))
+    is_about_titles = _ABOUT_TITLES.search(question.replace(subject, ""))
     return _CountQuery(subject, "title" if is_about_titles else "", restrictions)
 
 
@@ -112,10 +112,10 @@ def _best(keys: Sequence[int], mentions: Mentions | None, library: "Library") ->
 # --- words ------------------------------------------------------------------------------------
 
 
-def _denominator(total: int, allowed: Condition | None) -> str:
+def _denominator(total: int, allowed: Condition | None, owner: str) -> str:
     if allowed is None:
         return f"your {format_count(total, 'paper')}"
-    return f"the {format_count(total, 'paper')} that your filters allow"
+    return f"the {format_count(total, 'paper')} {owner}"
 
 
 def _size(denominator: str) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rag.library.filters import only_papers
 from rag.records import Hit, Paper
 from rag.retrieval.question_types import QuestionType, find_subject
 from rag.retrieval.retriever import RetrievalResult
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from rag.library.library import Library
 
 _MAX_LISTED_AUTHORS = 12
-# Context that `rag.answering.conversation` adds to a follow-up question: the title of the paper.
-_CONTEXT = re.compile(r"\(on (.+)\)\s*$")
 # A described paper is meant if it scores this high, and this much higher than the next one. It is
 # the right one for 0.86 of the descriptions, half of them of papers that the library lacks.
 _MIN_SCORE, _MIN_MARGIN = 0.5, 0.1
@@ -29,8 +28,14 @@ _INTRODUCES = frozenset(
     )
 )
 _MAX_WORDS_TO_NAME = 4
-_FIRST = re.compile(r"\b(?:first|lead|leading)\b", re.IGNORECASE)
-_LAST = re.compile(r"\b(?:last|final|senior)\b", re.IGNORECASE)
+_FIRST = re.compile(r"\b(?:first|lead|leading) author", re.IGNORECASE)
+_LAST = re.compile(r"\b(?:last|final|senior) author", re.IGNORECASE)
+# Asks for a second field: "who wrote it, and when?".
+_ALSO_ASKED: dict[QuestionType, re.Pattern[str]] = {
+    "authors": re.compile(r"\band (?:by )?who\b", re.IGNORECASE),
+    "year": re.compile(r"\band (?:when\b|(?:in )?(?:what|which) year\b)", re.IGNORECASE),
+    "venue": re.compile(r"\band (?:where\b|(?:in )?(?:what|which) (?:venue|journal)\b)", re.I),
+}
 _HOW_MANY = re.compile(r"\bhow many\b", re.IGNORECASE)
 # Pattern in the question, what it asks for, and the field of the record.
 _IDENTIFIERS = (
@@ -50,25 +55,31 @@ _UNRECORDED = (
 _AFFILIATIONS = "authors' affiliations"
 
 
-def find_meant_paper(
+def find_meant_papers(
     question: str,
     type_: QuestionType,
     search: Callable[[str], RetrievalResult],
     library: "Library",
     paper_ids: Sequence[str] = (),
-) -> Paper | None:
-    """Return the paper that a question clearly means: by title, by name, or by description.
+) -> list[Paper]:
+    """Return the papers that a question means: those with `paper_ids`, unless it describes one.
 
-    `search` retrieves papers, of which only those with `paper_ids` count, if given. Return None if
-    several papers could be meant. Call it inside `Library.snapshot()`.
+    `search` retrieves papers. The list is empty if it is not clear which paper is meant. Call it
+    inside `Library.snapshot()`.
     """
-    context = _CONTEXT.search(question)
-    subject = context[1] if context else find_subject(question, type_)
-    if not content_terms(subject):
-        return library.find(paper_ids[0]).paper if len(paper_ids) == 1 else None
+    subject = find_subject(question, type_)
+    if len(paper_ids) == 1 or not content_terms(subject):
+        by_id = {paper.id: paper for paper in library.papers(only_papers(paper_ids))}
+        return [by_id[id_] for id_ in paper_ids if id_ in by_id]
+    paper = _find_described(subject, search, library)
+    return [paper] if paper else []
+
+
+def _find_described(
+    subject: str, search: Callable[[str], RetrievalResult], library: "Library"
+) -> Paper | None:
+    """Return the paper that is clearly meant: by title, by name, or by description."""
     hits = search(subject).hits
-    if paper_ids:
-        hits = tuple(hit for hit in hits if hit.paper.id in paper_ids)
     papers = [hit.paper for hit in hits]
     return (
         _find_by_title(subject, papers)
@@ -149,7 +160,15 @@ def describe_record(paper: Paper, type_: QuestionType, question: str) -> str:
     """Return a sentence that answers from the fields of a record, or says what it lacks."""
     title = "this paper" if title_is_injection(paper.title) else f"“{paper.title.rstrip('.')}”"
     describe = _DESCRIPTIONS.get(type_, _describe_unrecorded)
-    return describe(paper, title, question)
+    sentences = [describe(paper, title, question)]
+    for other, pattern in _ALSO_ASKED.items():
+        if other != type_ and pattern.search(question):
+            sentences.append(_DESCRIPTIONS[other](paper, "it", question))
+    return " ".join(_capitalize(sentence) for sentence in sentences)
+
+
+def _capitalize(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _lacks(title: str, fact: str) -> str:

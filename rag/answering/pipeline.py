@@ -7,8 +7,9 @@ cannot be used never prevents an answer: sentences are quoted instead, and the t
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rag.answering.answer_models import AnswerModels
 from rag.answering.computed import ComputedAnswer, answer_from_library
@@ -18,11 +19,12 @@ from rag.answering.evidence import (
     combine_judgement,
     select_evidence,
 )
+from rag.answering.followups import FollowUp, prefer_new_sentences
 from rag.answering.generation import AnswerGenerator, Footnotes, quote_evidence
 from rag.answering.prompts import load_prompt
 from rag.answering.turns import WRITER_QUEUE
 from rag.errors import ModelError, unknown_choice
-from rag.library.filters import FILTERS, Filters
+from rag.library.filters import FILTERS, Filters, merge_filters
 from rag.library.library import Library
 from rag.models.language_model import GenerationLimits
 from rag.records import Answer, Citation, Claim, Evidence, Preview, Trace, Waiting
@@ -48,8 +50,8 @@ _MAX_QUOTATIONS_BELOW = 2
 class AnswerRequest:
     """Question with the options that affect its answer.
 
-    `sentences` is the maximum number of quotations. `rewritten_query` is the stand-alone form of a
-    follow-up question, and `earlier_citations` are those of a conversation, whose numbers stay.
+    `sentences` is the maximum number of quotations. `followup` is what the question means in a
+    conversation, and `earlier_citations` are those of the conversation, whose numbers stay.
     Raises `UsageError` for an unknown style.
     """
 
@@ -57,28 +59,40 @@ class AnswerRequest:
     filters: Filters = field(default_factory=Filters)
     sentences: int | None = None
     style: str = "auto"
-    rewritten_query: str = ""
+    followup: FollowUp = field(default_factory=FollowUp)
     earlier_citations: tuple[Citation, ...] = ()
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise unknown_choice("style", self.style, STYLES)
 
+    @classmethod
+    def from_settings(
+        cls, question: str, interpretation: str, settings: Mapping[str, Any]
+    ) -> "AnswerRequest":
+        """Restore a request from the settings of a trace, without the earlier citations."""
+        filters = {name: settings[name] for name in FILTERS if name in settings}
+        followup = FollowUp.from_settings(interpretation, settings)
+        if interpretation and not followup.query:  # saved before settings held the query
+            followup = FollowUp(interpretation, interpretation)
+        sentences, style = settings.get("sentences"), settings.get("style", "auto")
+        return cls(question, merge_filters(Filters(), filters), sentences, style, followup)
+
     @property
     def query(self) -> str:
         """Question as retrieval sees it."""
-        return self.rewritten_query or self.question
+        return self.followup.query or self.question
 
     @property
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, Any]:
         """Style, and the other options that were given."""
-        settings: dict[str, str | int] = {"style": self.style}
+        settings: dict[str, Any] = {"style": self.style}
         if self.sentences:
             settings["sentences"] = self.sentences
         for name in FILTERS:
             if value := getattr(self.filters, name):
                 settings[name] = value
-        return settings
+        return settings | self.followup.settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,8 @@ class AnswerPipeline:
             retrieval = self._retrieve(question, request)
         retrieved = time.perf_counter()
         selection = select_evidence(retrieval, self._library, request.sentences, self._weights)
+        if request.followup.paper_ids:
+            selection = prefer_new_sentences(selection, request.followup, request.question)
         signals = selection.signals
         trace = Trace(
             embedder=embedder,
@@ -126,7 +142,7 @@ class AnswerPipeline:
             style="quote",
             prompt_digest="",
             library_digest=self._library.digest,
-            rewritten_query=request.rewritten_query,
+            rewritten_query=request.followup.interpretation,
             spelling=typos,
             settings=request.settings,
             signals={name: getattr(signals, name) for name in signals.__slots__},
@@ -135,11 +151,16 @@ class AnswerPipeline:
                 "evidence": time.perf_counter() - retrieved,
             },
         )
-        computed = answer_from_library(retrieval, request.filters, self._retriever, self._library)
+        paper_ids = request.followup.paper_ids
+        computed = answer_from_library(
+            retrieval, request.filters, self._retriever, self._library, paper_ids
+        )
         return PreparedAnswer(request, retrieval, selection, trace, computed)
 
     def _retrieve(self, question: str, request: AnswerRequest) -> RetrievalResult:
-        return self._retriever.retrieve(question, filters=request.filters)
+        return self._retriever.retrieve(
+            question, filters=request.filters, scope=request.followup.scope
+        )
 
     def stream(
         self, prepared: PreparedAnswer, stop: threading.Event
@@ -150,14 +171,17 @@ class AnswerPipeline:
         set, the answer ends early with the claims so far.
         """
         writer = _AnswerWriter(prepared, stop)
+        interpretation = prepared.request.followup.interpretation
         if prepared.computed:
+            if interpretation:
+                yield Preview((), interpretation)
             yield from writer.compute(prepared.computed)
             yield _answer(writer)
             return
         if not _has_evidence(prepared):
             yield _abstain(writer, _no_answer(prepared))
             return
-        yield Preview(prepared.selection.evidence, prepared.request.rewritten_query)
+        yield Preview(prepared.selection.evidence, interpretation)
         claims = writer.write(self._models)
         if self._models.may_generate(prepared.request.style):
             yield from WRITER_QUEUE.in_turn(claims, stop)
@@ -222,6 +246,8 @@ class _AnswerWriter:
             self._fall_back("it was stopped early")
         elif not self.reason:
             yield from self._quote()
+            if not self.claims:
+                self.reason = self.prepared.request.followup.nothing_new
 
     def _load_generator(self, models: AnswerModels) -> AnswerGenerator | None:
         model = models.load_generator(self.prepared.request.style)
@@ -294,7 +320,11 @@ class _AnswerWriter:
         for claim in self.claims:
             if claim.kind == "quoted":
                 already_quoted.update(claim.citations)
-        shown = [item for item in cited if self.footnotes.cite(item) not in already_quoted]
+        has_quoted = self.prepared.request.followup.has_quoted
+        shown = []
+        for item in cited:
+            if self.footnotes.cite(item) not in already_quoted and not has_quoted(item):
+                shown.append(item)
         below = [*shown, *others[: max(0, limit - len(cited))]]
         if below:
             yield from quote_evidence(below, self.footnotes)
@@ -339,7 +369,7 @@ def _abstain(writer: _AnswerWriter, reason: str) -> Answer:
 
 
 def _has_evidence(prepared: PreparedAnswer) -> bool:
-    return bool(prepared.retrieval.paper_count and prepared.selection.evidence)
+    return bool(prepared.retrieval.paper_count and prepared.selection.candidates)
 
 
 def _abstention_reason(prepared: PreparedAnswer, confidence: float) -> str:
@@ -348,11 +378,14 @@ def _abstention_reason(prepared: PreparedAnswer, confidence: float) -> str:
         return ""
     if missing := prepared.selection.missing:
         matching = " that match your filters" if prepared.request.filters else ""
-        return f"The closest papers{matching} {missing}."
+        papers = "papers asked about" if prepared.request.followup.paper_ids else "closest papers"
+        return f"The {papers}{matching} {missing}."
     return _no_answer(prepared)
 
 
 def _not_stated(prepared: PreparedAnswer) -> str:
+    if prepared.request.followup.paper_ids:
+        return prepared.request.followup.not_stated
     matching = " that match your filters" if prepared.request.filters else ""
     hint = _language_hint(prepared.request.question)
     return f"The abstracts of the closest papers{matching} do not state the answer.{hint}"
@@ -361,6 +394,8 @@ def _not_stated(prepared: PreparedAnswer) -> str:
 def _no_answer(prepared: PreparedAnswer) -> str:
     paper_count, has_filters = prepared.retrieval.paper_count, bool(prepared.request.filters)
     hint = _language_hint(prepared.request.question)
+    if prepared.request.followup.paper_ids and paper_count:
+        return prepared.request.followup.not_stated
     if not paper_count:
         return "No papers match your filters." if has_filters else "There are no papers here yet."
     if paper_count == 1:

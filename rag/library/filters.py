@@ -3,8 +3,9 @@
 To add a filter, add a field to `Filters`. Everything else reads `FILTERS`.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from types import MappingProxyType
@@ -158,6 +159,21 @@ def join_conditions(conditions: Iterable[Condition | None]) -> Condition | None:
         clauses.append(f"({condition.sql})")
         values.extend(condition.values)
     return Condition(" AND ".join(clauses), tuple(values)) if clauses else None
+
+
+def only_papers(ids: Sequence[str]) -> Condition | None:
+    """Restrict to the papers with these ids; return None when there are none."""
+    return _has_id("IN", ids)
+
+
+def without_papers(ids: Sequence[str]) -> Condition | None:
+    """Leave out the papers with these ids; return None when there are none."""
+    return _has_id("NOT IN", ids)
+
+
+def _has_id(operator: str, ids: Sequence[str]) -> Condition | None:
+    sql = f"id {operator} (SELECT value FROM json_each(?))"
+    return Condition(sql, (json.dumps(list(ids)),)) if ids else None
 
 
 def merge_filters(filters: Filters, changes: Mapping[str, str | None]) -> Filters:

@@ -372,7 +372,8 @@ def _pandoc_body(answer: Answer, citekeys: dict[Paper, str]) -> str:
 def _pandoc_quotations(citations: Sequence[Citation], citekeys: dict[int, str]) -> str:
     lines = [f"**{_escape_pandoc(citations[0].paper.title)}**\n"]
     for citation in citations:
-        lines.append(f"- “{_escape_pandoc(citation.quote)}” [@{citekeys[citation.number]}]")
+        quote = f"“{_escape_pandoc(citation.quote)}” " if citation.quote else ""
+        lines.append(f"- {quote}[@{citekeys[citation.number]}]")
     return "\n".join(lines)
 
 

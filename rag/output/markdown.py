@@ -88,7 +88,7 @@ def _quotations(citations: Sequence[Citation]) -> str:
     byline = f" ({escape_markdown(paper.byline)})" if paper.byline else ""
     lines = [f"**{escape_markdown(paper.title)}**{byline}{_retraction(paper)}\n"]
     for citation in citations:
-        lines.append(f"- “{escape_markdown(citation.quote)}”[^{citation.number}]")
+        lines.append(f"- {_quotation(citation)}[^{citation.number}]")
     return "\n".join(lines)
 
 
@@ -96,7 +96,12 @@ def _footnote(citation: Citation) -> str:
     paper = citation.paper
     byline = f" {escape_markdown(paper.byline)}." if paper.byline else ""
     source = f"{_title(paper)}.{byline}{_retraction(paper)}{_link(paper)}"
-    return f"[^{citation.number}]: {source} “{escape_markdown(citation.quote)}”"
+    return f"[^{citation.number}]: {source} {_quotation(citation)}".rstrip()
+
+
+def _quotation(citation: Citation) -> str:
+    """Return the quotation; a footnote to the record of a paper has none."""
+    return f"“{escape_markdown(citation.quote)}”" if citation.quote else ""
 
 
 def _title(paper: Paper) -> str:

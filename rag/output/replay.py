@@ -8,7 +8,7 @@ papers are not compared.
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -43,7 +43,16 @@ _ANSWER_SHAPE: dict[str, Any] = {
         "settings": {},
     },
 }
-_SETTING_TYPES: dict[str, type] = {"style": str, "sentences": int, **dict.fromkeys(FILTERS, str)}
+# What a setting holds, as in `_ANSWER_SHAPE`. The last ones are those of a follow-up question.
+_SETTING_SHAPES: dict[str, Any] = {
+    "style": str,
+    "sentences": int,
+    **dict.fromkeys(FILTERS, str),
+    "query": str,
+    "paper_ids": [str],
+    "excluded_ids": [str],
+    "quoted": [str],
+}
 _TYPE_NAMES = {
     str: "a string",
     bool: "true or false",
@@ -125,10 +134,8 @@ class Replay:
 class SupportsReplay(Protocol):
     """Methods of an assistant that a replay calls."""
 
-    def ask(
-        self, question: str, *, sentences: int | None = None, style: str = "auto", **filters: str
-    ) -> Answer:
-        """Answer a question from the library."""
+    def repeat(self, question: str, interpretation: str, settings: Mapping[str, Any]) -> Answer:
+        """Answer a question with the settings of a trace."""
         ...
 
     def paper(self, name: str) -> Paper:
@@ -139,17 +146,15 @@ class SupportsReplay(Protocol):
 def replay(assistant: SupportsReplay, saved: SavedAnswer) -> Replay:
     """Ask the question of a saved answer again with the settings in its trace, and compare.
 
-    A follow-up question is asked in its rewritten, stand-alone form, so the replay repeats the
-    answer but not the rewriting, and footnotes start at 1. The language model is the assistant's:
+    A follow-up question is asked about the same papers, so the replay repeats the answer but not
+    the interpretation, and footnotes start at 1. The language model is the assistant's:
     a trace holds the name of a model, which is not enough to load it.
 
     Raises `FootnoteError` if the question or its settings are invalid.
     """
-    settings = dict(saved["trace"]["settings"])
-    style, sentences = settings.pop("style", "auto"), settings.pop("sentences", None)
-    question = saved["trace"]["rewritten_query"] or saved["question"]
+    trace = saved["trace"]
     try:
-        answer = assistant.ask(question, sentences=sentences, style=style, **settings)
+        answer = assistant.repeat(saved["question"], trace["rewritten_query"], trace["settings"])
     except UsageError as error:
         raise FootnoteError(f"cannot ask the saved question again: {_one_line(error)}") from error
     lost_quotations = find_lost_quotations(saved, assistant.paper)
@@ -186,10 +191,10 @@ def _find_faults(saved: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
     """Yield the faults of a saved answer. Only the first is certain: later checks rely on it."""
     yield from _find_mismatches(saved, _ANSWER_SHAPE, "")
     for name, value in saved["trace"]["settings"].items():
-        if name not in _SETTING_TYPES:
+        if name not in _SETTING_SHAPES:
             yield f"unknown setting '{_one_line(name[:_MAX_NAME_LENGTH])}'"
         else:
-            yield from _find_mismatches(value, _SETTING_TYPES[name], f"trace.settings.{name}")
+            yield from _find_mismatches(value, _SETTING_SHAPES[name], f"trace.settings.{name}")
 
 
 def _find_mismatches(value: Any, shape: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - JSON

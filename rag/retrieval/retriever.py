@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rag.library.filters import Filters, parse_filters
+from rag.library.filters import Condition, Filters, join_conditions, parse_filters
 from rag.models.embedder import Embedder
 from rag.models.vectors import Vectors
 from rag.records import Hit, Paper, Passage
@@ -115,13 +115,18 @@ class Retriever:
         self._load_embedder = load_embedder
 
     def retrieve(
-        self, question: str, k: int = 10, filters: Filters | None = None
+        self,
+        question: str,
+        k: int = 10,
+        filters: Filters | None = None,
+        scope: Condition | None = None,
     ) -> RetrievalResult:
         """Return the `k` best papers for a question, best first; ties are broken by paper id.
 
-        Call it inside `Library.snapshot()`.
+        `scope` restricts the papers in addition to the filters of the user. Call it inside
+        `Library.snapshot()`.
         """
-        condition = parse_filters(filters)
+        condition = join_conditions([parse_filters(filters), scope])
         allowed = self._library.paper_keys(condition) if condition else None
         paper_count = len(self._library) if allowed is None else len(allowed)
         vector = self._load_embedder().embed_question(question)

@@ -72,5 +72,8 @@ def paper_heading(paper: Paper) -> str:
 
 
 def _format_paper(citations: Sequence[Citation]) -> str:
-    quotations = [f"“{citation.quote}” [{citation.number}]" for citation in citations]
+    quotations = []
+    for citation in citations:
+        quote = f"“{citation.quote}” " if citation.quote else ""
+        quotations.append(f"{quote}[{citation.number}]")
     return "\n".join([paper_heading(citations[0].paper), *quotations])

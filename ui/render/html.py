@@ -168,7 +168,8 @@ def _evidence_html(answer: Answer, linked: set[int]) -> str:
         quotes = []
         for citation in citations:
             footnote = _footnotes_html([citation], linked)
-            quotes.append(f"“{prose_html(citation.quote)}”{footnote}")
+            quote = f"“{prose_html(citation.quote)}”" if citation.quote else ""
+            quotes.append(f"{quote}{footnote}")
         html += _quotations_html(_card_link(citations[0].paper), quotes)
     return f'<div class="evidence">{_badges_html(["quoted"])}{html}</div>' if html else ""
 
