@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import Assistant
-from rag.answering.evidence import EvidenceWeights, combine_judgement, select_evidence
+from rag.answering.evidence import EvidenceWeights, select_evidence
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
 from rag.models.registry import load_embedder
@@ -167,13 +167,3 @@ def test_any_question_gets_a_valid_and_repeatable_selection(select, question, li
     scores = [item.score for item in selection.candidates]
     assert scores == sorted(scores, reverse=True)
     assert select(question, max_sentences=limit) == selection
-
-
-probabilities = st.floats(0, 1)
-
-
-@given(probabilities, probabilities, probabilities)
-def test_judgement_and_confidence_both_raise_the_combined_confidence(confidence, low, high):
-    low, high = sorted((low, high))
-    assert 0 <= combine_judgement(confidence, low) <= combine_judgement(confidence, high) <= 1
-    assert combine_judgement(low, confidence) <= combine_judgement(high, confidence)

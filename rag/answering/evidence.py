@@ -338,27 +338,5 @@ def estimate_confidence(signals: AbstentionSignals) -> float:
     return _sigmoid(_INTERCEPT + weighted)
 
 
-# Printed by `python -m eval.training.abstention --model bundled`, which fits them.
-_JUDGEMENT_INTERCEPT = -0.4
-_CONFIDENCE_WEIGHT, _JUDGEMENT_WEIGHT = 0.23, 0.79
-
-
-def combine_judgement(confidence: float, judgement: float) -> float:
-    """Return the confidence, given a language model's probability that the evidence answers.
-
-    A logistic model of the log-odds of both.
-    """
-    return _sigmoid(
-        _JUDGEMENT_INTERCEPT
-        + _CONFIDENCE_WEIGHT * _logit(confidence)
-        + _JUDGEMENT_WEIGHT * _logit(judgement)
-    )
-
-
-def _logit(probability: float) -> float:
-    bounded = min(max(probability, 1e-6), 1 - 1e-6)
-    return math.log(bounded / (1 - bounded))
-
-
 def _sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from threading import Event
 
+from rag.answering.judgement import Judgement, judge
 from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.errors import ModelFailed
-from rag.models.language_model import ChoiceModel, GenerationLimits, LanguageModel, Message
+from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.records import Citation, Claim, Evidence
 from rag.text.prompt_injection import title_is_injection
 from rag.text.sentences import split_sentences
@@ -33,7 +34,6 @@ MAX_TOKEN_CHARS = 16
 _MAX_MARK_RANGE = 20
 # "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
 _YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
-JUDGEMENTS = ("Yes", "No")
 
 
 class Footnotes:
@@ -164,15 +164,13 @@ class AnswerGenerator:
         self.left_out = tuple(self.evidence[len(evidence) :])
         self.tokens["prompt"] = size
 
-    def judge(self, stop: Event) -> float | None:
-        """Return the probability, by the model, that the evidence states the answer.
+    def judge(self, stop: Event) -> Judgement | None:
+        """Return how probable it is, by the model, that the evidence states the answer.
 
         None when the model cannot tell. Raises `ModelError` when it fails.
         """
-        if not isinstance(self.model, ChoiceModel):
-            return None
         prompt = judging_prompt(self.question, self._excerpts)
-        return self.model.choice_probability(prompt, JUDGEMENTS, self.limits, stop)
+        return judge(self.model, prompt, self.limits, stop)
 
     def generate(self, footnotes: Footnotes, stop: Event) -> Iterator[Claim]:
         """Yield the model's sentences as claims, each checked once it is finished.
