@@ -106,6 +106,7 @@ class FittedJudgement:
 
 @cache
 def load_fitted() -> FittedJudgement:
+    """Return the fitted model that is shipped."""
     path = Path(__file__).with_suffix(".json")
     values = json.loads(path.read_text(encoding="utf-8"))
     weights = np.frombuffer(base64.b64decode(values.pop("weights")), "<f4")
