@@ -15,6 +15,7 @@ Reading the prompts takes two hours on two cores; what was read is kept in the u
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -80,6 +81,10 @@ class Case:
     answerable: bool
     confidence: float
     judgement: float
+
+
+_QUESTION, _ANSWERABLE = attrgetter("question"), attrgetter("answerable")
+_CONFIDENCE, _JUDGEMENT = attrgetter("confidence"), attrgetter("judgement")
 
 
 # --- the judgement -------------------------------------------------------------------------------
@@ -165,13 +170,13 @@ def fit_combination(method: str, judge: ChoiceModel, every: int) -> tuple[float,
     for name in _SETS:
         found = list(_curated_cases(name, judge, every))
         print(f"{name}: {len(found)} questions, judged by {method}")
-        _print_auc("judgement", found, [case.judgement for case in found])
-        _print_auc("retrieval", found, [case.confidence for case in found])
+        _print_auc("judgement", found, list(map(_JUDGEMENT, found)))
+        _print_auc("retrieval", found, list(map(_CONFIDENCE, found)))
         cases += found
-    inputs = np.array([_log_odds(case.confidence, case.judgement) for case in cases])
-    answerable = [case.answerable for case in cases]
+    inputs = _log_odds([list(map(_CONFIDENCE, cases)), list(map(_JUDGEMENT, cases))]).T
+    answerable = list(map(_ANSWERABLE, cases))
     model = LogisticRegression(C=_COMBINATION_REGULARIZATION, class_weight="balanced")
-    scores = _cross_validate(model, inputs, answerable, [case.question for case in cases])
+    scores = _cross_validate(model, inputs, answerable, list(map(_QUESTION, cases)))
     _print_auc("both, all sets", cases, scores.tolist())
     _print_balance(answerable, scores)
     model.fit(inputs, answerable)
@@ -190,14 +195,14 @@ def _curated_cases(name: str, judge: ChoiceModel, every: int) -> Iterator[Case]:
             yield Case(question.question, question.answerable, confidence, probability)
 
 
-def _log_odds(*probabilities: float) -> list[float]:
-    bounded = np.clip(probabilities, 1e-6, 1 - 1e-6)
-    odds: list[float] = np.log(bounded / (1 - bounded)).tolist()
+def _log_odds(probabilities: Sequence[Sequence[float]]) -> Values:
+    bounded = np.clip(np.array(probabilities), 1e-6, 1 - 1e-6)
+    odds: Values = np.log(bounded / (1 - bounded))
     return odds
 
 
 def _print_auc(name: str, cases: Sequence[Case], scores: Sequence[float]) -> None:
-    positive, negative = _split_by([case.answerable for case in cases], np.array(scores))
+    positive, negative = _split_by(list(map(_ANSWERABLE, cases)), np.array(scores))
     print(f"  {name}: area under the ROC curve {area_under_roc(positive, negative):.3f}")
 
 

@@ -45,6 +45,10 @@ class _Abstract:
     spans: tuple[Span, ...]
 
     @property
+    def text_with_title(self) -> str:
+        return f"{self.title}. {self.text}"
+
+    @property
     def sentences(self) -> list[str]:
         return [self.text[start:end] for start, end in self.spans]
 
@@ -63,7 +67,7 @@ def build_training_prompts() -> list[TrainingPrompt]:
     neighbors = _find_neighbors(sorted(questions), [*sorted(questions), *others], abstracts)
     prompts: list[TrainingPrompt] = []
     for paper in chance.sample(sorted(questions), len(questions)):
-        similar = [abstracts[name] for name in chance.sample(neighbors[paper], _NEIGHBORS)]
+        similar = list(map(abstracts.__getitem__, chance.sample(neighbors[paper], _NEIGHBORS)))
         if chance.random() < _MISRANKED_SHARE:
             shown = _choose_spans(abstracts[paper], questions[paper], chance)
             blocks = _misranked_blocks(abstracts[paper], shown, similar, chance)
@@ -98,13 +102,14 @@ def _find_neighbors(
     """Return the eight papers of a pool that are most similar to each paper, by TF-IDF."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = [f"{abstracts[name].title}. {abstracts[name].text}" for name in pool]
-    vectors = TfidfVectorizer(sublinear_tf=True, stop_words="english").fit_transform(texts)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english")
+    vectors = vectorizer.fit_transform(abstracts[name].text_with_title for name in pool)
     similarities = (vectors[: len(papers)] @ vectors.T).toarray()
     neighbors = {}
     for paper, row in zip(papers, similarities, strict=True):
-        ranked = [pool[index] for index in (-row).argsort(kind="stable")[:9]]
-        neighbors[paper] = [name for name in ranked if name != paper][:8]
+        ranked = list(map(pool.__getitem__, (-row).argsort(kind="stable")[:9]))
+        ranked.remove(paper)
+        neighbors[paper] = ranked
     return neighbors
 
 
