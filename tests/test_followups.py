@@ -78,7 +78,6 @@ FOLLOWUPS = [
     "Compare that with SparseLoRA",
     "What accuracy does the biggest one reach on ImageNet-1K?",
     "does this work for GANs too?",
-    "Does FreeU help as well?",
     "and on ImageNet?",
     "Is the code available?",
     "How does GPT-4 compare to it?",
@@ -104,6 +103,8 @@ def test_a_followup_is_about_the_paper_of_the_last_answer(question):
 
 STANDALONE = [
     "What is the goldfish loss?",
+    "Does FreeU help as well?",
+    "Which model did they use to forecast tidal floods along northern rivers?",
     "And what is the goldfish loss?",
     "And which papers clean up noisy speech?",
     "How fast is YOLOv4 on a Tesla V100?",

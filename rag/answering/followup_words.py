@@ -17,8 +17,10 @@ _MAX_KEYWORDS = 6
 _MAX_WORDS_OF_REQUEST = 3
 # This many content words before a pronoun probably include its antecedent.
 _ENOUGH_WORDS_BEFORE_PRONOUN = 4
-# A question with this many content words names its own subject.
+# A question with this many content words names its own subject; with fewer, if the papers that
+# came last have none of them.
 _STANDALONE_WORDS = 12
+_STANDALONE_NEW_WORDS = 4
 _MAX_SHORT_QUESTION_WORDS = 4
 
 _COURTESY = frozenset(
@@ -62,11 +64,6 @@ _PRONOUN = re.compile(
     r"|\b(?:compare|does|do|did|is|was|can|could|will|would|has|with|than|like|for|from|of|to|about"
     r"|by|why|how|put|explain|wrote|of)\s+that\b"
     r"|\bthat(?=\s*(?:[?.,;!]|$))",
-    re.IGNORECASE,
-)
-_ADDITION = re.compile(
-    r"\b(?:as well|too|(?<!in )either|instead|(?<!something )else)\s*[?.!]*$"
-    r"|^(?:what|who|anything|something|where) else\b",
     re.IGNORECASE,
 )
 _OTHER_PAPERS = re.compile(
@@ -144,16 +141,21 @@ def asks_for_others(question: str) -> bool:
 def is_followup(question: str, papers: Sequence[Paper]) -> bool:
     """Return True for a question that needs its conversation, in which `papers` came last."""
     terms = specific_terms(question)
-    if len(terms) >= _STANDALONE_WORDS:
+    known = paper_terms(papers)
+    if _has_own_subject(terms, known):
         return False
-    if not terms or refers_back(question) or _ADDITION.search(question):
+    if not terms or refers_back(question):
         return True
     if _ORDINAL.search(question) or _COMPARATIVE.match(question) or _is_short_fragment(question):
         return True
-    known = paper_terms(papers[:1])
     if _CONTINUATION.match(question):
         return not known or not terms.isdisjoint(known)
     return _is_about_paper(question, terms, known)
+
+
+def _has_own_subject(terms: set[str], known: set[str]) -> bool:
+    is_new = bool(known) and terms.isdisjoint(known)
+    return len(terms) >= (_STANDALONE_NEW_WORDS if is_new else _STANDALONE_WORDS)
 
 
 def _is_short_fragment(question: str) -> bool:
