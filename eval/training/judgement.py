@@ -3,18 +3,19 @@
 `python -m eval.training.judgement [--every N]`
 
 The judgement of `rag.answering.judgement` is a logistic regression on the state of the bundled
-language model after the prompts of `eval.training.judgement_prompts`. The weights by which
-judgement and retrieval make the confidence are fitted on every N-th curated question of the split
-`dev`, for judgements by state and by reply. Answerable and unanswerable questions weigh the same.
-Areas under the ROC curve are cross-validated, by abstract and by question. The result is written to
-`rag/answering/judgement.json`.
+language model after a prompt. It is fitted on the prompts of `eval.training.judgement_prompts`, and
+on those of the curated questions of the split `dev`, of `sample` every N-th. The weights by which
+judgement and retrieval make the confidence are fitted on the curated questions, each judged by a
+model that was fitted without it. Answerable and unanswerable questions weigh the same.
 
-Reading the prompts takes two hours on two cores; what was read is kept in the user's cache.
+The areas under the ROC curve that are printed are cross-validated in the same way, by paper. The
+result is written to `rag/answering/judgement.json`. Reading the prompts takes an hour and a half on
+two cores; what was read is kept in the user's cache.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from threading import Event
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from eval.harness.generation_cache import CachedHiddenStateModel, GenerationCache, load_cached_model
 from eval.harness.question_sets import QUESTION_SETS
-from eval.harness.questions import load_questions
+from eval.harness.questions import Question, load_questions
 from eval.harness.ranking import area_under_roc
 from eval.harness.statistics import Values
 from eval.training.judgement_prompts import build_training_prompts
@@ -33,29 +34,49 @@ from rag import Assistant
 from rag.answering import judgement
 from rag.answering.evidence import AbstentionSignals, estimate_confidence
 from rag.answering.generation import Excerpts, judging_prompt
-from rag.answering.judgement import FittedJudgement
+from rag.answering.judgement import CHOICES, FittedJudgement
 from rag.answering.pipeline import GENERATION_LIMITS
 from rag.answering.prompts import load_prompt
-from rag.models.language_model import ChoiceModel, GenerationLimits, Message
+from rag.models.language_model import GenerationLimits, Message
 from rag.models.registry import BUNDLED_LANGUAGE_MODEL
+from rag.models.vectors import Vectors
 
-_SETS = ("acl", "sample")
 _FOLDS = 10
-# Chosen by cross-validation, from powers of ten.
-_INVERSE_REGULARIZATION = 1e-3
-_COMBINATION_REGULARIZATION = 1.0
+# Chosen by cross-validation, from powers of ten and from 1 to 3.
+_INVERSE_REGULARIZATION = 1e-2
+_CURATED_WEIGHT = 3.0
 
 
-class ReplyJudge:
-    """Language model that only judges, by its reply, and writes nothing."""
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Question of a paper with the model's state after it, and whether the excerpts answer it.
+
+    `confidence` is what retrieval makes of a curated question, and `reply` how probable Yes is as a
+    reply, both 0..1.
+    """
+
+    paper: str
+    is_answered: bool
+    state: Vectors
+    confidence: float = 0.0
+    reply: float = 0.0
+
+
+_PAPER, _IS_ANSWERED = attrgetter("paper"), attrgetter("is_answered")
+_STATE, _CONFIDENCE, _REPLY = attrgetter("state"), attrgetter("confidence"), attrgetter("reply")
+
+
+class Reader:
+    """Language model that reads prompts and writes nothing. `read` is what it has last read."""
 
     def __init__(self, model: CachedHiddenStateModel) -> None:
-        """Take over the model's name, fingerprint and judgements."""
+        """Read with another model."""
         self.name = model.name
         self.fingerprint = model.fingerprint
         self.context_tokens = model.context_tokens
         self.count_tokens = model.count_tokens
-        self.choice_probability = model.choice_probability
+        self._model = model
+        self.read: Sequence[Message] | None = None
 
     def stream(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
@@ -63,174 +84,161 @@ class ReplyJudge:
         """Yield nothing."""
         yield from ()
 
+    def choice_probability(
+        self,
+        messages: Sequence[Message],
+        choices: tuple[str, str],
+        limits: GenerationLimits,
+        stop: Event,
+    ) -> float | None:
+        """Remember the prompt, and answer as if the model could not tell."""
+        self.read = messages
+        return None
 
-class StateJudge(ReplyJudge):
-    """Language model that only judges, by its state, and writes nothing."""
-
-    def __init__(self, model: CachedHiddenStateModel) -> None:
-        """Take over the model's states too."""
-        super().__init__(model)
-        self.hidden_state = model.hidden_state
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Curated question: whether its library answers it, and what was made of it, both 0..1."""
-
-    question: str
-    answerable: bool
-    confidence: float
-    judgement: float
-
-
-_QUESTION, _ANSWERABLE = attrgetter("question"), attrgetter("answerable")
-_CONFIDENCE, _JUDGEMENT = attrgetter("confidence"), attrgetter("judgement")
-
-
-# --- the judgement -------------------------------------------------------------------------------
-
-
-def fit_judgement(model: CachedHiddenStateModel) -> FittedJudgement:
-    """Fit the linear model on the states after the training prompts, and print how good it is."""
-    prompts = build_training_prompts()
-    states, answered, papers = [], [], []
-    for prompt in tqdm(prompts, desc="reading prompts"):
-        messages = judging_prompt(prompt.question, Excerpts((), prompt.excerpts))
-        state = model.hidden_state(messages, GENERATION_LIMITS, Event())
+    def state(self, messages: Sequence[Message]) -> Vectors:
+        """Return the model's state after a prompt, (width,)."""
+        state = self._model.hidden_state(messages, GENERATION_LIMITS, Event())
         if state is None:
-            raise SystemExit(f"{model.name} does not show its state")
-        states.append(state)
-        answered.append(prompt.is_answered)
-        papers.append(prompt.paper)
-    inputs = np.array(states, np.float64)
-    auc = _cross_validated_auc(_state_regression(), inputs, answered, papers)
-    print(f"{len(prompts)} training prompts: area under the ROC curve {auc:.3f}")
-    intercept, weights = _fit_unscaled(inputs, answered)
-    digest = load_prompt("judge").digest
-    return FittedJudgement(model.fingerprint, digest, intercept, weights.astype(np.float32), {})
+            raise SystemExit(f"{self.name} does not show its state")
+        return state
+
+    def reply(self, messages: Sequence[Message]) -> float:
+        """Return how probable Yes is as a reply, 0..1."""
+        return self._model.choice_probability(messages, CHOICES, GENERATION_LIMITS, Event()) or 0.0
 
 
-def _state_regression() -> Any:  # noqa: ANN401 - sklearn has no types
+# --- examples ------------------------------------------------------------------------------------
+
+
+def read_training_prompts(reader: Reader) -> Iterator[Example]:
+    """Yield the training prompts as the model has read them."""
+    for prompt in tqdm(build_training_prompts(), desc="training prompts"):
+        messages = judging_prompt(prompt.question, Excerpts((), prompt.excerpts))
+        yield Example(prompt.paper, prompt.is_answered, reader.state(messages))
+
+
+def read_curated_questions(reader: Reader, name: str, every: int) -> Iterator[Example]:
+    """Yield questions of the split `dev` with the excerpts that the assistant finds for them."""
+    file, folder = QUESTION_SETS[name].prepare()
+    assistant = Assistant.open(folder, language_model=reader, create=False)
+    for question in tqdm(list(_standalone(load_questions(file)))[::every], desc=name):
+        reader.read = None
+        answer = assistant.ask(question.question)
+        if reader.read is None:  # the records answer it, or nothing was found
+            continue
+        confidence = estimate_confidence(AbstentionSignals(**answer.trace.signals))
+        group = question.gold[0][0] if question.gold else question.question
+        state, reply = reader.state(reader.read), reader.reply(reader.read)
+        yield Example(group, question.answerable, state, confidence, reply)
+
+
+def _standalone(questions: Iterable[Question]) -> Iterator[Question]:
+    for question in questions:
+        if question.split == "dev" and not question.history:
+            yield question
+
+
+# --- fitting -------------------------------------------------------------------------------------
+
+
+def fit_state(training: Sequence[Example], curated: Sequence[Example]) -> tuple[float, Vectors]:
+    """Return the intercept and the weights, (width,), of the log-odds of an answer."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    regression = LogisticRegression(C=_INVERSE_REGULARIZATION, max_iter=2000)
-    return make_pipeline(StandardScaler(), regression)
+    examples = [*training, *curated]
+    scaler = StandardScaler()
+    inputs = scaler.fit_transform(_states(examples))
+    importance = np.repeat([1.0, _CURATED_WEIGHT], [len(training), len(curated)])
+    model = LogisticRegression(
+        C=_INVERSE_REGULARIZATION, max_iter=3000, class_weight="balanced"
+    ).fit(inputs, list(map(_IS_ANSWERED, examples)), importance)
+    weights = model.coef_[0] / scaler.scale_
+    return float(model.intercept_[0] - weights @ scaler.mean_), weights.astype(np.float32)
 
 
-def _fit_unscaled(inputs: Values, answered: Sequence[bool]) -> tuple[float, Values]:
-    """Return the intercept and the weights, (width,), of the fitted model on raw states."""
-    scaler, regression = _state_regression().fit(inputs, answered)
-    weights = regression.coef_[0] / scaler.scale_
-    intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
-    return intercept, weights
+def judge_unseen(training: Sequence[Example], curated: Sequence[Example]) -> Values:
+    """Return the log-odds of each curated question, fitted without its paper, (questions,)."""
+    from sklearn.model_selection import GroupKFold
 
-
-def _cross_validated_auc(
-    model: Any,  # noqa: ANN401
-    inputs: Values,
-    answered: Sequence[bool],
-    groups: Sequence[str],
-) -> float:
-    scores = _cross_validate(model, inputs, answered, groups)
-    return area_under_roc(*_split_by(answered, scores))
-
-
-def _cross_validate(
-    model: Any,  # noqa: ANN401
-    inputs: Values,
-    answered: Sequence[bool],
-    groups: Sequence[str],
-) -> Values:
-    """Return the log-odds for each input by a model fitted on other groups, (inputs,)."""
-    from sklearn.model_selection import GroupKFold, cross_val_predict
-
-    folds = GroupKFold(_FOLDS)
-    scores: Values = cross_val_predict(
-        model, inputs, answered, groups=groups, cv=folds, method="decision_function"
-    )
+    scores = np.zeros(len(curated))
+    for seen, unseen in GroupKFold(_FOLDS).split(curated, groups=list(map(_PAPER, curated))):
+        intercept, weights = fit_state(training, list(map(curated.__getitem__, seen)))
+        scores[unseen] = intercept + _states(curated)[unseen] @ weights
     return scores
 
 
-def _split_by(answered: Sequence[bool], scores: Values) -> tuple[list[float], list[float]]:
-    """Return the scores of the answerable and of the other questions."""
-    labels = np.array(answered)
-    return scores[labels].tolist(), scores[~labels].tolist()
-
-
-# --- judgement and retrieval ---------------------------------------------------------------------
-
-
-def fit_combination(method: str, judge: ChoiceModel, every: int) -> tuple[float, float, float]:
-    """Return intercept and weights of the log-odds of retrieval and judgement; print how good."""
+def fit_combination(examples: Sequence[Example], log_odds: Values) -> tuple[float, float, float]:
+    """Return the intercept, and the weights of the log-odds of retrieval and of the judgement."""
     from sklearn.linear_model import LogisticRegression
 
-    cases = []
-    for name in _SETS:
-        found = list(_curated_cases(name, judge, every))
-        print(f"{name}: {len(found)} questions, judged by {method}")
-        _print_auc("judgement", found, list(map(_JUDGEMENT, found)))
-        _print_auc("retrieval", found, list(map(_CONFIDENCE, found)))
-        cases += found
-    inputs = _log_odds([list(map(_CONFIDENCE, cases)), list(map(_JUDGEMENT, cases))]).T
-    answerable = list(map(_ANSWERABLE, cases))
-    model = LogisticRegression(C=_COMBINATION_REGULARIZATION, class_weight="balanced")
-    scores = _cross_validate(model, inputs, answerable, list(map(_QUESTION, cases)))
-    _print_auc("both, all sets", cases, scores.tolist())
-    _print_balance(answerable, scores)
-    model.fit(inputs, answerable)
-    return (float(model.intercept_[0]), *map(float, model.coef_[0]))  # type: ignore[return-value]
+    inputs = np.column_stack([_log_odds(map(_CONFIDENCE, examples)), log_odds])
+    model = LogisticRegression(class_weight="balanced")
+    model.fit(inputs, list(map(_IS_ANSWERED, examples)))
+    of_retrieval, of_judgement = map(float, model.coef_[0])
+    intercept = float(model.intercept_[0])
+    _print_quality("both", examples, intercept + inputs @ model.coef_[0])
+    # More of one must never mean less of the whole.
+    return intercept, max(0.0, of_retrieval), max(0.0, of_judgement)
 
 
-def _curated_cases(name: str, judge: ChoiceModel, every: int) -> Iterator[Case]:
-    file, folder = QUESTION_SETS[name].prepare()
-    assistant = Assistant.open(folder, language_model=judge, create=False)  # type: ignore[arg-type]
-    questions = [item for item in load_questions(file) if item.split == "dev" and not item.history]
-    for question in tqdm(questions[::every], desc=name):
-        signals = dict(assistant.ask(question.question).trace.signals)
-        probability = signals.pop("judgement", None)
-        if probability is not None:
-            confidence = estimate_confidence(AbstentionSignals(**signals))
-            yield Case(question.question, question.answerable, confidence, probability)
+def _states(examples: Sequence[Example]) -> Values:
+    return np.array(list(map(_STATE, examples)), np.float64)
 
 
-def _log_odds(probabilities: Sequence[Sequence[float]]) -> Values:
-    bounded = np.clip(np.array(probabilities), 1e-6, 1 - 1e-6)
+def _log_odds(probabilities: Iterable[float]) -> Values:
+    bounded = np.clip(list(probabilities), 1e-6, 1 - 1e-6)
     odds: Values = np.log(bounded / (1 - bounded))
     return odds
 
 
-def _print_auc(name: str, cases: Sequence[Case], scores: Sequence[float]) -> None:
-    positive, negative = _split_by(list(map(_ANSWERABLE, cases)), np.array(scores))
-    print(f"  {name}: area under the ROC curve {area_under_roc(positive, negative):.3f}")
+def _print_quality(name: str, examples: Sequence[Example], scores: Values) -> None:
+    """Print the area under the ROC curve, and what is answered and refused at even odds."""
+    labels = np.array(list(map(_IS_ANSWERED, examples)))
+    positive, negative = scores[labels], scores[~labels]
+    auc = area_under_roc(positive.tolist(), negative.tolist())
+    answered, refused = np.mean(positive >= 0), np.mean(negative < 0)
+    balance = 2 * answered * refused / max(answered + refused, 1e-9)
+    print(
+        f"  {name}: area under the ROC curve {auc:.3f}, answered {answered:.2f}, "
+        f"refused {refused:.2f}, harmonic mean {balance:.2f}"
+    )
 
 
-def _print_balance(answerable: Sequence[bool], scores: Values) -> None:
-    positive, negative = _split_by(answerable, scores)
-    answered = np.mean(np.array(positive) >= 0)
-    abstained = np.mean(np.array(negative) < 0)
-    balance = 2 * answered * abstained / (answered + abstained)
-    print(f"  answered {answered:.2f}, abstained {abstained:.2f}, harmonic mean {balance:.2f}")
+def _load_reader() -> Reader:
+    model: Any = load_cached_model(BUNDLED_LANGUAGE_MODEL, GenerationCache())
+    if not isinstance(model, CachedHiddenStateModel):
+        raise SystemExit("the bundled language model is not installed")
+    return Reader(model)
 
 
 def main() -> None:
     """Fit both, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th question")
+    parser.add_argument("--every", type=int, default=5, metavar="N", help="of the set sample")
     every = parser.parse_args().every
-    model = load_cached_model(BUNDLED_LANGUAGE_MODEL, GenerationCache())
-    if not isinstance(model, CachedHiddenStateModel):
-        raise SystemExit("the bundled language model is not installed")
+    reader = _load_reader()
+    training = list(read_training_prompts(reader))
+    curated = []
+    for name, step in (("acl", 1), ("sample", every)):
+        examples = list(read_curated_questions(reader, name, step))
+        print(f"{name}: {len(examples)} questions")
+        _print_quality("retrieval", examples, _log_odds(map(_CONFIDENCE, examples)))
+        _print_quality("reply", examples, _log_odds(map(_REPLY, examples)))
+        _print_quality("state", examples, judge_unseen(training, examples))
+        curated += examples
+    print(f"both sets: {len(curated)} questions, and {len(training)} training prompts")
+    unseen = judge_unseen(training, curated)
+    _print_quality("state", curated, unseen)
+    combination = {
+        "state": fit_combination(curated, unseen),
+        "reply": fit_combination(curated, _log_odds(map(_REPLY, curated))),
+    }
+    intercept, weights = fit_state(training, curated)
+    digest = load_prompt("judge").digest
+    fitted = FittedJudgement(reader.fingerprint, digest, intercept, weights, combination)
     target = Path(judgement.__file__).with_suffix(".json")
-    fitted = fit_judgement(model)
-    by_reply = fit_combination("reply", ReplyJudge(model), every)
-    uncombined = replace(fitted, combination={"reply": by_reply, "state": (0.0, 0.0, 1.0)})
-    target.write_text(uncombined.to_json(), encoding="utf-8")
-    judgement.load_fitted.cache_clear()
-    by_state = fit_combination("state", StateJudge(model), every)
-    combined = replace(fitted, combination={"reply": by_reply, "state": by_state})
-    target.write_text(combined.to_json(), encoding="utf-8")
+    target.write_text(fitted.to_json(), encoding="utf-8")
 
 
 if __name__ == "__main__":

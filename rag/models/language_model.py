@@ -19,7 +19,7 @@ _MATCH_TOKENS = 2
 _DRAFT_TOKENS = 4
 # The hidden state of a model is that after this share of its layers. What a model knows about a
 # text is easiest to read there; the last layers are about the next word.
-STATE_DEPTH = 0.7
+STATE_DEPTH = 0.65
 # Invisible character that splits the text of a special token.
 _ZERO_WIDTH_NON_JOINER = "\u200c"
 
