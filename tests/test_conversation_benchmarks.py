@@ -55,6 +55,14 @@ def test_quotations_of_earlier_answers_are_repeated():
     assert repeated_share(answer((SALT, 0, 0)), [answer((SALT, 0, 0))]) is None
 
 
+def test_a_generated_sentence_repeats_no_quotation():
+    written = (Claim("Salt harms.", "generated", (1,), True, 1.0),)
+    assert repeated_share(answer(HARM, claims=written), [answer(HARM)]) is None
+    quoted = (*written, Claim("…", "quoted", (2,), True, 1.0))
+    assert repeated_share(answer(HARM, BARLEY, claims=quoted), [answer(HARM)]) == 0
+    assert repeated_share(answer(HARM, BARLEY, claims=quoted), [answer(BARLEY)]) == 1
+
+
 def test_the_referent_must_be_cited():
     assert finds_referent(CHAT, answer(COLD, BARLEY)) == 1
     assert finds_referent(CHAT, answer(COLD)) == 0

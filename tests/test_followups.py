@@ -248,16 +248,9 @@ def test_a_question_about_a_record_is_asked_alone():
     assert (followup.query, followup.paper_ids) == ("who wrote the second one?", ("freeu",))
 
 
-@pytest.mark.parametrize(
-    ("earlier", "subject"),
-    [
-        ("Which tools does the Geo2SigMap pipeline join?", "Geo2SigMap"),
-        ("What is the goldfish loss?", "goldfish loss"),
-    ],
-)
-def test_the_subject_after_an_abstention_comes_from_its_question(earlier, subject):
-    followup = resolve_followup("Does it hurt?", [turn(earlier)])
-    assert followup == FollowUp(f"Does it hurt? (on {subject})", followup.query)
+def test_after_an_abstention_the_question_is_added_to_the_earlier_one():
+    followup = resolve_followup("Does it hurt?", [turn("What is the goldfish loss?")])
+    assert followup == FollowUp("What is the goldfish loss? Does it hurt?", followup.query)
 
 
 # --- other papers and counts ----------------------------------------------------------------------

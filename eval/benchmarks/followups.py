@@ -27,7 +27,7 @@ from eval.harness.question_sets import ACL_FOLDER, prepare_acl_library, read_row
 from eval.harness.questions import SPLITS, Nugget, Question, build_nugget
 from eval.harness.replies import Reply
 from eval.harness.statistics import bootstrap, sign_flip_test
-from rag import Answer, Assistant
+from rag import Answer, Assistant, Citation
 
 _UNRELATED = "How does KIVI quantize the keys of the KV cache?"
 _OTHER_PAPERS = "other_papers"
@@ -237,20 +237,28 @@ def score_chat(chat: Chat, answers: Sequence[Answer]) -> ChatScores:
 
 
 def repeated_share(answer: Answer, earlier: Iterable[Answer]) -> float | None:
-    """Return the share of the quotations that an earlier answer showed; None without any."""
+    """Return the share of the quotations that an earlier answer showed; None without any.
+
+    A sentence that the language model wrote anew may rest on one that was quoted before.
+    """
     shown: set[tuple[str, int, int]] = set()
     for previous in earlier:
-        shown |= _quotations(previous)
-    quotations = _quotations(answer)
+        shown |= _places(previous.citations)
+    quoted: set[int] = set()
+    for claim in answer.claims:
+        if claim.kind == "quoted":
+            quoted.update(claim.citations)
+    quotations = _places(item for item in answer.citations if item.number in quoted)
     return len(quotations & shown) / len(quotations) if quotations else None
 
 
-def _quotations(answer: Answer) -> set[tuple[str, int, int]]:
-    quotations = set()
-    for citation in answer.citations:
+def _places(citations: Iterable[Citation]) -> set[tuple[str, int, int]]:
+    """Return where the quotations stand; a footnote to a record quotes nothing."""
+    places = set()
+    for citation in citations:
         if citation.quote:
-            quotations.add((citation.paper.id, citation.start, citation.end))
-    return quotations
+            places.add((citation.paper.id, citation.start, citation.end))
+    return places
 
 
 def finds_referent(chat: Chat, answer: Answer) -> float | None:

@@ -11,8 +11,6 @@ from rag.records import Paper
 from rag.retrieval.query_analysis import analyze_query
 from rag.text.terms import content_terms
 
-# Only a few words of the earlier question, so the follow-up's own words weigh more.
-_MAX_KEYWORDS = 6
 # A request for other papers with more words than this is a question of its own.
 _MAX_WORDS_OF_REQUEST = 3
 # This many content words before a pronoun probably include its antecedent.
@@ -252,18 +250,6 @@ def is_courtesy(question: str) -> bool:
     """Return True for "thanks" and the like, which asks nothing."""
     words = re.findall(r"[^\W\d_]+", question.casefold())
     return bool(words) and _COURTESY.issuperset(words)
-
-
-def find_keywords(question: str) -> list[str]:
-    """Return the specific words of a question, and generic ones right after them: goldfish loss."""
-    keywords = []
-    is_after_specific = False
-    for word in content_words(question):
-        is_specific = bool(specific_terms(word))
-        if is_specific or is_after_specific:
-            keywords.append(word)
-        is_after_specific = is_specific
-    return keywords[:_MAX_KEYWORDS]
 
 
 def content_words(question: str) -> list[str]:

@@ -18,7 +18,6 @@ from rag.answering.followup_words import (
     asks_how_many,
     chooses,
     content_words,
-    find_keywords,
     find_position,
     is_courtesy,
     is_followup,
@@ -179,7 +178,10 @@ def resolve_followup(question: str, turns: Sequence[Turn]) -> FollowUp:
     turns = [turn for turn in turns if not is_courtesy(turn.question)]
     if not turns or not question.strip() or is_courtesy(question):
         return FollowUp()
-    thread = _current_thread(turns)
+    return _resolve_in_thread(question, _current_thread(turns))
+
+
+def _resolve_in_thread(question: str, thread: Sequence[Turn]) -> FollowUp:
     if asks_for_others(question):
         return _without_cited(question, thread)
     if _counts_more(question, thread):
@@ -187,8 +189,11 @@ def resolve_followup(question: str, turns: Sequence[Turn]) -> FollowUp:
     papers = _last_papers(thread)
     if not is_followup(question, papers):
         return FollowUp()
-    if not (papers or chooses(question)) or names_other_subject(question, papers):
-        return _with_words(question, thread, papers)
+    if not (papers or chooses(question)):
+        query = _ask_about_topic(question, thread)
+        return FollowUp(query, query)
+    if names_other_subject(question, papers):
+        return _about_other_subject(question, thread, papers[0])
     return _about_papers(question, thread)
 
 
@@ -291,6 +296,22 @@ def _topic(thread: Sequence[Turn]) -> str:
     return thread[0].question
 
 
+def _about_other_subject(question: str, thread: Sequence[Turn], paper: Paper) -> FollowUp:
+    """Ask the last question about what "what about X?" names, without its old subject."""
+    last_question = thread[-1].question
+    names = " ".join([*analyze_query(last_question).names, *_title_head(paper)])
+    # The "on" keeps query analysis from reading the context as the target of the question.
+    context = join_new(content_words(last_question), f"{question} {names}")
+    query = f"{question} (on {context})" if context else question
+    return FollowUp(query, query)
+
+
+def _title_head(paper: Paper) -> list[str]:
+    """Return the words of a short title head, such as "KIVI" of "KIVI: A Tuning-Free ..."."""
+    head = re.split(r":\s|\s-+\s|\s[–—]\s", paper.title)[0].split()
+    return head if len(head) <= _MAX_TITLE_HEAD_WORDS else []
+
+
 def _name_papers(papers: Sequence[Paper]) -> str:
     """Name papers by their titles; a title that is an order to a program is left out."""
     names = list(map(_name_paper, papers[:_MAX_NAMED_TITLES]))
@@ -326,39 +347,6 @@ def _count_again(question: str, thread: Sequence[Turn]) -> FollowUp:
     subject = find_subject(remove_years(thread[-1].query), "count")
     query = f"How many papers on {subject} {remove_count_words(question)}" if subject else question
     return FollowUp(query, query)
-
-
-# --- follow-ups that the papers cited so far do not settle --------------------------------------
-
-
-def _with_words(question: str, thread: Sequence[Turn], papers: Sequence[Paper]) -> FollowUp:
-    context = _context(question, thread, papers)
-    # The "on" keeps query analysis from reading the context as the target of the question.
-    query = f"{question.rstrip()} (on {context})" if context else ""
-    return FollowUp(query, query)
-
-
-def _context(question: str, thread: Sequence[Turn], papers: Sequence[Paper]) -> str:
-    """Return words of the earlier questions; without the old subject if the question changes it."""
-    last_question = thread[-1].question
-    if papers:
-        names = " ".join([*analyze_query(last_question).names, *_title_head(papers[0])])
-        return join_new(content_words(last_question), f"{question} {names}")
-    subject = join_new(_subject_words(thread[0]), question)
-    is_detailed = specific_terms(question) or len(thread) == 1
-    details = [] if is_detailed else find_keywords(last_question)
-    return f"{subject} {join_new(details, f'{question} {subject}')}".strip()
-
-
-def _title_head(paper: Paper) -> list[str]:
-    """Return the words of a short title head, such as "KIVI" of "KIVI: A Tuning-Free ..."."""
-    head = re.split(r":\s|\s-+\s|\s[–—]\s", paper.title)[0].split()
-    return head if len(head) <= _MAX_TITLE_HEAD_WORDS else []
-
-
-def _subject_words(turn: Turn) -> list[str]:
-    """Return the names in a question, or else its keywords."""
-    return list(analyze_query(turn.question).names) or find_keywords(turn.question)
 
 
 # --- new sentences ------------------------------------------------------------------------------
