@@ -300,17 +300,19 @@ GROWS, KEYS, DROPS = evidence(0, 41, 0.9), evidence(42, 94, 0.8), evidence(95, 1
 SELECTION = EvidenceSelection((GROWS, KEYS), (GROWS, KEYS, DROPS), 0.9, AbstentionSignals())
 
 
-def quoted(*items):
+def after(*items):
     """Return a follow-up about KIVI after these sentences were quoted."""
-    citations = []
+    citations, claims = [], []
     for number, item in enumerate(items, 1):
         span = item.sentence
         citations.append(Citation(number, item.paper, span.text, span.start, span.end))
-    return FollowUp("why?", "why?", ("kivi",)).with_quoted(citations)
+        claims.append(Claim(span.text, "quoted", (number,), supported=True, score=1.0))
+    answer = replace(turn("How?").answer, claims=tuple(claims), citations=tuple(citations))
+    return FollowUp("why?", "why?", ("kivi",)).with_shown([answer])
 
 
 def select(question, *items):
-    return prefer_new_sentences(SELECTION, quoted(*items), question).evidence
+    return prefer_new_sentences(SELECTION, after(*items), question).evidence
 
 
 def test_new_sentences_take_the_place_of_those_quoted_before():
@@ -323,7 +325,7 @@ def test_new_sentences_take_the_place_of_those_quoted_before():
 def test_a_new_sentence_must_be_nearly_as_good_as_the_best():
     poor = replace(DROPS, score=0.1)
     selection = replace(SELECTION, candidates=(GROWS, KEYS, poor))
-    assert prefer_new_sentences(selection, quoted(GROWS, KEYS), "why?").evidence == ()
+    assert prefer_new_sentences(selection, after(GROWS, KEYS), "why?").evidence == ()
 
 
 def test_the_sentence_with_most_words_of_the_question_stays():
@@ -331,13 +333,17 @@ def test_the_sentence_with_most_words_of_the_question_stays():
     assert select("Does the peak drop?", GROWS, KEYS) == (DROPS,)
 
 
-def test_only_sentences_of_the_papers_asked_about_count_as_quoted():
+def test_only_sentences_about_the_papers_asked_about_are_shown_before():
     other = evidence(0, 41, 0.9, replace(KIVI, id="copy"))
-    assert quoted(other).quoted == ()
-    assert quoted(GROWS).quoted == ("kivi:0-41",)
+    assert after(other).shown == ()
+    assert after(GROWS).shown == ("The key-value cache grows with the batch.",)
+    written = Claim("The cache grows.", "generated", (1,), supported=True, score=1.0)
+    answer = replace(ABOUT_KIVI.answer, claims=(written,))
+    followup = FollowUp("why?", "why?", ("kivi",)).with_shown([answer])
+    assert followup.shown == ("The key-v", "The cache grows.")
 
 
 def test_a_followup_is_restored_from_the_settings_of_its_trace():
-    for followup in (quoted(GROWS), FollowUp("q", "i", excluded_ids=("kivi",)), FollowUp()):
+    for followup in (after(GROWS), FollowUp("q", "i", excluded_ids=("kivi",)), FollowUp()):
         restored = FollowUp.from_settings(followup.interpretation, followup.settings)
         assert restored == followup

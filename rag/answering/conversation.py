@@ -60,15 +60,15 @@ class Conversation:
         """
         question = validate_question(question)
         merged_filters = merge_filters(self._filters, filters)
-        citations = self._citations()
-        followup = resolve_followup(question, self._turns).with_quoted(citations)
+        followup = resolve_followup(question, self._turns)
+        followup = followup.with_shown(turn.answer for turn in self._turns)
         request = AnswerRequest(
             question,
             merged_filters,
             sentences,
             style,
             followup,
-            citations,
+            self._citations(),
         )
         for event in self._stream_answer(request, stop or Event()):
             if isinstance(event, Answer):

@@ -32,7 +32,7 @@ from rag.answering.followup_words import (
     specific_terms,
 )
 from rag.library.filters import Condition, join_conditions, only_papers, without_papers
-from rag.records import Answer, Citation, Evidence, Paper
+from rag.records import Answer, Paper
 from rag.retrieval.query_analysis import analyze_query
 from rag.retrieval.question_types import classify_question, find_subject
 from rag.text.prompt_injection import title_is_injection
@@ -55,14 +55,14 @@ class FollowUp:
 
     `query` is the question as retrieval reads it. `paper_ids` are the papers that it is about, and
     `excluded_ids` are those that it sets aside ("other papers"). `interpretation` says all of this
-    in words. `quoted` are the sentences that earlier answers quoted, as `PAPER:START-END`.
+    in words. `shown` are the sentences about those papers that earlier answers quoted or wrote.
     """
 
     query: str = ""
     interpretation: str = ""
     paper_ids: tuple[str, ...] = ()
     excluded_ids: tuple[str, ...] = ()
-    quoted: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     @classmethod
     def from_settings(cls, interpretation: str, settings: Mapping[str, Any]) -> "FollowUp":
@@ -72,7 +72,7 @@ class FollowUp:
             interpretation,
             tuple(settings.get("paper_ids", ())),
             tuple(settings.get("excluded_ids", ())),
-            tuple(settings.get("quoted", ())),
+            tuple(settings.get("shown", ())),
         )
 
     @property
@@ -98,27 +98,24 @@ class FollowUp:
     def settings(self) -> dict[str, Any]:
         """Fields for the trace, from which `from_settings` restores them."""
         settings: dict[str, Any] = {"query": self.query} if self.query else {}
-        for name in ("paper_ids", "excluded_ids", "quoted"):
+        for name in ("paper_ids", "excluded_ids", "shown"):
             if value := getattr(self, name):
                 settings[name] = list(value)
         return settings
 
-    def has_quoted(self, evidence: Evidence) -> bool:
-        """Return True when an earlier answer quoted a sentence of the papers asked about."""
-        sentence = evidence.sentence
-        return _place(evidence.paper.id, sentence.start, sentence.end) in self.quoted
-
-    def with_quoted(self, citations: Iterable[Citation]) -> "FollowUp":
-        """Add the sentences of the papers asked about that earlier answers quoted."""
-        quoted = []
-        for citation in citations:
-            if citation.quote and citation.paper.id in self.paper_ids:
-                quoted.append(_place(citation.paper.id, citation.start, citation.end))
-        return replace(self, quoted=tuple(quoted))
-
-
-def _place(paper_id: str, start: int, end: int) -> str:
-    return f"{paper_id}:{start}-{end}"
+    def with_shown(self, answers: Iterable[Answer]) -> "FollowUp":
+        """Add the sentences of earlier answers that cite the papers asked about."""
+        shown: dict[str, None] = {}
+        for answer in answers:
+            numbers = set()
+            for citation in answer.citations:
+                if citation.paper.id in self.paper_ids:
+                    numbers.add(citation.number)
+                    shown[citation.quote] = None
+            for claim in answer.claims:
+                if not numbers.isdisjoint(claim.citations):
+                    shown[claim.text] = None
+        return replace(self, shown=tuple(shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +362,7 @@ def prefer_new_sentences(
     shared, new = {}, []
     for item in selection.candidates:
         shared[item] = len(terms.intersection(content_terms(item.sentence.text)))
-        if item.score >= floor and not followup.has_quoted(item):
+        if item.score >= floor and item.sentence.text not in followup.shown:
             new.append(item)
     most_literal = max(shared, key=lambda item: (shared[item], item.score), default=None)
     answering = [most_literal] if most_literal and shared[most_literal] else []

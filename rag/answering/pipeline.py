@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from rag.answering.answer_models import AnswerModels
@@ -16,11 +18,11 @@ from rag.answering.computed import ComputedAnswer, answer_from_library
 from rag.answering.evidence import (
     EvidenceSelection,
     EvidenceWeights,
-    combine_judgement,
     select_evidence,
 )
 from rag.answering.followups import FollowUp, prefer_new_sentences
 from rag.answering.generation import AnswerGenerator, Footnotes, quote_evidence
+from rag.answering.judgement import combine
 from rag.answering.prompts import load_prompt
 from rag.answering.turns import WRITER_QUEUE
 from rag.errors import ModelError, unknown_choice
@@ -255,11 +257,12 @@ class _AnswerWriter:
             return None
         self.trace = replace(self.trace, language_model=model.name)
         question = self.prepared.retrieval.question
+        followup = self.prepared.request.followup
         return AnswerGenerator(
             model,
             models.load_verifier(),
             GENERATION_LIMITS,
-            question,
+            followup.interpretation if followup.paper_ids else question,
             self._generation_evidence(),
             is_list=analyze_query(question).is_list_question,
         )
@@ -272,8 +275,8 @@ class _AnswerWriter:
             seconds = dict(self.trace.seconds) | {"judgement": time.perf_counter() - started}
             self.trace = replace(self.trace, seconds=seconds)
             if judgement is not None:
-                self.confidence = combine_judgement(self.confidence, judgement)
-                signals = dict(self.trace.signals) | {"judgement": judgement}
+                self.confidence = combine(self.confidence, judgement)
+                signals = dict(self.trace.signals) | {"judgement": judgement.probability}
                 digest = load_prompt("judge").digest
                 self.trace = replace(self.trace, signals=signals, prompt_digest=digest)
                 if self.confidence < ABSTENTION_THRESHOLD:
@@ -285,14 +288,24 @@ class _AnswerWriter:
         names = ("judge", "list" if generator.is_list else "write")
         digest = " ".join(load_prompt(name).digest for name in names)
         self.trace = replace(self.trace, style="write", prompt_digest=digest)
+        is_repetition = False
         try:
-            yield from generator.generate(self.footnotes, self.stop)
+            for claim in generator.generate(self.footnotes, self.stop):
+                if self._is_new(claim):
+                    yield claim
+                else:
+                    is_repetition = True
         finally:
             left_out = dict.fromkeys(evidence.paper.id for evidence in generator.left_out)
             tokens = {**generator.tokens, "dropped_sentences": generator.dropped}
             self.trace = replace(self.trace, left_out=tuple(left_out), tokens=tokens)
-        if not self.claims and not self.stop.is_set():
+        if not self.claims and not self.stop.is_set() and not is_repetition:
             self._fall_back("your papers did not support the generated text")
+
+    def _is_new(self, claim: Claim) -> bool:
+        """Return False for what an earlier answer of the conversation wrote or quoted."""
+        selected = map(attrgetter("sentence.text"), self.prepared.selection.evidence)
+        return claim.text not in self.prepared.request.followup.shown or claim.text in selected
 
     def _generation_evidence(self) -> list[Evidence]:
         """Return the sentences for the model, best first.
@@ -320,12 +333,13 @@ class _AnswerWriter:
         for claim in self.claims:
             if claim.kind == "quoted":
                 already_quoted.update(claim.citations)
-        has_quoted = self.prepared.request.followup.has_quoted
-        shown = []
+        repeated = self.prepared.request.followup.shown
+        sources = []
         for item in cited:
-            if self.footnotes.cite(item) not in already_quoted and not has_quoted(item):
-                shown.append(item)
-        below = [*shown, *others[: max(0, limit - len(cited))]]
+            is_new = item.sentence.text not in repeated or item in evidence
+            if is_new and self.footnotes.cite(item) not in already_quoted:
+                sources.append(item)
+        below = [*sources, *others[: max(0, limit - len(cited))]]
         if below:
             yield from quote_evidence(below, self.footnotes)
 
@@ -340,7 +354,8 @@ class _AnswerWriter:
 
 def _answer(writer: _AnswerWriter) -> Answer:
     claims = tuple(sorted(writer.claims, key=lambda claim: claim.kind == "quoted"))
-    citations = writer.footnotes.cited
+    used = set(chain.from_iterable(map(attrgetter("citations"), claims)))
+    citations = tuple(item for item in writer.footnotes.cited if item.number in used)
     return Answer(
         question=writer.prepared.request.question,
         text=format_answer(claims, citations),

@@ -51,7 +51,7 @@ _SETTING_SHAPES: dict[str, Any] = {
     "query": str,
     "paper_ids": [str],
     "excluded_ids": [str],
-    "quoted": [str],
+    "shown": [str],
 }
 _TYPE_NAMES = {
     str: "a string",
