@@ -1,5 +1,6 @@
 """Conversations: follow-up questions, and filters and footnotes that carry over between turns."""
 
+import json
 import re
 import threading
 
@@ -170,3 +171,56 @@ def test_markdown_defines_each_footnote_once(small):
     assert set(defined) == set(used)
     assert text.count("**When does IL-6") == 2
     assert small.chat().to_markdown() == "\n"
+
+
+def test_followup_without_words_of_its_own_quotes_new_sentences_until_nothing_is_new(small):
+    chat = small.chat()
+    shown = set()
+    answer = ask(chat, LEDGERS, sentences=1)
+    while not answer.abstained:
+        quotes = {citation.quote for citation in answer.citations}
+        assert quotes.isdisjoint(shown)
+        shown |= quotes
+        answer = ask(chat, "why?", sentences=1)
+    assert answer.reason == "The abstract says no more about this than what is quoted above."
+    assert len(shown) > 1
+
+
+def test_other_papers_are_not_those_cited_before(small):
+    chat = small.chat()
+    cited = cited_papers(ask(chat, "How does one shrink the KV cache?"))
+    others = ask(chat, "any other papers on this?")
+    assert set(others.trace.settings["excluded_ids"]) == cited
+    assert cited_papers(others).isdisjoint(cited)
+
+
+def test_record_of_the_paper_is_read_and_the_interpretation_is_shown_first(small):
+    chat = small.chat()
+    title = ask(chat, LEDGERS).citations[0].paper.title
+    preview, *_, answer = chat.stream("who wrote it?", style="quote")
+    assert preview.rewritten_query == f"who wrote it? (about “{title}”)"
+    assert answer.trace.rewritten_query == preview.rewritten_query
+    assert answer.trace.style == "computed"
+    assert [citation.quote for citation in answer.citations] == [""]
+
+
+def test_followup_says_what_the_paper_lacks(small):
+    chat = small.chat()
+    ask(chat, LEDGERS)
+    answer = ask(chat, "under which licence can I get it?")
+    assert answer.abstained
+    assert answer.reason == "That paper does not mention “licence”."
+
+
+def test_title_does_not_raise_the_confidence(tmp_path):
+    file = tmp_path / "gates.jsonl"
+    text = "Gates open at dusk. They save a third of the power."
+    file.write_text(json.dumps({"title": "Who would need gates that open?", "abstract": text}))
+    assistant = Assistant.open(tmp_path / "library", language_model="none")
+    assistant.add(file)
+    chat = assistant.chat()
+    ask(chat, "When do gates open?")
+    followup = ask(chat, "who would need them?")
+    assert followup.trace.rewritten_query.endswith("(about “Who would need gates that open?”)")
+    assert followup.confidence == ask(assistant, followup.trace.settings["query"]).confidence
+    assert followup.confidence < ask(assistant, followup.trace.rewritten_query).confidence

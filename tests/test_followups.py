@@ -347,3 +347,12 @@ def test_a_followup_is_restored_from_the_settings_of_its_trace():
     for followup in (after(GROWS), FollowUp("q", "i", excluded_ids=("kivi",)), FollowUp()):
         restored = FollowUp.from_settings(followup.interpretation, followup.settings)
         assert restored == followup
+
+
+def test_reasons_speak_of_one_paper_or_of_several():
+    one, two = FollowUp(paper_ids=("kivi",)), FollowUp(paper_ids=("kivi", "freeu"))
+    assert one.lacks("do not mention “GPU”") == "That paper does not mention “GPU”."
+    assert one.lacks("give no figure") == "That paper gives no figure."
+    assert two.lacks("give no figure") == "Those papers give no figure."
+    assert one.not_stated == "The abstract of that paper does not say."
+    assert two.not_stated == "The abstracts of those papers do not say."

@@ -87,6 +87,13 @@ class FollowUp:
             return "The abstract says no more about this than what is quoted above."
         return "The abstracts say no more about this than what is quoted above."
 
+    def lacks(self, missing: str) -> str:
+        """Return a reason from the end of a sentence about "the papers": "give no figure"."""
+        if len(self.paper_ids) > 1:
+            return f"Those papers {missing}."
+        singular = missing.replace("do not", "does not", 1).replace("give no", "gives no", 1)
+        return f"That paper {singular}."
+
     @property
     def not_stated(self) -> str:
         """Reason for abstaining when the papers do not answer."""

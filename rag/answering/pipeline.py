@@ -392,9 +392,10 @@ def _abstention_reason(prepared: PreparedAnswer, confidence: float) -> str:
     if confidence >= ABSTENTION_THRESHOLD:
         return ""
     if missing := prepared.selection.missing:
+        if prepared.request.followup.paper_ids:
+            return prepared.request.followup.lacks(missing)
         matching = " that match your filters" if prepared.request.filters else ""
-        papers = "papers asked about" if prepared.request.followup.paper_ids else "closest papers"
-        return f"The {papers}{matching} {missing}."
+        return f"The closest papers{matching} {missing}."
     return _no_answer(prepared)
 
 
