@@ -239,7 +239,7 @@ def score_chat(chat: Chat, answers: Sequence[Answer]) -> ChatScores:
 def repeated_share(answer: Answer, earlier: Iterable[Answer]) -> float | None:
     """Return the share of the quotations that an earlier answer showed; None without any.
 
-    A sentence that the language model wrote anew may rest on one that was quoted before.
+    What the language model writes may rest on a sentence that was quoted before.
     """
     shown: set[tuple[str, int, int]] = set()
     for previous in earlier:
