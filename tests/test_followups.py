@@ -257,20 +257,21 @@ def test_after_an_abstention_the_question_is_added_to_the_earlier_one():
 
 
 @pytest.mark.parametrize(
-    ("question", "query"),
+    ("question", "topic"),
     [
-        ("Are there any other papers on this?", "How does KIVI quantize keys? {}"),
-        ("anyone else doing that?", "How does KIVI quantize keys? {}"),
-        ("others on the same task?", "How does KIVI quantize keys? {}"),
-        ("any other papers on sarcasm?", "{}"),
-        ("more on question generation", "{}"),
+        ("Are there any other papers on this?", "How does {}quantize keys? "),
+        ("anyone else doing that?", "How does {}quantize keys? "),
+        ("others on the same task?", "How does {}quantize keys? "),
+        ("any other papers on sarcasm?", ""),
+        ("more on question generation", ""),
     ],
 )
-def test_other_papers_exclude_the_cited_ones(question, query):
+def test_other_papers_exclude_the_cited_ones_and_their_names(question, topic):
     followup = resolve_followup(question, [ABOUT_KIVI])
-    query = query.format(question)
-    others = " (other than the papers cited so far)"
-    assert followup == FollowUp(query, f"{query}{others}", excluded_ids=("kivi",))
+    assert followup.query == f"{topic.format('')}{question}"
+    others = "(other than the papers cited so far)"
+    assert followup.interpretation == f"{topic.format('KIVI ')}{question} {others}"
+    assert (followup.paper_ids, followup.excluded_ids) == ((), ("kivi",))
 
 
 def test_a_count_carries_the_topic():

@@ -41,12 +41,13 @@ from rag.text.terms import content_terms
 if TYPE_CHECKING:
     from rag.answering.evidence import EvidenceSelection
 
-_MAX_TITLE_HEAD_WORDS = 4
+_MAX_NAME_WORDS = 2
 _MAX_TITLE_WORDS = 14
 _MAX_NAMED_TITLES = 3
 # A sentence that was not quoted yet is worth quoting at this share of the best one's score.
 _MIN_RELATIVE_SCORE = 0.2
-_ID, _SCORE, _CITATIONS = attrgetter("id"), attrgetter("score"), attrgetter("citations")
+_ID, _SCORE = attrgetter("id"), attrgetter("score")
+_CITATIONS, _PAPERS = attrgetter("citations"), attrgetter("papers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +276,19 @@ def _ask_record_again(question: str, earlier: str) -> str:
 
 def _without_cited(question: str, thread: Sequence[Turn]) -> FollowUp:
     """Ask for papers on the topic of a thread other than those that it cites."""
-    cited: dict[str, None] = {}
-    for turn in thread:
-        cited.update(dict.fromkeys(map(_ID, turn.papers)))
+    cited = dict.fromkeys(chain.from_iterable(map(_PAPERS, thread)))
     names_topic = specific_terms(question) and not refers_back(question)
     query = question if names_topic else _ask_about_topic(question, thread)
     others = " (other than the papers cited so far)" if cited else ""
-    return FollowUp(query, f"{query}{others}", excluded_ids=tuple(cited))
+    return FollowUp(
+        _remove_names(query, cited), f"{query}{others}", excluded_ids=tuple(map(_ID, cited))
+    )
+
+
+def _remove_names(query: str, papers: Iterable[Paper]) -> str:
+    """Return a query without the names that titles give to papers: others do not mention them."""
+    names = set(chain.from_iterable(map(_title_name, papers)))
+    return " ".join(word for word in query.split() if names.isdisjoint(content_terms(word)))
 
 
 def _ask_about_topic(question: str, thread: Sequence[Turn]) -> str:
@@ -303,17 +310,18 @@ def _topic(thread: Sequence[Turn]) -> str:
 def _about_other_subject(question: str, thread: Sequence[Turn], paper: Paper) -> FollowUp:
     """Ask the last question about what "what about X?" names, without its old subject."""
     last_question = thread[-1].question
-    names = " ".join([*analyze_query(last_question).names, *_title_head(paper)])
+    names = " ".join([*analyze_query(last_question).names, *_title_name(paper)])
     # The "on" keeps query analysis from reading the context as the target of the question.
     context = join_new(content_words(last_question), f"{question} {names}")
     query = f"{question} (on {context})" if context else question
     return FollowUp(query, query)
 
 
-def _title_head(paper: Paper) -> list[str]:
-    """Return the words of a short title head, such as "KIVI" of "KIVI: A Tuning-Free ..."."""
-    head = re.split(r":\s|\s-+\s|\s[–—]\s", paper.title)[0].split()
-    return head if len(head) <= _MAX_TITLE_HEAD_WORDS else []
+def _title_name(paper: Paper) -> list[str]:
+    """Return the terms of a name before a colon, such as "KIVI: A Tuning-Free ..."."""
+    head, *rest = re.split(r":\s|\s-+\s|\s[–—]\s", paper.title, maxsplit=1)
+    is_name = rest and len(head.split()) <= _MAX_NAME_WORDS
+    return content_terms(head) if is_name else []
 
 
 def _name_papers(papers: Sequence[Paper]) -> str:
