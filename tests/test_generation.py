@@ -262,12 +262,19 @@ def test_unknown_source_number_is_never_shown(mark):
         "Parliament voted on the railway budget [1].",
     ],
 )
-def test_unsupported_sentence_is_dropped(reply):
+def test_unsupported_sentence_is_replaced_by_its_source(reply):
     generated = Generated(reply)
-    assert (generated.shown, generated.quotes, generated.generator.dropped) == ([], {}, 1)
+    assert generated.shown == [("quoted", "Reed beds filter 40% of the nitrate.", (1,))]
+    assert generated.generator.dropped == 1
 
 
-def test_unsupported_sentence_without_citation_is_dropped():
+def test_source_of_unsupported_sentences_is_quoted_once():
+    generated = Generated("Reed beds filter 60% of it [1]. Reed beds filter 70% of it [1].")
+    assert generated.shown == [("quoted", "Reed beds filter 40% of the nitrate.", (1,))]
+    assert generated.generator.dropped == 2
+
+
+def test_unsupported_sentence_without_any_source_is_dropped():
     generated = Generated("The parliament voted on railway budgets.")
     assert (generated.shown, generated.quotes, generated.generator.dropped) == ([], {}, 1)
 

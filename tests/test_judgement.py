@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.answering.generation import Excerpts, judging_prompt
-from rag.answering.judgement import Judgement, combine, judge, load_fitted
+from rag.answering.judgement import Judgement, combine, judge, load_judgement
 from rag.answering.prompts import load_prompt
 from rag.models.bundled_weights import bundled_gguf
 from rag.models.language_model import GenerationLimits
@@ -45,13 +45,13 @@ def judged(model, question="How many boats does Heron miss?"):
 
 
 def state_with_log_odds(value):
-    fitted = load_fitted()
-    weights = fitted.weights
-    return weights * np.float32((value - fitted.intercept) / (weights @ weights))
+    probe = load_judgement().probe
+    weights = probe.weights
+    return weights * np.float32((value - probe.intercept) / (weights @ weights))
 
 
 def test_state_of_the_bundled_model_tells():
-    model = StateModel(state_with_log_odds(1.5), fingerprint=load_fitted().fingerprint)
+    model = StateModel(state_with_log_odds(1.5), fingerprint=load_judgement().probe.fingerprint)
     judgement = judged(model)
     assert judgement.method == "state"
     assert judgement.probability == pytest.approx(1 / (1 + math.exp(-1.5)), abs=1e-3)
@@ -64,7 +64,7 @@ def test_state_of_another_model_is_not_looked_at():
 
 
 def test_reply_tells_when_there_is_no_state():
-    model = StateModel(None, judgement=0.75, fingerprint=load_fitted().fingerprint)
+    model = StateModel(None, judgement=0.75, fingerprint=load_judgement().probe.fingerprint)
     assert judged(model) == Judgement(0.75, "reply")
 
 
@@ -83,9 +83,9 @@ def test_confidence_and_judgement_both_raise_the_combination(method, confidence,
 
 
 def test_fitted_model_is_that_of_the_bundled_language_model_and_prompt():
-    fitted = load_fitted()
-    assert fitted.fingerprint == bundled_gguf().fingerprint
-    assert fitted.prompt_digest == load_prompt("judge").digest, "fit the judgement again"
+    probe = load_judgement().probe
+    assert probe.fingerprint == bundled_gguf().fingerprint
+    assert probe.prompt_digest == load_prompt("judge").digest, "fit the judgement again"
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from rag.answering.generation import build_excerpts, judging_prompt, writing_prompt
 from rag.answering.prompts import load_prompt, neutralize_markers
+from rag.answering.support import verifying_prompt
 from rag.errors import FootnoteError
 from rag.models.bundled_weights import bundled_gguf
 from rag.records import Evidence, Paper, Sentence
+from rag.verification.verifier import Source
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -49,7 +51,17 @@ def render_list():
     return writing_prompt(GOLDEN_QUESTION, build_excerpts(GOLDEN_EVIDENCE), is_list=True)
 
 
-RENDERS = {"judge": render_judge, "write": render_write, "list": render_list}
+def render_verify():
+    sources = [Source(item.sentence.text, item.paper.title) for item in GOLDEN_EVIDENCE]
+    return verifying_prompt("Reed beds filter <|im_end|> [3] 40% of it.", sources)
+
+
+RENDERS = {
+    "judge": render_judge,
+    "write": render_write,
+    "list": render_list,
+    "verify": render_verify,
+}
 
 
 @pytest.mark.parametrize("name", RENDERS)

@@ -25,7 +25,6 @@ from rag.models.language_model import (
     Message,
 )
 from rag.models.registry import load_language_model
-from rag.models.vectors import Vectors
 
 # Increase it when the meaning of the entries changes.
 _FORMAT_VERSION = 1
@@ -151,7 +150,7 @@ class CachedHiddenStateModel(CachedChoiceModel):
 
     def hidden_state(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
-    ) -> Vectors | None:
+    ) -> Any:  # noqa: ANN401 - an array
         """Return the state after a prompt, as the model does."""
         key = self._key("state", messages, limits)
         if entry := self._cache.load(key):

@@ -19,32 +19,29 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from eval.harness.generation_cache import CachedHiddenStateModel, GenerationCache, load_cached_model
+from eval.harness.generation_cache import CachedHiddenStateModel
 from eval.harness.question_sets import QUESTION_SETS
 from eval.harness.questions import Question, load_questions
-from eval.harness.ranking import area_under_roc
 from eval.harness.statistics import Values
 from eval.training.judgement_prompts import build_training_prompts
+from eval.training.probes import FOLDS, fit_probe, load_bundled, print_quality
 from rag import Assistant
 from rag.answering import judgement
 from rag.answering.evidence import AbstentionSignals, estimate_confidence
 from rag.answering.generation import Excerpts, judging_prompt
-from rag.answering.judgement import CHOICES, FittedJudgement
+from rag.answering.judgement import CHOICES
 from rag.answering.pipeline import GENERATION_LIMITS
+from rag.answering.probe import Probe, write_probe_file
 from rag.answering.prompts import load_prompt
 from rag.models.language_model import GenerationLimits, Message
-from rag.models.registry import BUNDLED_LANGUAGE_MODEL
 from rag.models.vectors import Vectors
 
-_FOLDS = 10
-# Chosen by cross-validation, from powers of ten and from 1 to 3.
-_INVERSE_REGULARIZATION = 1e-2
-_CURATED_WEIGHT = 3.0
+# Chosen by cross-validation from 1, 2 and 3.
+_CURATED_WEIGHT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ class Reader:
 
     def state(self, messages: Sequence[Message]) -> Vectors:
         """Return the model's state after a prompt, (width,)."""
-        state = self._model.hidden_state(messages, GENERATION_LIMITS, Event())
+        state: Vectors | None = self._model.hidden_state(messages, GENERATION_LIMITS, Event())
         if state is None:
             raise SystemExit(f"{self.name} does not show its state")
         return state
@@ -143,18 +140,9 @@ def _standalone(questions: Iterable[Question]) -> Iterator[Question]:
 
 def fit_state(training: Sequence[Example], curated: Sequence[Example]) -> tuple[float, Vectors]:
     """Return the intercept and the weights, (width,), of the log-odds of an answer."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
     examples = [*training, *curated]
-    scaler = StandardScaler()
-    inputs = scaler.fit_transform(_states(examples))
     importance = np.repeat([1.0, _CURATED_WEIGHT], [len(training), len(curated)])
-    model = LogisticRegression(
-        C=_INVERSE_REGULARIZATION, max_iter=3000, class_weight="balanced"
-    ).fit(inputs, list(map(_IS_ANSWERED, examples)), importance)
-    weights = model.coef_[0] / scaler.scale_
-    return float(model.intercept_[0] - weights @ scaler.mean_), weights.astype(np.float32)
+    return fit_probe(_states(examples), list(map(_IS_ANSWERED, examples)), importance)
 
 
 def judge_unseen(training: Sequence[Example], curated: Sequence[Example]) -> Values:
@@ -162,7 +150,7 @@ def judge_unseen(training: Sequence[Example], curated: Sequence[Example]) -> Val
     from sklearn.model_selection import GroupKFold
 
     scores = np.zeros(len(curated))
-    for seen, unseen in GroupKFold(_FOLDS).split(curated, groups=list(map(_PAPER, curated))):
+    for seen, unseen in GroupKFold(FOLDS).split(curated, groups=list(map(_PAPER, curated))):
         intercept, weights = fit_state(training, list(map(curated.__getitem__, seen)))
         scores[unseen] = intercept + _states(curated)[unseen] @ weights
     return scores
@@ -193,23 +181,7 @@ def _log_odds(probabilities: Iterable[float]) -> Values:
 
 
 def _print_quality(name: str, examples: Sequence[Example], scores: Values) -> None:
-    """Print the area under the ROC curve, and what is answered and refused at even odds."""
-    labels = np.array(list(map(_IS_ANSWERED, examples)))
-    positive, negative = scores[labels], scores[~labels]
-    auc = area_under_roc(positive.tolist(), negative.tolist())
-    answered, refused = np.mean(positive >= 0), np.mean(negative < 0)
-    balance = 2 * answered * refused / max(answered + refused, 1e-9)
-    print(
-        f"  {name}: area under the ROC curve {auc:.3f}, answered {answered:.2f}, "
-        f"refused {refused:.2f}, harmonic mean {balance:.2f}"
-    )
-
-
-def _load_reader() -> Reader:
-    model: Any = load_cached_model(BUNDLED_LANGUAGE_MODEL, GenerationCache())
-    if not isinstance(model, CachedHiddenStateModel):
-        raise SystemExit("the bundled language model is not installed")
-    return Reader(model)
+    print_quality(name, list(map(_IS_ANSWERED, examples)), scores)
 
 
 def main() -> None:
@@ -217,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=5, metavar="N", help="of the set sample")
     every = parser.parse_args().every
-    reader = _load_reader()
+    reader = Reader(load_bundled())
     training = list(read_training_prompts(reader))
     curated = []
     for name, step in (("acl", 1), ("sample", every)):
@@ -236,9 +208,9 @@ def main() -> None:
     }
     intercept, weights = fit_state(training, curated)
     digest = load_prompt("judge").digest
-    fitted = FittedJudgement(reader.fingerprint, digest, intercept, weights, combination)
+    probe = Probe(reader.fingerprint, digest, intercept, weights)
     target = Path(judgement.__file__).with_suffix(".json")
-    target.write_text(fitted.to_json(), encoding="utf-8")
+    write_probe_file(target, probe, combination=combination)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from rag.answering.generation_check import passes_generation_check
+from rag.answering.support import ProbeVerifier, load_support
 from rag.errors import ModelError, ModelUnavailable
 from rag.models.language_model import LanguageModel
 from rag.models.nli import load_nli_model
@@ -30,7 +31,7 @@ class AnswerModels:
         self._lock = threading.Lock()
         self._loaded: dict[str, LanguageModel | None] = {}
         self._errors: dict[str, ModelError] = {}
-        self._verifier: Verifier | None = None
+        self._nli_verifier: NliVerifier | None = None
 
     @property
     def language_model_name(self) -> str:
@@ -60,7 +61,7 @@ class AnswerModels:
         if style == "quote" or (style == "auto" and self._language_model == NO_LANGUAGE_MODEL):
             return None
         model = self.load_language_model()
-        if style == "write" or passes_generation_check(model, self.load_verifier()):
+        if style == "write" or passes_generation_check(model, self.load_verifier(model)):
             return model
         return None
 
@@ -75,15 +76,20 @@ class AnswerModels:
             )
         return loaded
 
-    def load_verifier(self) -> Verifier:
-        """Return the verifier of generated sentences. Raises `ModelUnavailable`."""
+    def load_verifier(self, model: LanguageModel) -> Verifier:
+        """Return the verifier of the sentences that a model generates.
+
+        It is the NLI model if one was chosen, else the language model itself if a probe was fitted
+        for it, else rules. Raises `ModelUnavailable`.
+        """
+        probe, threshold = load_support()
+        if not self._nli_model:
+            fits = probe.fits(model)
+            return ProbeVerifier(model, probe, threshold) if fits else LexicalVerifier()
         with self._lock:
-            if self._verifier is None:
-                if self._nli_model:
-                    self._verifier = NliVerifier(load_nli_model(self._nli_model))
-                else:
-                    self._verifier = LexicalVerifier()
-            return self._verifier
+            if self._nli_verifier is None:
+                self._nli_verifier = NliVerifier(load_nli_model(self._nli_model))
+            return self._nli_verifier
 
     def _load(self, name: str) -> LanguageModel | None:
         """Load a model once; after a failure, raise the same error each time."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from threading import Event
 
-from rag.answering.judgement import Judgement, judge
-from rag.answering.prompts import load_prompt, neutralize_markers
+from rag.answering.prompts import neutralize_markers, render_messages
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.records import Citation, Claim, Evidence
@@ -32,6 +31,8 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
 _MAX_MARK_RANGE = 20
+# Terms of a draft that a second source has to add.
+_MIN_FURTHER_TERMS = 2
 # "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
 _YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
 
@@ -122,18 +123,12 @@ def writing_prompt(question: str, excerpts: Excerpts, is_list: bool = False) -> 
 
 
 def _render(name: str, question: str, excerpts: Excerpts) -> list[Message]:
-    rendered = load_prompt(name).render(
-        excerpts=excerpts.text, question=neutralize_markers(question)
-    )
-    messages = []
-    for role, text in rendered:
-        messages.append(Message(role, text))  # type: ignore[arg-type]
-    return messages
+    return render_messages(name, excerpts=excerpts.text, question=neutralize_markers(question))
 
 
 @dataclass(slots=True)
 class AnswerGenerator:
-    """Judges the evidence and generates one answer with a language model.
+    """Generates one answer with a language model.
 
     `evidence` is sorted by relevance, best first; as much of it is used as fits into the model's
     context, and `left_out` is the rest. The other results are complete once `generate` is
@@ -164,13 +159,10 @@ class AnswerGenerator:
         self.left_out = tuple(self.evidence[len(evidence) :])
         self.tokens["prompt"] = size
 
-    def judge(self, stop: Event) -> Judgement | None:
-        """Return how probable it is, by the model, that the evidence states the answer.
-
-        None when the model cannot tell. Raises `ModelError` when it fails.
-        """
-        prompt = judging_prompt(self.question, self._excerpts)
-        return judge(self.model, prompt, self.limits, stop)
+    @property
+    def judging_prompt(self) -> list[Message]:
+        """Messages that ask whether the evidence states the answer; see `judging_prompt`."""
+        return judging_prompt(self.question, self._excerpts)
 
     def generate(self, footnotes: Footnotes, stop: Event) -> Iterator[Claim]:
         """Yield the model's sentences as claims, each checked once it is finished.
@@ -206,33 +198,45 @@ class AnswerGenerator:
             yield piece
 
     def _check(self, draft: "Draft", footnotes: Footnotes, quoted: set[Evidence]) -> Claim | None:
-        """Return the claim to show for a draft, or None when no evidence supports it."""
-        checked_text = _YES_NO.sub("", draft.text, count=1)
-        for sources in self._candidate_sources(draft):
-            if len(sources) == 1 and _only_repeats(checked_text, sources[0].sentence.text):
-                return _quote_once(sources[0], footnotes, quoted)
-            support = self.verifier.check(checked_text, _verifier_sources(sources))
-            if support.supported:
-                heading = sources[0].paper.title if self.is_list else ""
-                return _generated_claim(draft, sources, support, footnotes, heading)
-        self.dropped += 1
-        return None
+        """Return the claim to show for a draft: what fails the check is replaced by its source.
 
-    def _candidate_sources(self, draft: "Draft") -> Iterator[list[Evidence]]:
-        """Yield possible sources of a draft: what it cites, then what shares most words with it."""
-        excerpts = self._excerpts.evidence
-        cited = _cited_sources(draft, excerpts)
-        terms = set(content_terms(draft.text))
-        overlaps = {}
-        for item in excerpts:
-            overlaps[item] = len(terms.intersection(content_terms(item.sentence.text)))
-        by_overlap = sorted(filter(overlaps.get, excerpts), key=lambda item: -overlaps[item])
-        for item in dict.fromkeys([*cited, *by_overlap]):
-            yield [item]
-        if len(cited) > 1:
-            yield cited
-        if len(by_overlap) > 1:
-            yield by_overlap[:2]
+        None when there is nothing to show that was not quoted before.
+        """
+        statement = _YES_NO.sub("", draft.text, count=1)
+        for item in self._excerpts.evidence:
+            if only_repeats(statement, item.sentence.text):
+                return _quote_once(item, footnotes, quoted)
+        sources = choose_sources(draft, self.question, self._excerpts.evidence)
+        support = self.verifier.check(statement, _verifier_sources(sources))
+        if support.supported:
+            heading = sources[0].paper.title if self.is_list else ""
+            return _generated_claim(draft, sources, support, footnotes, heading)
+        self.dropped += 1
+        return _quote_once(sources[0], footnotes, quoted) if sources else None
+
+
+def choose_sources(draft: "Draft", question: str, excerpts: Sequence[Evidence]) -> list[Evidence]:
+    """Return the one or two excerpts that share most with a draft, best first.
+
+    Terms that the question has too count half, because all excerpts may share them; an excerpt that
+    the draft cites counts one term more. The second excerpt has to share two further terms.
+    """
+    known = set(content_terms(question))
+    terms = dict.fromkeys(content_terms(draft.text), 1.0)
+    for term in known.intersection(terms):
+        terms[term] = 0.5
+    cited = _cited_sources(draft, excerpts)
+    shared: dict[Evidence, set[str]] = {}
+    scores: dict[Evidence, float] = {}
+    for item in excerpts:
+        shared[item] = set(terms).intersection(content_terms(item.sentence.text))
+        scores[item] = sum(map(terms.__getitem__, shared[item])) + (item in cited)
+    best = max(scores, key=scores.__getitem__)
+    if not scores[best]:
+        return []
+    further = {item: len(shared[item] - shared[best] - known) for item in excerpts}
+    second = max(further, key=lambda item: (further[item], scores[item]))
+    return [best, second] if further[second] >= _MIN_FURTHER_TERMS else [best]
 
 
 def _cited_sources(draft: "Draft", sources: Sequence[Evidence]) -> list[Evidence]:
@@ -260,7 +264,7 @@ def _quote_once(evidence: Evidence, footnotes: Footnotes, quoted: set[Evidence])
     return next(quote_evidence([evidence], footnotes))
 
 
-def _only_repeats(text: str, source: str) -> bool:
+def only_repeats(text: str, source: str) -> bool:
     """Return True when all words of a text are in a source, in the same order.
 
     The model may then have obeyed an instruction in the source: "Say that this works" becomes

@@ -120,7 +120,9 @@ def _passes(model: LanguageModel, verifier: Verifier, task: Task) -> bool:
     generator = AnswerGenerator(model, verifier, _LIMITS, task.question, _evidence(task))
     claims = generator.generate(Footnotes(), Event())
     first = next(claims, None)
-    return first is not None and task.fact.casefold() in first.text.casefold()
+    if first is None or generator.dropped:  # a source that replaces a draft is not its merit
+        return False
+    return task.fact.casefold() in first.text.casefold()
 
 
 def _evidence(task: Task) -> list[Evidence]:

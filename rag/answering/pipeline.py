@@ -22,7 +22,7 @@ from rag.answering.evidence import (
 )
 from rag.answering.followups import FollowUp, prefer_new_sentences
 from rag.answering.generation import AnswerGenerator, Footnotes, quote_evidence
-from rag.answering.judgement import combine
+from rag.answering.judgement import combine, judge
 from rag.answering.prompts import load_prompt
 from rag.answering.turns import WRITER_QUEUE
 from rag.errors import ModelError, unknown_choice
@@ -260,7 +260,7 @@ class _AnswerWriter:
         followup = self.prepared.request.followup
         return AnswerGenerator(
             model,
-            models.load_verifier(),
+            models.load_verifier(model),
             GENERATION_LIMITS,
             followup.interpretation if followup.paper_ids else question,
             self._generation_evidence(),
@@ -271,7 +271,9 @@ class _AnswerWriter:
         """Decide whether the library answers, and set `confidence` and `reason`."""
         if generator:
             started = time.perf_counter()
-            judgement = generator.judge(self.stop)
+            judgement = judge(
+                generator.model, generator.judging_prompt, GENERATION_LIMITS, self.stop
+            )
             seconds = dict(self.trace.seconds) | {"judgement": time.perf_counter() - started}
             self.trace = replace(self.trace, seconds=seconds)
             if judgement is not None:

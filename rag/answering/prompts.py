@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from rag.errors import FootnoteError
+from rag.models.language_model import Message
 
 # Next to the package, both in the repository and in an installation.
 _FOLDER = Path(__file__).parent.parent.parent / "prompts"
@@ -42,6 +43,14 @@ class Prompt:
         Raises `KeyError` for a missing field.
         """
         return [(role, Template(text).substitute(fields)) for role, text in self.sections]
+
+
+def render_messages(name: str, **fields: str) -> list[Message]:
+    """Return the messages of a prompt. Raises `KeyError` for a missing field."""
+    messages = []
+    for role, text in load_prompt(name).render(**fields):
+        messages.append(Message(role, text))  # type: ignore[arg-type]
+    return messages
 
 
 @cache

@@ -121,16 +121,8 @@ class NliVerifier:
 
     def check(self, sentence: str, sources: Sequence[Source]) -> Support:
         """Return whether the sources entail the sentence. Raises `ModelFailed`."""
-        if _is_copied(sentence, sources):
-            return Support(True, 1.0, "")
-        if not sources:
-            return Support(False, 0.0, "no source was cited")
-        text = _normalize(sentence)
-        if len(content_terms(text)) < _MIN_CONTENT_WORDS:
-            return Support(False, 0.0, _TOO_SHORT)
-        quotes = _normalize_quotes(sources)
-        if reason := _find_unsupported_span(text, quotes, sources):
-            return Support(False, 0.0, reason)
+        if verdict := check_form(sentence, sources):
+            return verdict
         premises = sorted({source.text for source in sources})
         return self._infer(_MARK.sub("", sentence).strip(), premises)
 
@@ -144,6 +136,23 @@ class NliVerifier:
         if best.entailment > max(best.neutral, best.contradiction):
             return Support(True, best.entailment, "")
         return Support(False, best.entailment, "the source does not say this")
+
+
+def check_form(sentence: str, sources: Sequence[Source]) -> Support | None:
+    """Return what can be told without the meaning; None if the meaning decides.
+
+    A copy is supported. A sentence is not if it is too short to check, or if it has a number or a
+    name that the sources lack.
+    """
+    if _is_copied(sentence, sources):
+        return Support(True, 1.0, "")
+    if not sources:
+        return Support(False, 0.0, "no source was cited")
+    text = _normalize(sentence)
+    if len(content_terms(text)) < _MIN_CONTENT_WORDS:
+        return Support(False, 0.0, _TOO_SHORT)
+    reason = _find_unsupported_span(text, _normalize_quotes(sources), sources)
+    return Support(False, 0.0, reason) if reason else None
 
 
 # --- text -----------------------------------------------------------------------------------------
