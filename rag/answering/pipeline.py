@@ -329,6 +329,9 @@ class _AnswerWriter:
         evidence = self.prepared.selection.evidence
         cited = self.footnotes.cited_evidence
         is_written = any(claim.kind != "quoted" and not claim.heading for claim in self.claims)
+        if is_written:  # it answers, so no quotation has to be shown again
+            shown = self.prepared.request.followup.shown
+            evidence = tuple(item for item in evidence if item.sentence.text not in shown)
         limit = _MAX_QUOTATIONS_BELOW if is_written else len(evidence)
         others = [item for item in evidence if item not in cited]
         already_quoted: set[int] = set()
