@@ -257,7 +257,6 @@ def test_json_is_plain_rounded_and_complete():
         "citations": [2],
         "supported": True,
         "score": 0.5679,
-        "note": "",
         "heading": "",
     }
     assert plain["citations"][1] == {

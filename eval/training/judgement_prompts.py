@@ -39,17 +39,21 @@ class TrainingPrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Abstract:
+class Abstract:
+    """Cleaned title and text of an abstract, and the spans of its sentences."""
+
     title: str
     text: str
     spans: tuple[Span, ...]
 
     @property
     def text_with_title(self) -> str:
+        """Title and text."""
         return f"{self.title}. {self.text}"
 
     @property
     def sentences(self) -> list[str]:
+        """Sentences in their order."""
         return [self.text[start:end] for start, end in self.spans]
 
 
@@ -62,7 +66,7 @@ def build_training_prompts() -> list[TrainingPrompt]:
     for row in read_rows(_QUESTIONS):
         questions[row["paper"]].append(row)
     chance = random.Random(_SEED)  # noqa: S311 - no secret
-    abstracts = _load_abstracts()
+    abstracts = load_abstracts()
     others = chance.sample(sorted(abstracts.keys() - questions.keys()), _OTHER_PAPERS)
     neighbors = _find_neighbors(sorted(questions), [*sorted(questions), *others], abstracts)
     prompts: list[TrainingPrompt] = []
@@ -82,7 +86,7 @@ def build_training_prompts() -> list[TrainingPrompt]:
     return prompts
 
 
-def _load_abstracts() -> dict[str, _Abstract]:
+def load_abstracts() -> dict[str, Abstract]:
     """Load abstracts that are not in the curated set, by Anthology id."""
     curated = set((ACL_FOLDER / "papers.txt").read_text(encoding="utf-8").split())
     abstracts = {}
@@ -92,12 +96,12 @@ def _load_abstracts() -> dict[str, _Abstract]:
         if row["id"] not in curated and is_fitting:
             text = clean(text)
             spans = tuple(split_sentences(text))
-            abstracts[row["id"]] = _Abstract(clean(row["title"]), text, spans)
+            abstracts[row["id"]] = Abstract(clean(row["title"]), text, spans)
     return abstracts
 
 
 def _find_neighbors(
-    papers: Sequence[str], pool: Sequence[str], abstracts: Mapping[str, _Abstract]
+    papers: Sequence[str], pool: Sequence[str], abstracts: Mapping[str, Abstract]
 ) -> dict[str, list[str]]:
     """Return the eight papers of a pool that are most similar to each paper, by TF-IDF."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -117,7 +121,7 @@ _Block = tuple[str, list[str]]  # a title and sentences
 
 
 def _ranked_blocks(
-    abstract: _Abstract, similar: Sequence[_Abstract], chance: random.Random
+    abstract: Abstract, similar: Sequence[Abstract], chance: random.Random
 ) -> Iterator[_Block]:
     yield abstract.title, abstract.sentences[:_MAX_SENTENCES]
     for other in similar[: chance.randint(1, _NEIGHBORS)]:
@@ -125,7 +129,7 @@ def _ranked_blocks(
 
 
 def _misranked_blocks(
-    abstract: _Abstract, shown: Sequence[Span], similar: Sequence[_Abstract], chance: random.Random
+    abstract: Abstract, shown: Sequence[Span], similar: Sequence[Abstract], chance: random.Random
 ) -> Iterator[_Block]:
     wrong, *others = similar
     yield wrong.title, wrong.sentences[:_MAX_SENTENCES_OF_WRONG_PAPER]
@@ -134,7 +138,7 @@ def _misranked_blocks(
 
 
 def _choose_spans(
-    abstract: _Abstract, questions: Sequence[Row], chance: random.Random
+    abstract: Abstract, questions: Sequence[Row], chance: random.Random
 ) -> list[Span]:
     """Return the spans that answer the questions, and two others, at most four."""
     chosen = set(chance.sample(abstract.spans, min(2, len(abstract.spans))))
@@ -143,7 +147,7 @@ def _choose_spans(
     return sorted(chosen)[:4]
 
 
-def _choose_sentences(abstract: _Abstract, chance: random.Random) -> list[str]:
+def _choose_sentences(abstract: Abstract, chance: random.Random) -> list[str]:
     """Return one sentence, or two in a row."""
     start = chance.randrange(len(abstract.spans))
     return abstract.sentences[start : start + chance.choice([1, 1, 2])]

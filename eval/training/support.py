@@ -1,17 +1,17 @@
-"""Fit what tells from the language model's state whether excerpts support a generated sentence.
+"""Fit what tells from the language model's state whether excerpts support a sentence.
 
-`python -m eval.training.support --sheet FILE` writes the sentences that the bundled language model
-writes for the prompts of `eval.training.judgement_prompts`, each with its sources, to be labelled.
-`python -m eval.training.support [--public DIR]` fits the probe of `rag.answering.support` on the
-labels in `eval/data/training/support_labels.jsonl`, and on claims of public collections in `DIR`,
-all with open licences. It writes `rag/answering/support.json`.
+`python -m eval.training.support [--public DIR]`
 
-The threshold is the lowest at which nineteen of twenty sentences that pass are true, each judged by
-a probe that was fitted without its abstract. The verifier by rules is printed beside it.
+The probe of `rag.answering.support` is a logistic regression on the state of the bundled language
+model after a sentence and its sources. It is fitted on sentences that were written for this, true
+and false answers to the questions of `eval.training.judgement_prompts` that look alike, and on
+claims of public collections in `DIR`, all with open licences. The threshold is the lowest at which
+nineteen of twenty sentences that pass are true, each judged by a probe that was fitted without its
+abstract. The verifier by rules is printed beside it. The result is written to
+`rag/answering/support.json`.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,31 +24,22 @@ from tqdm import tqdm
 
 import eval.data
 from eval.harness.generation_cache import CachedHiddenStateModel
-from eval.harness.labels import SUPPORTED, digest_statement, load_labels
+from eval.harness.labels import SUPPORTED
 from eval.harness.question_sets import find_data_folder, read_rows
 from eval.harness.statistics import Values
-from eval.training.judgement_prompts import TrainingPrompt, build_training_prompts
+from eval.training.judgement_prompts import load_abstracts
 from eval.training.probes import FOLDS, fit_probe, load_bundled, print_quality
 from rag.answering import support
-from rag.answering.generation import (
-    Excerpts,
-    choose_sources,
-    only_repeats,
-    split_drafts,
-    writing_prompt,
-)
 from rag.answering.pipeline import GENERATION_LIMITS
 from rag.answering.probe import Probe, write_probe_file
 from rag.answering.prompts import load_prompt
 from rag.answering.support import verifying_prompt
 from rag.models.vectors import Vectors
-from rag.records import Evidence, Paper, Sentence
 from rag.text.sentences import split_sentences
 from rag.verification.verifier import LexicalVerifier, Source, check_form
 
-_LABELS = Path(eval.data.__file__).parent / "training" / "support_labels.jsonl"
-# Prompts whose sentences are labelled, and public claims of each collection, half of them true.
-_LABELLED_PROMPTS = 260
+_STATEMENTS = Path(eval.data.__file__).parent / "training" / "statements.jsonl"
+# Claims of each public collection, half of them true.
 _PUBLIC = {
     "support_scifact_train": 60,
     "support_checkcovid": 60,
@@ -69,11 +60,6 @@ class Statement:
     sources: tuple[Source, ...]
     group: str
 
-    @property
-    def digest(self) -> str:
-        """Key of its label."""
-        return digest_statement(self.text, [source.text for source in self.sources])
-
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -90,36 +76,16 @@ _STATEMENT, _STATE, _LABEL = map(attrgetter, ("statement", "state", "is_supporte
 # --- statements ----------------------------------------------------------------------------------
 
 
-def generate_statements(model: CachedHiddenStateModel) -> Iterator[tuple[str, Statement]]:
-    """Yield the sentences that the model writes, each with the question; no copies of a source."""
-    for prompt in tqdm(build_training_prompts()[:_LABELLED_PROMPTS], desc="writing"):
-        messages = writing_prompt(prompt.question, Excerpts((), prompt.excerpts))
-        reply = "".join(model.stream(messages, GENERATION_LIMITS, Event()))
-        excerpts = _read_excerpts(prompt)
-        for draft in split_drafts([reply]):
-            sources = choose_sources(draft, prompt.question, excerpts)
-            is_copy = any(only_repeats(draft.text, item.sentence.text) for item in excerpts)
-            if sources and not is_copy and not draft.text.endswith("?"):
-                statement = Statement(draft.text, tuple(map(_source, sources)), prompt.paper)
-                yield prompt.question, statement
-
-
-def _read_excerpts(prompt: TrainingPrompt) -> list[Evidence]:
-    """Return the numbered sentences of a prompt, each with the title above it."""
-    excerpts = []
-    title = ""
-    for line in prompt.excerpts.split("\n"):
-        number, bracket, text = line.partition("] ")
-        if not (bracket and number.startswith("[") and number[1:].isdigit()):
-            title = line
-            continue
-        sentence = Sentence(title, 0, len(text), text)
-        excerpts.append(Evidence(sentence, Paper(title, text, id=title), 1.0, 1.0, 1.0, 1.0))
-    return excerpts
-
-
-def _source(evidence: Evidence) -> Source:
-    return Source(evidence.sentence.text, evidence.paper.title)
+def read_statements() -> Iterator[tuple[bool, Statement]]:
+    """Yield the sentences that were written for this, and whether their sources support them."""
+    abstracts = load_abstracts()
+    for row in read_rows(_STATEMENTS):
+        abstract = abstracts[row["paper"]]
+        sources = []
+        for start, end in row["sources"]:
+            sources.append(Source(abstract.text[start:end], abstract.title))
+        label = row["label"] == SUPPORTED
+        yield label, Statement(row["sentence"], tuple(sources), row["paper"])
 
 
 def read_public_claims(folder: Path) -> Iterator[tuple[bool, Statement]]:
@@ -141,24 +107,6 @@ def _split(text: str) -> list[str]:
     return [text[start:end].strip() for start, end in split_sentences(text)]
 
 
-def write_sheet(model: CachedHiddenStateModel, file: Path) -> None:
-    """Write the sentences that have no label yet, as JSON Lines."""
-    labels = {record.digest for record in load_labels(_LABELS)}
-    lines = {}
-    for question, statement in generate_statements(model):
-        if statement.digest not in labels:
-            sources = [{"title": item.context, "quote": item.text} for item in statement.sources]
-            record = {
-                "digest": statement.digest,
-                "question": question,
-                "sentence": statement.text,
-                "sources": sources,
-            }
-            lines[statement.digest] = json.dumps(record, ensure_ascii=False) + "\n"
-    file.write_text("".join(lines.values()), encoding="utf-8")
-    print(f"{len(lines)} sentences without a label in {file}")
-
-
 # --- fitting -------------------------------------------------------------------------------------
 
 
@@ -176,29 +124,20 @@ def read_examples(
     return examples
 
 
-def _labelled_statements(model: CachedHiddenStateModel) -> list[tuple[bool, Statement]]:
-    labels = {record.digest: record.label for record in load_labels(_LABELS)}
-    found = {}
-    for _, statement in generate_statements(model):
-        if statement.digest in labels:
-            found[statement.digest] = (labels[statement.digest] == SUPPORTED, statement)
-    return list(found.values())
-
-
 def fit(examples: Sequence[Example]) -> tuple[float, Vectors]:
     """Return the intercept and the weights of the probe."""
     return fit_probe(_states(examples), list(map(_LABEL, examples)), np.ones(len(examples)))
 
 
-def verify_unseen(generated: Sequence[Example], public: Sequence[Example]) -> Values:
-    """Return the log-odds of each generated sentence, fitted without its abstract."""
+def verify_unseen(written: Sequence[Example], public: Sequence[Example]) -> Values:
+    """Return the log-odds of each written sentence, fitted without its abstract."""
     from sklearn.model_selection import GroupKFold
 
-    groups = [example.statement.group for example in generated]
-    scores = np.zeros(len(generated))
-    for seen, unseen in GroupKFold(FOLDS).split(generated, groups=groups):
-        intercept, weights = fit([*map(generated.__getitem__, seen), *public])
-        scores[unseen] = intercept + _states(generated)[unseen] @ weights
+    groups = [example.statement.group for example in written]
+    scores = np.zeros(len(written))
+    for seen, unseen in GroupKFold(FOLDS).split(written, groups=groups):
+        intercept, weights = fit([*map(written.__getitem__, seen), *public])
+        scores[unseen] = intercept + _states(written)[unseen] @ weights
     return scores
 
 
@@ -237,25 +176,21 @@ def _passes_rules(statement: Statement) -> bool:
 def main() -> None:
     """Write a sheet, or fit the probe and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write what is to be labelled")
     parser.add_argument("--public", type=Path, metavar="DIR", help="folder of public claims")
     options = parser.parse_args()
     model = load_bundled()
-    if options.sheet:
-        write_sheet(model, options.sheet)
-        return
     public_folder = options.public or find_data_folder().parent / "training"
-    generated = read_examples(model, _labelled_statements(model))
+    written = read_examples(model, list(read_statements()))
     public = read_examples(model, list(read_public_claims(public_folder)))
-    labels, statements = list(map(_LABEL, generated)), list(map(_STATEMENT, generated))
-    scores = verify_unseen(generated, public)
-    print(f"{len(generated)} generated sentences, {len(public)} public claims")
+    labels, statements = list(map(_LABEL, written)), list(map(_STATEMENT, written))
+    scores = verify_unseen(written, public)
+    print(f"{len(written)} written sentences, {len(public)} public claims")
     print_quality("probe", labels, scores)
     form = np.array(list(map(_passes_form, statements)))
     threshold = choose_threshold(np.array(labels)[form].tolist(), scores[form])
     _print_passing("rules", labels, list(map(_passes_rules, statements)))
     _print_passing("probe", labels, ((scores >= threshold) & form).tolist())
-    intercept, weights = fit([*generated, *public])
+    intercept, weights = fit([*written, *public])
     probe = Probe(model.fingerprint, load_prompt("verify").digest, intercept, weights)
     file = Path(support.__file__).with_suffix(".json")
     write_probe_file(file, probe, threshold=float(1 / (1 + np.exp(-threshold))))

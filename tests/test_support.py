@@ -1,0 +1,107 @@
+"""Verifying a sentence with the language model that wrote it."""
+
+import numpy as np
+import pytest
+from fakes import JudgingModel
+
+from rag.answering.answer_models import AnswerModels
+from rag.answering.prompts import load_prompt
+from rag.answering.support import ProbeVerifier, load_support, verifying_prompt
+from rag.errors import ModelFailed
+from rag.models.bundled_weights import bundled_gguf
+from rag.verification.verifier import LexicalVerifier, Source
+
+TITLE = "Heron: counting boats on canals"
+MISSES = Source("Heron misses one boat in forty, while people miss one in nine.", TITLE)
+CANALS = Source("It was tried on 12 canals in Friesland.", TITLE)
+PROBE, THRESHOLD = load_support()
+
+
+class StateModel(JudgingModel):
+    """Scripted model with a hidden state that a test sets."""
+
+    def __init__(self, state, **options):
+        super().__init__(fingerprint=PROBE.fingerprint, **options)
+        self.state = state
+
+    def hidden_state(self, messages, limits, stop):
+        self.prompts.append(list(messages))
+        return self.state
+
+
+def state_with_probability(probability):
+    log_odds = np.log(probability / (1 - probability))
+    factor = (log_odds - PROBE.intercept) / (PROBE.weights @ PROBE.weights)
+    return (PROBE.weights * factor).astype(np.float32)
+
+
+def check(sentence, *sources, probability=0.999):
+    model = StateModel(state_with_probability(probability))
+    return ProbeVerifier(model, PROBE, 0.75).check(sentence, sources), model
+
+
+@pytest.mark.parametrize(("probability", "supported"), [(0.76, True), (0.74, False)])
+def test_probability_has_to_reach_the_threshold(probability, supported):
+    support, _ = check("People overlook more boats.", MISSES, probability=probability)
+    assert support.supported == supported
+    assert support.score == pytest.approx(probability, abs=1e-3)
+    assert bool(support.reason) != supported
+
+
+@pytest.mark.parametrize(
+    ("sentence", "reason"),
+    [
+        ("Heron was tried on 13 canals.", "does not contain the number 13"),
+        ("Heron beats Osprey on canals.", "does not mention Osprey"),
+        ("It is.", "too short"),
+    ],
+)
+def test_numbers_and_names_are_checked_before_the_model_is_asked(sentence, reason):
+    support, model = check(sentence, CANALS)
+    assert not support.supported
+    assert reason in support.reason
+    assert model.prompts == []
+
+
+def test_copy_of_a_source_is_supported_without_the_model():
+    support, model = check(CANALS.text, MISSES, CANALS)
+    assert support.supported
+    assert model.prompts == []
+
+
+def test_prompt_names_a_title_once():
+    [_, message] = verifying_prompt("Boats are missed.", [MISSES, CANALS])
+    lines = message.content.split("\n")
+    assert lines[:3] == [TITLE, f"[1] {MISSES.text}", f"[2] {CANALS.text}"]
+    assert "Statement: Boats are missed." in lines
+
+
+def test_model_that_does_not_show_its_state_fails():
+    verifier = ProbeVerifier(StateModel(None), PROBE, THRESHOLD)
+    with pytest.raises(ModelFailed, match="does not show its state"):
+        verifier.check("People overlook more boats.", [MISSES])
+
+
+def test_only_the_model_of_the_probe_verifies_what_it_writes():
+    models = AnswerModels("none")
+    assert isinstance(models.load_verifier(StateModel(None)), ProbeVerifier)
+    assert isinstance(models.load_verifier(JudgingModel()), LexicalVerifier)
+
+
+def test_fitted_probe_is_that_of_the_bundled_language_model_and_prompt():
+    assert PROBE.fingerprint == bundled_gguf().fingerprint
+    assert load_prompt("verify").digest == PROBE.prompt_digest, "fit the probe again"
+    assert 0.5 <= THRESHOLD < 1
+
+
+@pytest.mark.parametrize(
+    ("sentence", "supported"),
+    [
+        ("The system overlooks fewer boats than people do.", True),
+        ("People overlook fewer boats than the system does.", False),
+        ("The system overlooks boats because the water reflects light.", False),
+    ],
+)
+def test_bundled_model_tells_what_a_source_supports(bundled, sentence, supported):
+    verifier = AnswerModels(bundled).load_verifier(bundled)
+    assert verifier.check(sentence, [MISSES]).supported == supported
