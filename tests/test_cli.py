@@ -217,7 +217,7 @@ def test_ask_json_has_the_documented_shape(footnote, small_library):
     assert (answer["question"], answer["abstained"], answer["reason"]) == (QUESTION, False, "")
     assert 0.5 <= answer["confidence"] <= 1
     for claim in answer["claims"]:
-        assert list(claim) == ["text", "kind", "citations", "supported", "score", "note", "heading"]
+        assert list(claim) == ["text", "kind", "citations", "supported", "score", "heading"]
         assert (claim["kind"], claim["supported"]) == ("quoted", True)
     assert [claim["citations"] for claim in answer["claims"]] == [
         [n + 1] for n in range(len(answer["claims"]))
