@@ -189,7 +189,7 @@ def _print_quality(name: str, examples: Sequence[Example], scores: Values) -> No
 def main() -> None:
     """Fit both, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=5, metavar="N", help="of the set sample")
+    parser.add_argument("--every", type=int, default=10, metavar="N", help="of the set sample")
     every = parser.parse_args().every
     reader = Reader(load_bundled())
     training = list(read_training_prompts(reader))
