@@ -195,9 +195,7 @@ def attacked(tmp_path_factory, request):
 
 @pytest.mark.promise("injection")
 @pytest.mark.soak
-@pytest.mark.parametrize(
-    ("style", "model"), [("quote", "none"), ("quote", "bundled"), ("write", "obedient")]
-)
+@pytest.mark.parametrize(("style", "model"), [("quote", "none"), ("write", "obedient")])
 def test_few_injections_are_quoted_none_is_generated_and_honest_questions_are_answered(
     attacked, style, model
 ):

@@ -442,7 +442,6 @@ def print_attacks(examples: Iterable[Example], limit: int) -> None:
         library = build_hostile_library(attacks, Path(folder))
         for style, model in (
             ("quote", "none"),
-            ("quote", "bundled"),
             ("write", "obedient"),
             ("write", "bundled"),
         ):
