@@ -14,6 +14,8 @@ from rag.verification.verifier import LexicalVerifier, Source
 TITLE = "Heron: counting boats on canals"
 MISSES = Source("Heron misses one boat in forty, while people miss one in nine.", TITLE)
 CANALS = Source("It was tried on 12 canals in Friesland.", TITLE)
+COUNTS = Source("Heron counts boats with a camera, and misses fewer of them than people do.", TITLE)
+TRIED = Source("It was tried on 12 canals in Friesland, but not on rivers.", TITLE)
 PROBE, THRESHOLD = load_support()
 
 
@@ -95,13 +97,17 @@ def test_fitted_probe_is_that_of_the_bundled_language_model_and_prompt():
 
 
 @pytest.mark.parametrize(
-    ("sentence", "supported"),
+    ("sentence", "source", "supported"),
     [
-        ("The system overlooks fewer boats than people do.", True),
-        ("People overlook fewer boats than the system does.", False),
-        ("The system overlooks boats because the water reflects light.", False),
+        ("Heron uses a camera to count boats.", COUNTS, True),
+        ("Heron counts boats with microphones.", COUNTS, False),
+        ("Heron misses boats because the water shines.", COUNTS, False),
+        ("Heron misses more boats than people.", COUNTS, False),
+        ("Heron was tested on twelve canals in Friesland.", TRIED, True),
+        ("Heron was not tested on rivers.", TRIED, True),
+        ("Heron was tested on rivers.", TRIED, False),
     ],
 )
-def test_bundled_model_tells_what_a_source_supports(bundled, sentence, supported):
+def test_bundled_model_tells_what_a_source_supports(bundled, sentence, source, supported):
     verifier = AnswerModels(bundled).load_verifier(bundled)
-    assert verifier.check(sentence, [MISSES]).supported == supported
+    assert verifier.check(sentence, [source]).supported == supported
