@@ -14,6 +14,7 @@ from rag.answering.generation import (
     Draft,
     Footnotes,
     build_excerpts,
+    choose_sources,
     quote_evidence,
     split_drafts,
     writing_prompt,
@@ -230,6 +231,27 @@ def test_sentence_can_cite_several_sources():
         "Reed beds filter 40% of the nitrate and upkeep takes 5 hours a week [1, 2]."
     )
     assert [claim.citations for claim in generated.claims] == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        ("Heath feeds bees.", [HEATH]),
+        ("Upkeep of heath is mostly mowing.", [UPKEEP]),  # one further term is too little
+        ("Upkeep of heath, which feeds bees, is mostly mowing.", [UPKEEP, HEATH]),
+        ("Upkeep is mostly mowing and saves 40% of the work.", [UPKEEP, NITRATE]),  # a number
+        ("Mostly reed beds filter.", [NITRATE]),  # the question's terms count half
+        ("Trains run late.", []),
+    ],
+)
+def test_sources_share_most_terms_with_a_sentence(text, sources):
+    assert choose_sources(Draft(text, ()), QUESTION, EVIDENCE) == sources
+
+
+def test_cited_source_wins_when_others_share_as_much():
+    draft = Draft("Bees are mowing.", (2,))
+    assert choose_sources(draft, QUESTION, EVIDENCE) == [UPKEEP]
+    assert choose_sources(Draft(draft.text, (3,)), QUESTION, EVIDENCE) == [HEATH]
 
 
 def test_sentence_without_a_mark_cites_the_source_that_supports_it():

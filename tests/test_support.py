@@ -65,6 +65,12 @@ def test_numbers_and_names_are_checked_before_the_model_is_asked(sentence, reaso
     assert model.prompts == []
 
 
+def test_names_may_come_from_the_question():
+    source = Source(CANALS.text, TITLE, "Does Heron beat Osprey?")
+    support, _ = check("Heron beats Osprey on canals.", source)
+    assert support.supported
+
+
 def test_copy_of_a_source_is_supported_without_the_model():
     support, model = check(CANALS.text, MISSES, CANALS)
     assert support.supported

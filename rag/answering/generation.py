@@ -31,8 +31,8 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
 _MAX_MARK_RANGE = 20
-# Terms of a draft that a second source has to add.
-_MIN_FURTHER_TERMS = 2
+# Weight of the terms of a draft that a second source has to add.
+_MIN_FURTHER_WEIGHT = 2.0
 # "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
 _YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
 
@@ -207,7 +207,7 @@ class AnswerGenerator:
             if only_repeats(statement, item.sentence.text):
                 return _quote_once(item, footnotes, quoted)
         sources = choose_sources(draft, self.question, self._excerpts.evidence)
-        support = self.verifier.check(statement, _verifier_sources(sources))
+        support = self.verifier.check(statement, _verifier_sources(sources, self.question))
         if support.supported:
             heading = sources[0].paper.title if self.is_list else ""
             return _generated_claim(draft, sources, support, footnotes, heading)
@@ -218,25 +218,28 @@ class AnswerGenerator:
 def choose_sources(draft: "Draft", question: str, excerpts: Sequence[Evidence]) -> list[Evidence]:
     """Return the one or two excerpts that share most with a draft, best first.
 
-    Terms that the question has too count half, because all excerpts may share them; an excerpt that
-    the draft cites counts one term more. The second excerpt has to share two further terms.
+    Terms that the question has too count half, because all excerpts may share them. Numbers count
+    twice, and so do two other terms that only the second excerpt has. An excerpt that the draft
+    cites counts one term more.
     """
     known = set(content_terms(question))
-    terms = dict.fromkeys(content_terms(draft.text), 1.0)
-    for term in known.intersection(terms):
-        terms[term] = 0.5
+    weights = {}
+    for term in content_terms(draft.text):
+        weights[term] = 0.5 if term in known else 1.0 + any(map(str.isdigit, term))
     cited = _cited_sources(draft, excerpts)
     shared: dict[Evidence, set[str]] = {}
     scores: dict[Evidence, float] = {}
     for item in excerpts:
-        shared[item] = set(terms).intersection(content_terms(item.sentence.text))
-        scores[item] = sum(map(terms.__getitem__, shared[item])) + (item in cited)
+        shared[item] = weights.keys() & content_terms(item.sentence.text)
+        scores[item] = sum(map(weights.__getitem__, shared[item])) + (item in cited)
     best = max(scores, key=scores.__getitem__)
     if not scores[best]:
         return []
-    further = {item: len(shared[item] - shared[best] - known) for item in excerpts}
+    further = {}
+    for item in excerpts:
+        further[item] = sum(map(weights.__getitem__, shared[item] - shared[best] - known))
     second = max(further, key=lambda item: (further[item], scores[item]))
-    return [best, second] if further[second] >= _MIN_FURTHER_TERMS else [best]
+    return [best, second] if further[second] >= _MIN_FURTHER_WEIGHT else [best]
 
 
 def _cited_sources(draft: "Draft", sources: Sequence[Evidence]) -> list[Evidence]:
@@ -274,8 +277,8 @@ def only_repeats(text: str, source: str) -> bool:
     return all(word in source_words for word in _WORD.findall(text.casefold()))
 
 
-def _verifier_sources(evidence: Iterable[Evidence]) -> list[Source]:
-    return [Source(item.sentence.text, _safe_title(item)) for item in evidence]
+def _verifier_sources(evidence: Iterable[Evidence], question: str) -> list[Source]:
+    return [Source(item.sentence.text, _safe_title(item), question) for item in evidence]
 
 
 def _safe_title(evidence: Evidence) -> str:

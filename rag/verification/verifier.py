@@ -51,10 +51,14 @@ class Support:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Cited quotation. Words and names may also come from its `context`, the paper's title."""
+    """Cited quotation. Words and names may also come from its `context`, the paper's title.
+
+    Where a model checks the meaning, names may also come from the `question`.
+    """
 
     text: str
     context: str = ""
+    question: str = ""
 
 
 class Verifier(Protocol):
@@ -151,7 +155,10 @@ def check_form(sentence: str, sources: Sequence[Source]) -> Support | None:
     text = _normalize(sentence)
     if len(content_terms(text)) < _MIN_CONTENT_WORDS:
         return Support(False, 0.0, _TOO_SHORT)
-    reason = _find_unsupported_span(text, _normalize_quotes(sources), sources)
+    known = []
+    for source in sources:
+        known.append(Source(source.text, f"{source.context}. {source.question}"))
+    reason = _find_unsupported_span(text, _normalize_quotes(sources), known)
     return Support(False, 0.0, reason) if reason else None
 
 
