@@ -160,6 +160,11 @@ def test_abbreviations_and_names_count_as_one(ask, topic, wordings):
     assert text == f"2 of your 6 papers mention {wordings} in title or abstract."
 
 
+def test_topic_and_its_explanation_in_brackets_are_alternatives(ask):
+    (text,) = texts(ask("How many papers mention buoys (few buoys)?"))
+    assert text == "1 of your 6 papers mentions “buoys” or “few buoys” in title or abstract."
+
+
 def test_nothing_found_is_said(ask):
     answer = ask("How many papers mention submarines?")
     assert texts(answer) == ["None of your 6 papers mention “submarines” in title or abstract."]

@@ -30,7 +30,8 @@ _MAX_ERROR = 1
 _NUMBER = re.compile(r"(?<![\w.])(\d+(?:,\d{3})*|no|none|one)(?![\w.]*\w)", re.IGNORECASE)
 _NUMBER_WORDS = {"no": 0, "none": 0, "one": 1}
 _NOT_RECORDED = re.compile(
-    r"\bno\b.* (?:on record|recorded)\b|\bnot\b.* record(?:ed)?\b", re.IGNORECASE
+    r"\bno\b.* (?:on record|recorded)\b|\bnot\b.* record(?:ed)?\b|\brecord of\b.* not give\b",
+    re.IGNORECASE,
 )
 
 

@@ -21,7 +21,8 @@ from rag.text.terms import STOP_WORDS, content_terms, index_text
 if TYPE_CHECKING:
     from rag.library.library import Library
 
-_OR = re.compile(r"\s+or\s+", re.IGNORECASE)
+# In "MT (machine translation)", either may stand.
+_OR = re.compile(r"\s+or\s+|\s*[()]\s*", re.IGNORECASE)
 _EITHER = re.compile(r"(?:either|both)\s+", re.IGNORECASE)
 _QUOTES = "\"'“”‘’«»"
 _ABBREVIATION = re.compile(r"(?=[^\W_]*[A-Z])[^\W_][\w-]{0,8}[^\W_a-z]s?|[A-Z]{2,}s?")
