@@ -65,8 +65,8 @@ _PAPER, _IS_ANSWERED = attrgetter("paper"), attrgetter("is_answered")
 _STATE, _CONFIDENCE, _REPLY = attrgetter("state"), attrgetter("confidence"), attrgetter("reply")
 
 
-class Reader:
-    """Language model that reads prompts and writes nothing. `read` is what it has last read."""
+class RecordingModel:
+    """Language model that reads prompts and writes nothing. `prompt` is the last one."""
 
     def __init__(self, model: CachedHiddenStateModel) -> None:
         """Read with another model."""
@@ -75,7 +75,7 @@ class Reader:
         self.context_tokens = model.context_tokens
         self.count_tokens = model.count_tokens
         self._model = model
-        self.read: Sequence[Message] | None = None
+        self.prompt: Sequence[Message] | None = None
 
     def stream(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
@@ -91,7 +91,7 @@ class Reader:
         stop: Event,
     ) -> float | None:
         """Remember the prompt, and answer as if the model could not tell."""
-        self.read = messages
+        self.prompt = messages
         return None
 
     def state(self, messages: Sequence[Message]) -> Vectors:
@@ -109,25 +109,25 @@ class Reader:
 # --- examples ------------------------------------------------------------------------------------
 
 
-def read_training_prompts(reader: Reader) -> Iterator[Example]:
+def read_training_prompts(model: RecordingModel) -> Iterator[Example]:
     """Yield the training prompts as the model has read them."""
     for prompt in tqdm(build_training_prompts()[:_TRAINING_PROMPTS], desc="training prompts"):
         messages = judging_prompt(prompt.question, Excerpts((), prompt.excerpts))
-        yield Example(prompt.paper, prompt.is_answered, reader.state(messages))
+        yield Example(prompt.paper, prompt.is_answered, model.state(messages))
 
 
-def read_curated_questions(reader: Reader, name: str, every: int) -> Iterator[Example]:
+def read_curated_questions(model: RecordingModel, name: str, every: int) -> Iterator[Example]:
     """Yield questions of the split `dev` with the excerpts that the assistant finds for them."""
     file, folder = QUESTION_SETS[name].prepare()
-    assistant = Assistant.open(folder, language_model=reader, create=False)
+    assistant = Assistant.open(folder, language_model=model, create=False)
     for question in tqdm(list(_standalone(load_questions(file)))[::every], desc=name):
-        reader.read = None
+        model.prompt = None
         answer = assistant.ask(question.question)
-        if reader.read is None:  # the records answer it, or nothing was found
+        if model.prompt is None:  # the records answer it, or nothing was found
             continue
         confidence = estimate_confidence(AbstentionSignals(**answer.trace.signals))
         group = question.gold[0][0] if question.gold else question.question
-        state, reply = reader.state(reader.read), reader.reply(reader.read)
+        state, reply = model.state(model.prompt), model.reply(model.prompt)
         yield Example(group, question.answerable, state, confidence, reply)
 
 
@@ -191,11 +191,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=10, metavar="N", help="of the set sample")
     every = parser.parse_args().every
-    reader = Reader(load_bundled())
-    training = list(read_training_prompts(reader))
+    model = RecordingModel(load_bundled())
+    training = list(read_training_prompts(model))
     curated = []
     for name, step in (("acl", 1), ("sample", every)):
-        examples = list(read_curated_questions(reader, name, step))
+        examples = list(read_curated_questions(model, name, step))
         print(f"{name}: {len(examples)} questions")
         _print_quality("retrieval", examples, _log_odds(map(_CONFIDENCE, examples)))
         _print_quality("reply", examples, _log_odds(map(_REPLY, examples)))
@@ -210,7 +210,7 @@ def main() -> None:
     }
     intercept, weights = fit_state(training, curated)
     digest = load_prompt("judge").digest
-    probe = Probe(reader.fingerprint, digest, intercept, weights)
+    probe = Probe(model.fingerprint, digest, intercept, weights)
     target = Path(judgement.__file__).with_suffix(".json")
     write_probe_file(target, probe, combination=combination)
 

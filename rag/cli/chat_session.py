@@ -117,7 +117,7 @@ class ChatSession:
             self._write(_HELP)
 
     def _save(self, name: str) -> None:
-        """Write the conversation to a file; only a file saved by this session is overwritten."""
+        """Write the conversation to a file; only a file saved by this chat is overwritten."""
         if not name:
             raise UsageError("missing file name; write /save FILE")
         try:
