@@ -157,21 +157,17 @@ class Turn:
         return tuple(dict.fromkeys(cited)) or self._papers_without_citation()
 
     def _papers_without_citation(self) -> tuple[Paper, ...]:
-        nearest = self._hit_papers
+        nearest = self.found
         if ids := self.answer.trace.settings.get("paper_ids"):
             return tuple(paper for paper in nearest if paper.id in ids)
         terms = specific_terms(self.question)
         is_named = nearest and terms and terms <= paper_terms(nearest[0])
-        return tuple(nearest[:1]) if is_named else ()
+        return nearest[:1] if is_named else ()
 
     @property
     def found(self) -> tuple[Paper, ...]:
-        """Papers that the answer is about, then the others that were retrieved for it."""
-        return tuple(dict.fromkeys([*self.papers, *self._hit_papers]))
-
-    @property
-    def _hit_papers(self) -> list[Paper]:
-        return [hit.paper for hit in self.answer.hits]
+        """Papers that were retrieved for the answer, nearest first."""
+        return tuple(hit.paper for hit in self.answer.hits)
 
 
 def resolve_followup(
@@ -208,10 +204,8 @@ def _resolve_kind(kind: FollowUpKind, question: str, thread: Sequence[Turn]) -> 
 
 def _current_thread(turns: Sequence[Turn]) -> Sequence[Turn]:
     """Return the turns since the last stand-alone question."""
-    for start in range(len(turns) - 1, -1, -1):
-        if turns[start].is_standalone:
-            return turns[start:]
-    return turns
+    starts = [index for index, turn in enumerate(turns) if turn.is_standalone]
+    return turns[starts[-1] :] if starts else turns
 
 
 # --- to which papers does it refer? -----------------------------------------------------------
