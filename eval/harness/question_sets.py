@@ -19,7 +19,7 @@ from rag.assistant import Assistant
 from rag.config import cache_folder
 from rag.errors import UsageError
 from rag.text.cleaning import clean
-from rag.text.sentences import split_sentences
+from rag.text.sentences import Span, split_sentences
 
 ACL_PAPERS = 2_000
 _ACL_SEED = 2026
@@ -28,9 +28,29 @@ ACL_FOLDER = Path(__file__).parent.parent / "data" / "acl"
 _ACL_MIN_YEAR = 2016
 _MIN_ABSTRACT_CHARS, _MAX_ABSTRACT_CHARS = 500, 1_800
 _MIN_SENTENCES = 4
+_MIN_OTHER_CHARS, _MAX_OTHER_CHARS = 400, 2_200
 _DIGEST_CHARS = 12
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Abstract:
+    """Cleaned title and text of an abstract, and the spans of its sentences."""
+
+    title: str
+    text: str
+    spans: tuple[Span, ...]
+
+    @property
+    def text_with_title(self) -> str:
+        """Title and text."""
+        return f"{self.title}. {self.text}"
+
+    @property
+    def sentences(self) -> list[str]:
+        """Sentences in their order."""
+        return [self.text[start:end] for start, end in self.spans]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +165,25 @@ def _library_record(row: Row) -> dict[str, Any]:
     names = ("title", "abstract", "authors", "year", "venue")
     record = {name: row[name] for name in names}
     return record | {"url": f"https://aclanthology.org/{row['id']}"}
+
+
+def load_other_abstracts() -> dict[str, Abstract]:
+    """Load abstracts that are not in the curated set, by Anthology id, to train models with.
+
+    Raises `UsageError` if there is no folder of test collections.
+    """
+    curated = set((ACL_FOLDER / "papers.txt").read_text(encoding="utf-8").split())
+    abstracts = {}
+    for row in read_rows(find_data_folder() / "acl" / "acl.jsonl"):
+        text = row["abstract"] or ""
+        is_fitting = (row["year"] or 0) >= _ACL_MIN_YEAR and _MIN_OTHER_CHARS < len(
+            text
+        ) < _MAX_OTHER_CHARS
+        if row["id"] not in curated and is_fitting:
+            text = clean(text)
+            spans = tuple(split_sentences(text))
+            abstracts[row["id"]] = Abstract(clean(row["title"]), text, spans)
+    return abstracts
 
 
 def resolve_questions(

@@ -4,10 +4,13 @@
 
 The model of `rag.answering.followup_kinds` is a logistic regression on words, on where they are
 known, and on the embedded question. It is fitted on the split `train` of the follow-ups written for
-it, on the curated follow-ups of the split `dev`, and on its other curated questions, each of which
-stands alone after a conversation drawn at random. Cross-validation holds out whole conversations.
-Examples are also used without their vector and without papers, as after an abstention, so that the
-model works then, too.
+it, on the curated follow-ups of the split `dev`, and on questions that stand alone, each after a
+conversation drawn at random: the other curated ones of `dev`, those about ACL abstracts that the
+reader is trained with, and public ones from other fields. Cross-validation holds out whole
+conversations. How many questions about a field that it has not seen are mistaken for follow-ups is
+measured on the questions about the sample papers, with a model fitted without them. Examples are
+also used without their vector and without papers, as after an abstention, so that the model works
+then, too.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from typing import Any
 import numpy as np
 
 import eval.data
+from eval.benchmarks.reading_examples import read_public_rows, reworded_questions
 from eval.benchmarks.tables import Columns
 from eval.harness.question_sets import load_other_abstracts, prepare_acl_library, read_rows
 from eval.harness.statistics import Values
@@ -39,7 +43,11 @@ from rag.models.registry import load_embedder
 from rag.records import Paper
 
 _DATA = Path(eval.data.__file__).parent
-_CURATED = ("questions/sample.jsonl", "acl/questions.jsonl")
+_SAMPLE, _ACL = "questions/sample.jsonl", "acl/questions.jsonl"
+# Questions of public sets name their subject, unlike many of those that ask about one passage.
+# More of them make the model take "who wrote it?" for a question that stands alone.
+_PUBLIC = {"boolq": 60, "miracl": 40, "newwiki": 50, "liveqamed": 25}
+_MAX_ACL_QUESTIONS = 100
 # The other kinds of the benchmark's conversations are about all papers that were cited.
 _KIND_OF_CHAT: dict[str, FollowUpKind] = {
     "who": "one",
@@ -63,7 +71,6 @@ _VECTOR_SCALE = 3.0
 _INVERSE_REGULARIZATION = 0.5
 
 SparseMatrix = Any  # scipy has no types
-Probabilities = dict[FollowUpKind, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +118,35 @@ def load_curated_followups() -> Iterator[Example]:
             yield Example(row["question"], "one", context, -number)
 
 
-def draw_standalone(examples: Sequence[Example]) -> list[Example]:
-    """Put each curated question of the split `dev` that stands alone after a conversation."""
+def load_standalone() -> dict[str, list[str]]:
+    """Load questions that stand alone, by the set that they are from.
+
+    Raises `UsageError` if a public set is missing.
+    """
+    questions = {}
+    for name in (_SAMPLE, _ACL):
+        questions[name] = [row["question"] for row in _dev_rows(name) if row["kind"] != "followup"]
+    reworded = [row["question"] for row in reworded_questions()]
+    questions["reworded"] = _spread(reworded, _MAX_ACL_QUESTIONS)
+    for name, count in _PUBLIC.items():
+        rows = read_public_rows(f"answerable_{name}.jsonl")
+        unique = list(dict.fromkeys(row["question"] for row in rows))
+        questions[name] = _spread(unique, count)
+    return questions
+
+
+def _spread(items: Sequence[str], count: int) -> list[str]:
+    """Return about `count` items at equal distances."""
+    return list(items[:: max(1, len(items) // count)])
+
+
+def put_after(examples: Sequence[Example], questions: Iterable[str]) -> list[Example]:
+    """Put each question, which stands alone, after the conversation of an example."""
     draw = np.random.default_rng(_SEED)
     standalone = []
-    for row in chain.from_iterable(map(_dev_rows, _CURATED)):
-        if row["kind"] != "followup":
-            before = examples[int(draw.integers(len(examples)))]
-            example = replace(before, question=row["question"], kind="standalone", is_curated=True)
-            standalone.append(example)
+    for question in questions:
+        before = examples[int(draw.integers(len(examples)))]
+        standalone.append(replace(before, question=question, kind="standalone", is_curated=True))
     return standalone
 
 
@@ -217,23 +244,25 @@ def _matrix(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> Sparse
 
 def predict(
     model: Mapping[str, Any], examples: Sequence[Example], vectors: Values
-) -> list[Probabilities]:
-    """Return the probabilities of each question; zero vectors leave the decision to the words."""
+) -> list[FollowUpKind]:
+    """Return the kind of each question; zero vectors leave the decision to the words."""
     fitted = FollowUpModel.from_json(model)
     predicted = []
     for example, vector in zip(examples, vectors, strict=True):
-        predicted.append(fitted.probabilities(example.question, example.context, vector))
+        question, context = example.question, example.context
+        probabilities = fitted.probabilities(question, context, vector)
+        predicted.append(choose_kind(probabilities, fitted.has_own_subject(question, context)))
     return predicted
 
 
 def cross_validate(
     examples: Sequence[Example], vectors: Values
-) -> tuple[list[Example], list[Probabilities]]:
+) -> tuple[list[Example], list[FollowUpKind]]:
     """Return the examples in another order, and what models of other conversations predict."""
     numbers = sorted({example.conversation for example in examples})
     shuffled = np.random.default_rng(_SEED).permutation(numbers).tolist()
     held_out: list[Example] = []
-    predicted: list[Probabilities] = []
+    predicted: list[FollowUpKind] = []
     for fold in range(_FOLDS):
         chosen = set(shuffled[fold::_FOLDS])
         is_held_out = np.array([example.conversation in chosen for example in examples])
@@ -248,19 +277,19 @@ def cross_validate(
 # --- the output -----------------------------------------------------------------------------------
 
 
-def print_accuracy(examples: Sequence[Example], predicted: Iterable[Probabilities]) -> None:
+def print_accuracy(examples: Sequence[Example], predicted: Iterable[FollowUpKind]) -> None:
     """Print how many kinds were right, and a row for each kind with those taken for it."""
     pairs = Counter[tuple[str, str]]()
     mistaken = Counter[bool]()
-    for example, kind in zip(examples, map(choose_kind, predicted), strict=True):
+    for example, kind in zip(examples, predicted, strict=True):
         if not example.is_curated:
             pairs[example.kind, kind] += 1
         if example.kind == "standalone" and kind not in ("standalone", "courtesy"):
             mistaken[example.is_curated] += 1
-    right = sum(pairs[kind, kind] for kind in FOLLOWUP_KINDS)
-    print(f"{pairs.total()} follow-ups, {right / pairs.total():.3f} of the kinds right; ", end="")
+    right = sum(pairs[kind, kind] for kind in FOLLOWUP_KINDS) / max(pairs.total(), 1)
+    print(f"{pairs.total()} follow-ups, {right:.3f} of the kinds right; ", end="")
     print(f"taken for follow-ups: {mistaken[False]} of them that stand alone, ", end="")
-    print(f"{mistaken[True]} curated questions")
+    print(f"{mistaken[True]} other questions")
     columns = Columns("<12", *([">10"] * len(FOLLOWUP_KINDS)))
     columns.print_row("", *FOLLOWUP_KINDS)
     for kind in FOLLOWUP_KINDS:
@@ -279,11 +308,17 @@ def main() -> None:
         return np.array([embedder.embed_question(example.question) for example in examples])
 
     written = load_examples("train")
-    examples = [*written, *load_curated_followups(), *draw_standalone(written)]
-    vectors = embed(examples)
+    followups = [*written, *load_curated_followups()]
+    standalone = load_standalone()
+    unseen = put_after(written, standalone.pop(_SAMPLE))
+    examples = [*followups, *put_after(written, chain.from_iterable(standalone.values()))]
+    vectors, unseen_vectors = embed(examples), embed(unseen)
     print("cross-validated:", end=" ")
     print_accuracy(*cross_validate(examples, vectors))
-    model = fit(examples, vectors, embedder.name)
+    print("another field:", end=" ")
+    other = fit(examples, vectors, embedder.name)
+    print_accuracy(unseen, predict(other, unseen, unseen_vectors))
+    model = fit([*examples, *unseen], np.vstack([vectors, unseen_vectors]), embedder.name)
     if options.test:
         test = load_examples("test")
         print("test:", end=" ")

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import eval.data
-from eval.harness.question_sets import ACL_FOLDER, Row, find_data_folder, read_rows
-from rag.text.cleaning import clean
-from rag.text.sentences import Span, split_sentences
+from eval.harness.question_sets import Abstract, Row, load_other_abstracts, read_rows
+from rag.text.sentences import Span
 
 _QUESTIONS = Path(eval.data.__file__).parent / "training" / "acl_questions.jsonl"
 _SEED = 11
@@ -24,8 +23,6 @@ _NEIGHBORS = 3
 _MAX_SENTENCES = 8
 _MAX_SENTENCES_OF_WRONG_PAPER = 6
 _MISRANKED_SHARE = 0.25
-_MIN_YEAR = 2016  # from then on, abstracts of the Anthology are under CC BY
-_MIN_CHARS, _MAX_CHARS = 400, 2_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +35,6 @@ class TrainingPrompt:
     is_answered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Abstract:
-    """Cleaned title and text of an abstract, and the spans of its sentences."""
-
-    title: str
-    text: str
-    spans: tuple[Span, ...]
-
-    @property
-    def text_with_title(self) -> str:
-        """Title and text."""
-        return f"{self.title}. {self.text}"
-
-    @property
-    def sentences(self) -> list[str]:
-        """Sentences in their order."""
-        return [self.text[start:end] for start, end in self.spans]
-
-
 def build_training_prompts() -> list[TrainingPrompt]:
     """Return the prompts, grouped by abstract, the same ones each time.
 
@@ -66,7 +44,7 @@ def build_training_prompts() -> list[TrainingPrompt]:
     for row in read_rows(_QUESTIONS):
         questions[row["paper"]].append(row)
     chance = random.Random(_SEED)  # noqa: S311 - no secret
-    abstracts = load_abstracts()
+    abstracts = load_other_abstracts()
     others = chance.sample(sorted(abstracts.keys() - questions.keys()), _OTHER_PAPERS)
     neighbors = _find_neighbors(sorted(questions), [*sorted(questions), *others], abstracts)
     prompts: list[TrainingPrompt] = []
@@ -84,20 +62,6 @@ def build_training_prompts() -> list[TrainingPrompt]:
                 answered = row["answerable"]
                 prompts.append(TrainingPrompt(paper, row["question"], excerpts, answered))
     return prompts
-
-
-def load_abstracts() -> dict[str, Abstract]:
-    """Load abstracts that are not in the curated set, by Anthology id."""
-    curated = set((ACL_FOLDER / "papers.txt").read_text(encoding="utf-8").split())
-    abstracts = {}
-    for row in read_rows(find_data_folder() / "acl" / "acl.jsonl"):
-        text = row["abstract"] or ""
-        is_fitting = (row["year"] or 0) >= _MIN_YEAR and _MIN_CHARS < len(text) < _MAX_CHARS
-        if row["id"] not in curated and is_fitting:
-            text = clean(text)
-            spans = tuple(split_sentences(text))
-            abstracts[row["id"]] = Abstract(clean(row["title"]), text, spans)
-    return abstracts
 
 
 def _find_neighbors(

@@ -25,9 +25,8 @@ from tqdm import tqdm
 import eval.data
 from eval.harness.generation_cache import CachedHiddenStateModel
 from eval.harness.labels import SUPPORTED
-from eval.harness.question_sets import find_data_folder, read_rows
+from eval.harness.question_sets import find_data_folder, load_other_abstracts, read_rows
 from eval.harness.statistics import Values
-from eval.training.judgement_prompts import load_abstracts
 from eval.training.probes import FOLDS, fit_probe, load_bundled, print_quality
 from rag.answering import support
 from rag.answering.pipeline import GENERATION_LIMITS
@@ -78,7 +77,7 @@ _STATEMENT, _STATE, _LABEL = map(attrgetter, ("statement", "state", "is_supporte
 
 def read_statements() -> Iterator[tuple[bool, Statement]]:
     """Yield the sentences that were written for this, and whether their sources support them."""
-    abstracts = load_abstracts()
+    abstracts = load_other_abstracts()
     for row in read_rows(_STATEMENTS):
         abstract = abstracts[row["paper"]]
         sources = []

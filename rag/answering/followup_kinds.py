@@ -36,8 +36,12 @@ FOLLOWUP_KINDS: tuple[FollowUpKind, ...] = (
     "one", "several", "position", "again", "others", "vary", "standalone", "courtesy"
 )  # fmt: skip
 _DEPENDENT, _INDEPENDENT = FOLLOWUP_KINDS[:-2], FOLLOWUP_KINDS[-2:]
-# To rewrite a question that stands alone is worse than to ask a follow-up alone.
-MIN_INDEPENDENT = 0.35
+_WITH_OWN_SUBJECT = frozenset[FollowUpKind](("others", "vary"))
+# To rewrite a question that stands alone is worse than to ask a follow-up alone, above all when it
+# seems to have a subject of its own.
+_MIN_INDEPENDENT, _MIN_INDEPENDENT_WITH_SUBJECT = 0.35, 0.1
+# So many specific words, none of which is known, are a subject of its own.
+_MIN_SUBJECT_WORDS = 3
 # Higher counts are as good as these.
 _MAX_SPECIFIC, _MAX_IN_PLACE, _MAX_PAPERS, _MAX_LENGTH, _MAX_TITLE_WORDS = 6, 4, 3, 8, 3
 _WORD = re.compile(r"[\w^]+(?:[./+'’-]\w+)*|[^\w\s]")
@@ -113,6 +117,14 @@ class FollowUpModel:
         shares = (exponentials / exponentials.sum()).tolist()
         return dict(zip(FOLLOWUP_KINDS, shares, strict=True))
 
+    def has_own_subject(self, question: str, context: FollowUpContext) -> bool:
+        """Return True for a question with a name or several words that were not there before."""
+        known = context.asked.union(*context.papers)
+        names = set(content_terms(" ".join(analyze_query(question).names)))
+        specific = set(content_terms(question)) - self.generic
+        is_new = len(specific) >= _MIN_SUBJECT_WORDS and specific.isdisjoint(known)
+        return is_new or not names <= known
+
 
 @cache
 def followup_model() -> FollowUpModel:
@@ -131,7 +143,8 @@ def find_kind(
     model = followup_model()
     is_usable = embedder is not None and embedder.name == model.embedder
     vector = embedder.embed_question(question) if embedder and is_usable else None
-    return choose_kind(model.probabilities(question, context, vector))
+    has_subject = model.has_own_subject(question, context)
+    return choose_kind(model.probabilities(question, context, vector), has_subject)
 
 
 def is_courtesy(question: str) -> bool:
@@ -144,11 +157,15 @@ def specific_terms(text: str) -> set[str]:
     return set(content_terms(text)) - followup_model().generic
 
 
-def choose_kind(probabilities: Mapping[FollowUpKind, float]) -> FollowUpKind:
+def choose_kind(probabilities: Mapping[FollowUpKind, float], has_own_subject: bool) -> FollowUpKind:
     """Return the kind of a question by the probability of each; in doubt, it is no follow-up."""
+    dependent = max(_DEPENDENT, key=probabilities.__getitem__)
     independent = sum(map(probabilities.__getitem__, _INDEPENDENT))
-    candidates = _INDEPENDENT if independent >= MIN_INDEPENDENT else _DEPENDENT
-    return max(candidates, key=probabilities.__getitem__)
+    is_doubtful = has_own_subject and dependent not in _WITH_OWN_SUBJECT
+    threshold = _MIN_INDEPENDENT_WITH_SUBJECT if is_doubtful else _MIN_INDEPENDENT
+    if independent < threshold:
+        return dependent
+    return max(_INDEPENDENT, key=probabilities.__getitem__)
 
 
 def followup_features(
