@@ -80,7 +80,6 @@ PUBLIC_MODULES = {
 }
 # The trainings also use what they fit.
 FITTED_MODULES = {
-    "rag.answering.followup_kinds",
     "rag.answering.generation",
     "rag.answering.judgement",
     "rag.answering.probe",

@@ -186,33 +186,6 @@ def test_followup_without_words_of_its_own_quotes_new_sentences_until_nothing_is
     assert len(shown) > 1
 
 
-@pytest.mark.parametrize(
-    "question",
-    [
-        "short version please",
-        "I did not follow, once more in easier words?",
-        "how come?",
-        "and which memory does it save?",
-    ],
-)
-def test_followup_in_many_wordings_is_about_the_cited_papers(small, question):
-    chat = small.chat()
-    first = ask(chat, LEDGERS)
-    trace = ask(chat, question).trace
-    assert trace.rewritten_query.endswith(")")
-    assert trace.settings["paper_ids"][0] == first.citations[0].paper.id
-    assert set(trace.settings["paper_ids"]) <= cited_papers(first)
-
-
-@pytest.mark.parametrize("question", ["cheers, much appreciated!", VOLES, "papers about corals"])
-def test_question_that_needs_no_conversation_is_asked_as_it_is(small, question):
-    chat = small.chat()
-    ask(chat, LEDGERS)
-    trace = ask(chat, question).trace
-    assert trace.rewritten_query == ""
-    assert "query" not in trace.settings
-
-
 def test_other_papers_are_not_those_cited_before(small):
     chat = small.chat()
     cited = cited_papers(ask(chat, "How does one shrink the KV cache?"))

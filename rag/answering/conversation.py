@@ -6,7 +6,6 @@ from threading import Event
 from rag.answering.followups import Turn, resolve_followup
 from rag.answering.pipeline import AnswerRequest
 from rag.library.filters import Filters, merge_filters
-from rag.models.embedder import Embedder
 from rag.records import Answer, Citation, StreamEvent
 from rag.retrieval.query_analysis import validate_question
 
@@ -18,15 +17,10 @@ class Conversation:
     """Questions that may refer to earlier ones. Created by `Assistant.chat`; not thread-safe."""
 
     def __init__(
-        self,
-        stream_answer: StreamAnswer,
-        load_embedder: Callable[[], Embedder],
-        filters: Filters,
-        answers: Iterable[Answer] = (),
+        self, stream_answer: StreamAnswer, filters: Filters, answers: Iterable[Answer] = ()
     ) -> None:
         """Start with filters, and with the answers so far when a conversation is resumed."""
         self._stream_answer = stream_answer
-        self._load_embedder = load_embedder
         self._filters = filters
         self._turns = [Turn(answer.question, answer) for answer in answers]
 
@@ -66,9 +60,7 @@ class Conversation:
         """
         question = validate_question(question)
         merged_filters = merge_filters(self._filters, filters)
-        # The first question needs no model to be understood.
-        embedder = self._load_embedder() if self._turns else None
-        followup = resolve_followup(question, self._turns, embedder)
+        followup = resolve_followup(question, self._turns)
         followup = followup.with_shown(turn.answer for turn in self._turns)
         request = AnswerRequest(
             question,

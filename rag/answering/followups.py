@@ -2,9 +2,8 @@
 
 "Which of these is the fastest?" asks about the papers that the last answer cites, "who wrote the
 second one?" about one of them, "why?" about the topic of the last question, and "are there others?"
-about all papers but those. A fitted model tells these kinds apart (`rag.answering.followup_kinds`),
-and `FollowUp.interpretation` is shown, so the user can check it.
-`python -m eval.benchmarks.followups` measures the effect.
+about all papers but those. Words decide; they are deterministic, and `FollowUp.interpretation` is
+shown, so the user can check it. `python -m eval.benchmarks.followups` measures their effect.
 """
 
 import re
@@ -14,27 +13,28 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from rag.answering.followup_kinds import (
-    FollowUpContext,
-    FollowUpKind,
-    find_kind,
-    is_courtesy,
-    paper_terms,
-    specific_terms,
-)
 from rag.answering.followup_words import (
+    asks_for_others,
+    asks_how_many,
+    chooses,
+    content_words,
     find_position,
+    is_courtesy,
+    is_followup,
     join_new,
+    means_several,
     move_position,
-    name_score,
+    names_other_subject,
+    paper_terms,
+    refers_back,
     remove_count_words,
     remove_years,
+    specific_terms,
 )
 from rag.library.filters import Condition, join_conditions, only_papers, without_papers
-from rag.models.embedder import Embedder
 from rag.records import Answer, Paper
 from rag.retrieval.query_analysis import analyze_query
-from rag.retrieval.question_types import classify_question, find_subject, question_words
+from rag.retrieval.question_types import classify_question, find_subject
 from rag.text.prompt_injection import title_is_injection
 from rag.text.terms import content_terms
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _MAX_NAME_WORDS = 2
 _MAX_TITLE_WORDS = 14
 _MAX_NAMED_TITLES = 3
-_PRONOUNS = frozenset("it this that these those they them".split())
 # A sentence that was not quoted yet is worth quoting at this share of the best one's score.
 _MIN_RELATIVE_SCORE = 0.2
 _ID, _SCORE = attrgetter("id"), attrgetter("score")
@@ -157,55 +156,58 @@ class Turn:
         return tuple(dict.fromkeys(cited)) or self._papers_without_citation()
 
     def _papers_without_citation(self) -> tuple[Paper, ...]:
-        nearest = self.found
+        nearest = self._hit_papers
         if ids := self.answer.trace.settings.get("paper_ids"):
             return tuple(paper for paper in nearest if paper.id in ids)
         terms = specific_terms(self.question)
-        is_named = nearest and terms and terms <= paper_terms(nearest[0])
-        return nearest[:1] if is_named else ()
+        is_named = nearest and terms and terms <= paper_terms(nearest[:1])
+        return tuple(nearest[:1]) if is_named else ()
 
     @property
     def found(self) -> tuple[Paper, ...]:
-        """Papers that were retrieved for the answer, nearest first."""
-        return tuple(hit.paper for hit in self.answer.hits)
+        """Papers that the answer is about, then the others that were retrieved for it."""
+        return tuple(dict.fromkeys([*self.papers, *self._hit_papers]))
+
+    @property
+    def _hit_papers(self) -> list[Paper]:
+        return [hit.paper for hit in self.answer.hits]
 
 
-def resolve_followup(
-    question: str, turns: Sequence[Turn], embedder: Embedder | None = None
-) -> FollowUp:
-    """Return what a question refers to in a conversation; nothing if it stands alone.
+def resolve_followup(question: str, turns: Sequence[Turn]) -> FollowUp:
+    """Return what a question refers to in a conversation.
 
-    Without an `embedder`, its words alone tell what kind of question it is.
+    A question is a follow-up when it asks for other papers, refers back (`it`, `that`, `the
+    model`), continues (`and on ImageNet?`), names no subject (`by how much?`), or uses only words
+    of the paper quoted last.
     """
     turns = [turn for turn in turns if not is_courtesy(turn.question)]
-    # A question that stood alone does so when it is asked again, perhaps with another filter.
-    is_repeated = any(turn.is_standalone and turn.question == question for turn in turns)
-    if not turns or not question.strip() or is_repeated:
+    if not turns or not question.strip() or is_courtesy(question):
         return FollowUp()
-    thread = _current_thread(turns)
-    papers = dict.fromkeys([*_last_papers(thread), *_last_papers(thread, at_least=2)])
-    context = FollowUpContext.build([turn.question for turn in thread], papers)
-    return _resolve_kind(find_kind(question, context, embedder), question, thread)
+    return _resolve_in_thread(question, _current_thread(turns))
 
 
-def _resolve_kind(kind: FollowUpKind, question: str, thread: Sequence[Turn]) -> FollowUp:
-    if kind != "several" and _counts_more(question, thread):
-        return _count_again(question, thread)
-    if kind in ("standalone", "courtesy"):
-        return FollowUp()
-    if kind == "others":
+def _resolve_in_thread(question: str, thread: Sequence[Turn]) -> FollowUp:
+    if asks_for_others(question):
         return _without_cited(question, thread)
-    if find_position(question) is not None:
-        kind = "position"
-    if kind == "vary":
-        return _about_other_subject(question, thread)
-    return _about_papers(question, thread, kind)
+    if _counts_more(question, thread):
+        return _count_again(question, thread)
+    papers = _last_papers(thread)
+    if not is_followup(question, papers):
+        return FollowUp()
+    if not (papers or chooses(question)):
+        query = _ask_about_topic(question, thread)
+        return FollowUp(query, query)
+    if names_other_subject(question, papers):
+        return _about_other_subject(question, thread, papers[0])
+    return _about_papers(question, thread)
 
 
 def _current_thread(turns: Sequence[Turn]) -> Sequence[Turn]:
     """Return the turns since the last stand-alone question."""
-    starts = [index for index, turn in enumerate(turns) if turn.is_standalone]
-    return turns[starts[-1] :] if starts else turns
+    for start in range(len(turns) - 1, -1, -1):
+        if turns[start].is_standalone:
+            return turns[start:]
+    return turns
 
 
 # --- to which papers does it refer? -----------------------------------------------------------
@@ -222,59 +224,60 @@ def _last_papers(thread: Sequence[Turn], at_least: int = 1) -> tuple[Paper, ...]
     return fallback
 
 
-def _referents(kind: FollowUpKind, question: str, thread: Sequence[Turn]) -> tuple[Paper, ...]:
-    """Return the papers that a question refers to: those of the last answer, or one of them."""
-    terms = specific_terms(question)
-    papers = _last_papers(thread, at_least=2 if kind in ("several", "position") else 1)
-    if kind == "position":
-        return _named_paper(question, papers)
-    if kind == "one" or (kind == "again" and _asks_record(question, 1)):
-        return _with_terms(terms, papers)[:1] or papers[:1]
-    # "Which" also chooses from the papers that were found, if no cited one has its words.
-    if kind == "several" and "which" in question.casefold().split():
-        return papers if _with_terms(terms, papers) else (*papers, *thread[-1].found)
-    return papers
-
-
-def _named_paper(question: str, papers: tuple[Paper, ...]) -> tuple[Paper, ...]:
-    """Return the paper that a question gives the number or a short name of."""
+def _referents(question: str, thread: Sequence[Turn]) -> tuple[Paper, ...]:
+    """Return the papers that a question refers to: one by its number, several, or the main one."""
+    several = _last_papers(thread, at_least=2)
     position = find_position(question)
-    if position is not None and papers[position:]:
-        return (papers[position],)
-    return tuple(sorted(papers, key=lambda paper: -name_score(question, paper, papers))[:1])
+    if position is not None and position < len(several):
+        return (several[position],)
+    terms = specific_terms(question)
+    if chooses(question):
+        return _papers_to_choose_from(terms, thread)
+    if means_several(question, _asks_record(question)):
+        return several
+    papers = _last_papers(thread)
+    return _with_terms(terms, papers)[:1] or papers[:1]
+
+
+def _papers_to_choose_from(terms: set[str], thread: Sequence[Turn]) -> tuple[Paper, ...]:
+    """Return the papers that the last answer is about; all that it found if none has the terms."""
+    papers = _last_papers(thread, at_least=2)
+    return papers if _with_terms(terms, papers) else thread[-1].found
 
 
 def _with_terms(terms: set[str], papers: Iterable[Paper]) -> tuple[Paper, ...]:
-    return tuple(paper for paper in papers if terms <= paper_terms(paper))
+    return tuple(paper for paper in papers if terms <= paper_terms([paper]))
 
 
-def _asks_record(question: str, paper_count: int) -> bool:
-    """Return True for a question about authors, year and the like, or for a number of papers."""
-    type_ = classify_question(question, None, "")
-    return type_ != "other" and (type_ != "count" or paper_count > 1)
+def _asks_record(question: str) -> bool:
+    """Return True for a question about authors, year, venue and the like of a paper."""
+    return classify_question(question, None, "") not in ("other", "count")
 
 
-def _about_papers(question: str, thread: Sequence[Turn], kind: FollowUpKind) -> FollowUp:
-    papers = tuple(dict.fromkeys(_referents(kind, question, thread)))
-    if not papers:
-        query = _ask_about_topic(question, thread)
-        return FollowUp(query, query)
+def _about_papers(question: str, thread: Sequence[Turn]) -> FollowUp:
+    papers = _referents(question, thread)
     ids = tuple(map(_ID, papers))
     about = f"(about {_name_papers(papers)})"
-    if not specific_terms(question) and _asks_record(thread[-1].question, 1):
-        question = move_position(thread[-1].question, question)
-    if _asks_record(question, len(ids)):
+    if find_position(question) is not None and not specific_terms(question):
+        question = _ask_record_again(question, thread[-1].question)
+    is_count = asks_how_many(question) and refers_back(question) and len(ids) > 1
+    if _asks_record(question) or is_count:
         return FollowUp(question, f"{question} {about}", ids)
     query = _ask_about_topic(question, thread)
-    known = frozenset().union(*map(paper_terms, papers))
-    has_subject = specific_terms(question) & known or analyze_query(question).names
+    has_subject = specific_terms(question) & paper_terms(papers) or analyze_query(question).names
     return FollowUp(query, f"{question if has_subject else query} {about}", ids)
+
+
+def _ask_record_again(question: str, earlier: str) -> str:
+    """Return "who wrote the second one?" for "and the second one?" after such a question."""
+    is_record = find_position(earlier) is not None and _asks_record(earlier)
+    return move_position(earlier, question) if is_record else question
 
 
 def _without_cited(question: str, thread: Sequence[Turn]) -> FollowUp:
     """Ask for papers on the topic of a thread other than those that it cites."""
     cited = dict.fromkeys(chain.from_iterable(map(_PAPERS, thread)))
-    names_topic = specific_terms(question) and _PRONOUNS.isdisjoint(question.casefold().split())
+    names_topic = specific_terms(question) and not refers_back(question)
     query = question if names_topic else _ask_about_topic(question, thread)
     others = " (other than the papers cited so far)" if cited else ""
     return FollowUp(
@@ -285,8 +288,7 @@ def _without_cited(question: str, thread: Sequence[Turn]) -> FollowUp:
 def _remove_names(query: str, papers: Iterable[Paper]) -> str:
     """Return a query without the names that titles give to papers: others do not mention them."""
     names = set(chain.from_iterable(map(_title_name, papers)))
-    words = re.findall(r"\S+\s*", query)
-    return "".join(word for word in words if names.isdisjoint(content_terms(word))).strip()
+    return " ".join(word for word in query.split() if names.isdisjoint(content_terms(word)))
 
 
 def _ask_about_topic(question: str, thread: Sequence[Turn]) -> str:
@@ -305,13 +307,12 @@ def _topic(thread: Sequence[Turn]) -> str:
     return thread[0].question
 
 
-def _about_other_subject(question: str, thread: Sequence[Turn]) -> FollowUp:
+def _about_other_subject(question: str, thread: Sequence[Turn], paper: Paper) -> FollowUp:
     """Ask the last question about what "what about X?" names, without its old subject."""
     last_question = thread[-1].question
-    main = _last_papers(thread)[:1]
-    names = chain(analyze_query(last_question).names, *map(_title_name, main))
+    names = " ".join([*analyze_query(last_question).names, *_title_name(paper)])
     # The "on" keeps query analysis from reading the context as the target of the question.
-    context = join_new(question_words(last_question), f"{question} {' '.join(names)}")
+    context = join_new(content_words(last_question), f"{question} {names}")
     query = f"{question} (on {context})" if context else question
     return FollowUp(query, query)
 
@@ -345,17 +346,13 @@ def _name_paper(paper: Paper) -> str:
 
 def _counts_more(question: str, thread: Sequence[Turn]) -> bool:
     """Return True for "how many since 2019?" about the topic of a question for papers."""
-    if specific_terms(remove_years(question)):
+    if specific_terms(remove_years(question)) or refers_back(question):
         return False
     last = thread[-1]
-    is_count = last.answer.trace.style == "computed" and _asks_count(last.query)
-    if _asks_count(question):
+    is_count = asks_how_many(last.query) and last.answer.trace.style == "computed"
+    if asks_how_many(question):
         return is_count or analyze_query(last.query).is_list_question
     return is_count and remove_years(question) != question
-
-
-def _asks_count(question: str) -> bool:
-    return classify_question(question, None, "") == "count"
 
 
 def _count_again(question: str, thread: Sequence[Turn]) -> FollowUp:
