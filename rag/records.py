@@ -110,8 +110,10 @@ class Evidence:
     """Sentence scored by how well it answers the question, with the features behind the score.
 
     `similarity` (to the question), `term_overlap` (weighted share of the question's terms in the
-    sentence) and `paper_score` (of its paper) are between 0 and 1. `is_first_sentence` marks the
-    first sentence of an abstract, `is_availability_statement` a pointer to code or data.
+    sentence) and `paper_score` (of its paper) are between 0 and 1. `reading` holds the reader's
+    log-odds that the sentence answers, and `relevance` how far its paper is behind the one that the
+    reader finds most relevant (0 or less). `is_availability_statement` marks a pointer to code or
+    data.
     """
 
     sentence: Sentence
@@ -120,7 +122,8 @@ class Evidence:
     similarity: float
     term_overlap: float
     paper_score: float
-    is_first_sentence: bool = False
+    reading: float = 0.0
+    relevance: float = 0.0
     is_availability_statement: bool = False
 
 

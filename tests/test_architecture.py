@@ -64,6 +64,7 @@ PUBLIC_MODULES = {
     "rag.library.filters",
     "rag.models.bundled_weights",
     "rag.models.language_model",
+    "rag.models.reader",
     "rag.models.registry",
     "rag.models.status",
     "rag.output.export",
@@ -85,6 +86,10 @@ FITTED_MODULES = {
     "rag.answering.probe",
     "rag.answering.prompts",
     "rag.answering.support",
+    "rag.models.files",
+    "rag.models.runtimes.openvino_encoder",
+    "rag.models.runtimes.openvino_offline",
+    "rag.models.runtimes.openvino_reader",
     "rag.models.vectors",
 }
 # Everything else reaches these libraries through the modules named here.
@@ -102,6 +107,7 @@ ONLY_IN = {
         "rag.models.runtimes.openvino_embedder",
         "rag.models.runtimes.transformers_lm",
         "eval.benchmarks.peers",
+        "eval.training.reader",
     },
     "sentence_transformers": {
         "rag.models.runtimes.sentence_transformers_embedder",

@@ -11,7 +11,7 @@ from rag import Assistant
 from rag.answering.evidence import EvidenceWeights, select_evidence
 from rag.library.library import Library
 from rag.library.vector_index import VectorIndex
-from rag.models.registry import load_embedder
+from rag.models.registry import load_embedder, load_reader
 from rag.retrieval.retriever import Retriever
 
 SHRINK = "How does the KV cache shrink?"
@@ -28,7 +28,7 @@ def selector(library, embedder):
 
     def select(question, **options):
         with library.snapshot():
-            return select_evidence(retriever.retrieve(question), library, **options)
+            return select_evidence(retriever.retrieve(question), library, load_reader(), **options)
 
     return select
 
@@ -66,16 +66,20 @@ def texts(evidence):
     return [item.sentence.text for item in evidence]
 
 
-def test_first_sentence_scores_lower_than_the_same_sentence_elsewhere(select_similar):
-    best, second = select_similar("Do kelp forests store carbon?").candidates[:2]
-    assert best.sentence.text == second.sentence.text
-    assert (best.is_first_sentence, second.is_first_sentence) == (False, True)
-    assert best.score > second.score
+def test_reader_decides_which_sentence_answers(select_similar):
+    question = "What do kelp forests keep in their roots?"
+    best = select_similar(question).candidates[0]
+    assert best.sentence.text == "Kelp forests store carbon in their roots."
+    assert best.reading > 0
+    assert best.relevance == 0
+    others = [item for item in select_similar(question).candidates if item.paper != best.paper]
+    assert all(item.relevance < 0 for item in others)
 
 
-def test_first_sentence_scores_the_same_without_its_weight(select_similar):
-    weights = EvidenceWeights(is_first_sentence=0.0)
+def test_score_does_not_depend_on_the_reader_without_its_weights(select_similar):
+    weights = EvidenceWeights(reading=0.0, relevance=0.0)
     best, second = select_similar("Do kelp forests store carbon?", weights=weights).candidates[:2]
+    assert best.sentence.text == second.sentence.text
     # The vector of a sentence depends slightly on its batch.
     assert best.score == pytest.approx(second.score, abs=0.01)
 
@@ -101,13 +105,6 @@ def test_sentences_far_below_the_best_are_not_selected(select):
     assert len(selection.evidence) < len(selection.candidates)
     selected = {item.paper.id for item in selection.evidence}
     assert selected < {item.paper.id for item in selection.candidates}
-
-
-def test_first_sentence_may_answer_a_why_question(select_similar):
-    how = select_similar("How is the folding of robots?")
-    why = select_similar("Why do robots need folding?")
-    assert "Robots are bulky." not in texts(how.candidates[:3])
-    assert "Robots are bulky." in texts(why.candidates[:3])
 
 
 def test_list_question_prefers_the_sentence_that_introduces_a_name(select_similar):

@@ -278,7 +278,7 @@ def test_replay_uses_the_settings_of_the_saved_answer(assistant):
 
 
 def test_replay_reports_a_changed_library(assistant, tmp_path):
-    answer = assistant.ask(QUESTION)
+    answer = assistant.ask(QUESTION, sentences=1)
     assert [citation.quote for citation in answer.citations] == [SHRINKS]
     other = Assistant(Library(tmp_path / "library"), HashEmbedder(), "none")
     other.add(PAPERS)

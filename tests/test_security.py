@@ -348,12 +348,19 @@ def find_unsafe(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names += filter(is_unsafe_module, imported_modules(node))
         elif isinstance(node, ast.Call):
-            names += filter(UNSAFE_CALLS.__contains__, [ast.unparse(node.func)])
+            if not reads_weights_only(node):
+                names += filter(UNSAFE_CALLS.__contains__, [ast.unparse(node.func)])
             names += unsafe_arguments([(keyword.arg, keyword.value) for keyword in node.keywords])
         elif isinstance(node, ast.Dict):
             keys = [getattr(key, "value", None) for key in node.keys]
             names += unsafe_arguments(zip(keys, node.values, strict=True))
     return names
+
+
+def reads_weights_only(call):
+    """Return True for a call that unpickles tensors and plain values alone."""
+    arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    return arguments.get("weights_only") == "True"
 
 
 def imported_modules(node):
@@ -381,6 +388,8 @@ def unsafe_arguments(arguments):
         ("import os, pickle as p", ["pickle"]),
         ("from joblib.numpy_pickle import load", ["joblib.numpy_pickle"]),
         ("torch.load(file)", ["torch.load"]),
+        ("torch.load(file, weights_only=False)", ["torch.load", "weights_only"]),
+        ("torch.load(file, weights_only=True)", []),
         ("x = [eval(text)]", ["eval"]),
         ("model.eval(); re.compile(text); json.load(file)", []),
         ("load(file, allow_pickle=True)", ["allow_pickle"]),

@@ -15,9 +15,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-import eval.data
 from eval.harness.question_sets import (
     ACL_FOLDER,
     Row,
@@ -31,7 +29,7 @@ from rag.config import cache_folder
 from rag.errors import UsageError
 from rag.text.sentences import split_sentences
 
-_FOLDER = Path(eval.data.__file__).parent / "training"
+_FOLDER = ACL_FOLDER.parent / "training"
 # Questions that reuse words of their abstract, which retrieval mostly finds, and those that do not.
 _WORDED, _REWORDED = "acl_questions.jsonl", "acl_questions_reworded.jsonl"
 PUBLIC_SETS = ("qasper", "evidence_inference")

@@ -111,19 +111,19 @@ class RetrievalCache:
 
 # --- ablations ----------------------------------------------------------------------------------
 
-# Each ablation only quotes, with one weight of the evidence score set to 0.
+# Each ablation only quotes, with some weights of the evidence score set to 0.
 _ABLATED_WEIGHTS = {
-    "ablation: no similarity": "similarity",
-    "ablation: no term overlap": "term_overlap",
-    "ablation: no paper score": "paper_score",
-    "ablation: no opening penalty": "is_first_sentence",
+    "ablation: no similarity": ("similarity",),
+    "ablation: no term overlap": ("term_overlap",),
+    "ablation: no paper score": ("paper_score",),
+    "ablation: no reader": ("reading", "relevance"),
 }
 
 
 def _build_ablations(retrieval: RetrievalCache) -> list[System]:
     systems = []
-    for name, weight in _ABLATED_WEIGHTS.items():
-        weights = replace(EvidenceWeights(), **{weight: 0.0})
+    for name, ablated_weights in _ABLATED_WEIGHTS.items():
+        weights = replace(EvidenceWeights(), **dict.fromkeys(ablated_weights, 0.0))
         library = retrieval.assistant.library
         ablated = Assistant(library, language_model="none", weights=weights)
         systems.append(System(name, "ablation", partial(ask, ablated, "quote", retrieval)))

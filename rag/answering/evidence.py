@@ -1,10 +1,11 @@
 """Select the sentences that answer a question, and estimate whether the library answers it.
 
-A sentence is scored by the retrieval score of its paper, by the share of the question's terms in
-it (rare terms weigh more), and by its similarity to the question. The first sentence of an
-abstract states the problem more often than the answer. The confidence is a logistic model of the
-best similarity and of what the question asks for but the papers lack; a language model's judgement
-of the evidence improves it. `footnote eval` measures what each part contributes.
+The reader reads the best papers, and judges each sentence and how relevant each paper is. A
+sentence is scored by that, by the retrieval score of its paper, by the share of the question's
+terms in it (rare terms weigh more), and by its similarity to the question. The confidence is a
+logistic model of the best similarity and of what the question asks for but the papers lack; a
+language model's judgement of the evidence improves it. `footnote eval` measures what each part
+contributes.
 """
 
 import math
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rag.library.library import Library
+from rag.models.reader import Reader, ReaderInput, Reading
 from rag.models.vectors import Vectors
 from rag.records import Evidence, Hit, Paper, Sentence
 from rag.retrieval.query_analysis import (
@@ -31,7 +33,7 @@ _DEFAULT_LIST_SENTENCES = 5
 # Bonus, in logits, for the first sentence that uses a name from its paper's title.
 _INTRODUCTION_BONUS = 0.5
 # Sentences this far below the best one, in logits, are not worth quoting.
-_MAX_LOGIT_GAP = 3.0
+_MAX_LOGIT_GAP = 5.0
 # Bonus, in logits, for a sentence with all terms of the question, when none of them is covered yet.
 _NEW_TERMS_BONUS = 2.0
 # A name is rare when at most this many papers contain it. A question that uses it is about those
@@ -42,12 +44,17 @@ _RARE_NAME_SIMILARITY = 0.45
 
 @dataclass(frozen=True, slots=True)
 class EvidenceWeights:
-    """Weights of a logistic model of whether a sentence answers a question, fitted and rounded."""
+    """Weights of a logistic model of whether a sentence answers a question.
+
+    Those of the reader are 1, because it was trained to return log-odds. The others were fitted
+    before there was a reader, and rounded.
+    """
 
     paper_score: float = 7.0
     term_overlap: float = 2.0
     similarity: float = 1.0
-    is_first_sentence: float = -1.2
+    reading: float = 1.0
+    relevance: float = 1.0
     is_availability_statement: float = -4.0
     intercept: float = -6.6
 
@@ -58,7 +65,8 @@ class EvidenceWeights:
             + self.paper_score * evidence.paper_score
             + self.term_overlap * evidence.term_overlap
             + self.similarity * evidence.similarity
-            + self.is_first_sentence * evidence.is_first_sentence
+            + self.reading * evidence.reading
+            + self.relevance * evidence.relevance
             + self.is_availability_statement * evidence.is_availability_statement
         )
 
@@ -97,6 +105,7 @@ class EvidenceSelection:
 def select_evidence(
     retrieval: RetrievalResult,
     library: Library,
+    reader: Reader,
     max_sentences: int | None = None,
     weights: EvidenceWeights | None = None,
 ) -> EvidenceSelection:
@@ -104,9 +113,8 @@ def select_evidence(
     query = analyze_query(retrieval.question)
     terms = _QuestionTerms(retrieval.question, library)
     weights = weights or EvidenceWeights()
-    if query.asks_reason:  # the problem may be the answer, so its sentence is not penalized
-        weights = replace(weights, is_first_sentence=0.0)
-    candidates = _score_sentences(retrieval, library, terms, query, weights)
+    abstracts = _read_abstracts(retrieval, library, reader)
+    candidates = _score_sentences(abstracts, retrieval, terms, query, weights)
     default = _DEFAULT_LIST_SENTENCES if query.is_list_question else _DEFAULT_SENTENCES
     limit = max_sentences or default
     if query.is_list_question:
@@ -167,26 +175,62 @@ def _paper_text(paper: Paper) -> str:
     return f"{paper.title}. {paper.abstract}"
 
 
+@dataclass(frozen=True, slots=True)
+class _ReadAbstract:
+    """Abstract of a hit with the vectors of its sentences, (n, dimension), and its reading."""
+
+    hit: Hit
+    sentences: Sequence[Sentence]
+    vectors: Vectors
+    reading: Reading
+
+
+def _read_abstracts(
+    retrieval: RetrievalResult, library: Library, reader: Reader
+) -> list[_ReadAbstract]:
+    """Let the reader read the abstracts of the best papers, without prompt injections."""
+    keys = retrieval.keys[:MAX_EVIDENCE_PAPERS]
+    sentences_by_key = library.sentences(keys)
+    found = []
+    for key, hit in zip(keys, retrieval.hits, strict=False):
+        if key in sentences_by_key:
+            found.append((hit, *_without_injections(*sentences_by_key[key])))
+    inputs = []
+    for hit, sentences, _ in found:
+        texts = tuple(sentence.text for sentence in sentences)
+        inputs.append(ReaderInput(hit.paper.title, texts))
+    readings = reader.read(retrieval.question, inputs)
+    abstracts = []
+    for (hit, sentences, vectors), reading in zip(found, readings, strict=True):
+        abstracts.append(_ReadAbstract(hit, sentences, vectors, reading))
+    return abstracts
+
+
+def _without_injections(
+    sentences: Sequence[Sentence], vectors: Vectors
+) -> tuple[list[Sentence], Vectors]:
+    kept = [row for row, sentence in enumerate(sentences) if not is_injection(sentence.text)]
+    return [sentences[row] for row in kept], vectors[kept]
+
+
 def _score_sentences(
+    abstracts: Sequence[_ReadAbstract],
     retrieval: RetrievalResult,
-    library: Library,
     terms: _QuestionTerms,
     query: QueryAnalysis,
     weights: EvidenceWeights,
 ) -> list[Evidence]:
-    """Score the sentences of the best papers, except prompt injections, and sort them."""
-    keys = retrieval.keys[:MAX_EVIDENCE_PAPERS]
-    sentences_by_key = library.sentences(keys)
+    """Score the sentences of the best papers, and sort them."""
+    most_relevant = max((item.reading.relevance for item in abstracts), default=0.0)
     scored = []
-    for key, hit in zip(keys, retrieval.hits, strict=False):
-        if key not in sentences_by_key:
-            continue
-        sentences, vectors = sentences_by_key[key]
-        similarities = _similarities(vectors, retrieval.vector)
-        for sentence, similarity in zip(sentences, similarities, strict=True):
-            if not is_injection(sentence.text):
-                evidence = _extract_features(sentence, similarity, hit, terms, query)
-                scored.append(replace(evidence, score=_sigmoid(weights.logit(evidence))))
+    for item in abstracts:
+        similarities = _similarities(item.vectors, retrieval.vector)
+        judged = zip(item.sentences, similarities, item.reading.sentences, strict=True)
+        for sentence, similarity, reading in judged:
+            features = _extract_features(sentence, similarity, item.hit, terms, query)
+            relevance = item.reading.relevance - most_relevant
+            evidence = replace(features, reading=reading, relevance=relevance)
+            scored.append(replace(evidence, score=_sigmoid(weights.logit(evidence))))
     return sorted(scored, key=lambda e: (-e.score, e.paper.id, e.sentence.start))
 
 
@@ -198,9 +242,6 @@ def _similarities(vectors: Vectors, vector: Vectors) -> list[float]:
 def _extract_features(
     sentence: Sentence, similarity: float, hit: Hit, terms: _QuestionTerms, query: QueryAnalysis
 ) -> Evidence:
-    abstract = hit.paper.abstract
-    is_first = not abstract[: sentence.start].strip()
-    is_only = is_first and sentence.end >= len(abstract.rstrip())
     is_availability = is_availability_statement(sentence.text) and not query.asks_availability
     return Evidence(
         sentence,
@@ -209,7 +250,6 @@ def _extract_features(
         similarity=max(0.0, similarity),
         term_overlap=terms.share(terms.find_in(sentence.text)),
         paper_score=hit.score,
-        is_first_sentence=is_first and not is_only,
         is_availability_statement=is_availability,
     )
 

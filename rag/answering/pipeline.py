@@ -29,6 +29,7 @@ from rag.errors import ModelError, unknown_choice
 from rag.library.filters import FILTERS, Filters, merge_filters
 from rag.library.library import Library
 from rag.models.language_model import GenerationLimits
+from rag.models.registry import load_reader
 from rag.records import Answer, Citation, Claim, Evidence, Preview, Trace, Waiting
 from rag.retrieval.query_analysis import analyze_query
 from rag.retrieval.retriever import RetrievalResult, Retriever
@@ -134,7 +135,9 @@ class AnswerPipeline:
             question = correct_typos(retrieval.question, typos)
             retrieval = self._retrieve(question, request)
         retrieved = time.perf_counter()
-        selection = select_evidence(retrieval, self._library, request.sentences, self._weights)
+        selection = select_evidence(
+            retrieval, self._library, load_reader(), request.sentences, self._weights
+        )
         if request.followup.paper_ids:
             selection = prefer_new_sentences(selection, request.followup, request.question)
         signals = selection.signals

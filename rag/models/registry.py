@@ -9,6 +9,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ from rag.models.files import (
     reject_pickled_weights,
 )
 from rag.models.language_model import LanguageModel
+from rag.models.reader import Reader
 
 NO_LANGUAGE_MODEL = "none"
 BUNDLED_LANGUAGE_MODEL = "bundled"
@@ -89,6 +91,14 @@ def load_language_model(name: str) -> LanguageModel | None:
     except Exception as error:  # a library may raise anything over a broken file
         reason = describe_load_failure(error)
         raise ModelUnavailable(f"cannot load the language model '{name}': {reason}") from error
+
+
+@cache
+def load_reader() -> Reader:
+    """Load the reader that is shipped, once."""
+    runtime = importlib.import_module("rag.models.runtimes.openvino_reader")
+    reader: Reader = runtime.open_reader()
+    return reader
 
 
 def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:

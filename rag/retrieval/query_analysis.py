@@ -30,11 +30,6 @@ _LIST_QUESTION = re.compile(
     re.IGNORECASE,
 )
 # The answer to "why" is often the problem, which the first sentence of an abstract states.
-_REASON_QUESTION = re.compile(
-    r"\b(why|how come|reasons?|what makes|"
-    r"what(?:'s| is| was) (?:wrong|the (?:problem|matter|trouble|drawback)))\b",
-    re.IGNORECASE,
-)
 _QUESTION_WORDS = re.compile(
     r"\b(how (?:many|much|long|fast|slow|large|big|small|often|high|low|far|strong)|what|which)\b"
     r"(?!\s+(?:the|a|an)\b)(?:(?: is| was| are| were|'s) the\b)?",
@@ -207,7 +202,6 @@ class QueryAnalysis:
     - `is_comparison`: compares methods or data that may be in different papers
     - `asks_quantity`: asks for a number
     - `asks_availability`: asks where code or data can be found
-    - `asks_reason`: asks why
     - `asks_count`: asks "how many" or "how long"
     - `answer_target`: words after "how many" or "which", the head noun last
     - `names`: acronyms and proper names
@@ -217,7 +211,6 @@ class QueryAnalysis:
     is_comparison: bool
     asks_quantity: bool
     asks_availability: bool
-    asks_reason: bool
     asks_count: bool
     answer_target: tuple[str, ...]
     names: tuple[str, ...]
@@ -306,7 +299,6 @@ def analyze_query(question: str) -> QueryAnalysis:
         is_comparison=bool(_COMPARISON.search(question)),
         asks_quantity=asks_amount or _has_measure(target),
         asks_availability=bool(_AVAILABILITY_QUESTION.search(question)),
-        asks_reason=bool(_REASON_QUESTION.search(question)),
         asks_count=question_words in ("how many", "how long"),
         answer_target=target,
         names=_find_names(question),

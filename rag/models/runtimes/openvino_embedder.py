@@ -9,23 +9,24 @@ from collections import ChainMap
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from rag.config import cache_folder
 from rag.ingest.sample import sample_file
 from rag.models.embedder import PassageInput
 from rag.models.files import convert_once, fingerprint_folder, read_json
+from rag.models.runtimes.openvino_encoder import (
+    OpenVinoEncoder,
+    TokenIds,
+    input_names,
+    model_inputs,
+)
 from rag.models.runtimes.openvino_offline import nncf, openvino
 from rag.models.vectors import Vectors, normalize
 
 _BATCH_SIZE = 8
-# Lengths are rounded up to a multiple of this because OpenVINO compiles parts of the model again
-# for every new length.
-_LENGTH_STEP = 16
 _DEFAULT_MAX_TOKENS = 512
 # Part of the cached folder's name because the result may change with the converter's version.
 _CONVERSION = f"openvino-{openvino.__version__.split('-')[0]}-int8"
@@ -49,16 +50,8 @@ class OpenVinoEmbedder:
         self.max_tokens = _read_max_tokens(folder)
         self._tokenizer = _load_tokenizer(folder, self.max_tokens)
         self._counter = _load_tokenizer(folder, max_tokens=None)
-        core = openvino.Core()
-        core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
-        path = _converted_model(name, folder, fingerprint)
-        model = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
-        self._input_names = _input_names(model)
-        self.dimension = int(model.output(0).partial_shape[2].get_length())
-        self._request_count = int(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._idle_requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self._request_count):
-            self._idle_requests.put(model.create_infer_request())
+        self._encoder = OpenVinoEncoder(_converted_model(name, folder, fingerprint))
+        self.dimension = self._encoder.width
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text, without special tokens."""
@@ -89,20 +82,13 @@ class OpenVinoEmbedder:
             return vectors
 
         # Long batches go first, so no core is left with a long one at the end.
-        with ThreadPoolExecutor(self._request_count) as pool:
+        with ThreadPoolExecutor(self._encoder.request_count) as pool:
             vectors = dict(ChainMap(*pool.map(embed, reversed(batches))))
         return [vectors[index] for index in range(len(passages))]
 
     def _embed_tokens(self, encodings: Sequence[Encoding]) -> list[Vectors]:
         """Return the vectors of each text's tokens, (tokens, dimension), in one batch."""
-        request = self._idle_requests.get()
-        try:
-            hidden = request.infer(_model_inputs(encodings, self._input_names))[0]
-            return [
-                hidden[row, : _length(encoding)].copy() for row, encoding in enumerate(encodings)
-            ]
-        finally:
-            self._idle_requests.put(request)
+        return self._encoder.encode(list(map(_token_ids, encodings)))
 
 
 def _read_max_tokens(folder: Path) -> int:
@@ -127,24 +113,8 @@ def _length(encoding: Encoding) -> int:
     return len(encoding.ids)
 
 
-def _input_names(model: Any) -> set[str]:  # noqa: ANN401 - OpenVINO has no types
-    names: set[str] = set()
-    for port in model.inputs:
-        names.update(port.names)
-    return names
-
-
-def _model_inputs(encodings: Sequence[Encoding], names: Container[str]) -> dict[str, Any]:
-    """Return a batch as model inputs, limited to the given names; shorter texts are padded."""
-    longest = max(map(_length, encodings))
-    padded_length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
-    ids = np.zeros((len(encodings), padded_length), np.int64)
-    mask = np.zeros_like(ids)
-    for row, encoding in enumerate(encodings):
-        ids[row, : _length(encoding)] = encoding.ids
-        mask[row, : _length(encoding)] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return {name: value for name, value in inputs.items() if name in names}
+def _token_ids(encoding: Encoding) -> TokenIds:
+    return TokenIds(encoding.ids, len(encoding.ids))
 
 
 def _pool_passage(
@@ -199,7 +169,7 @@ def _quantize(model: Any, folder: Path) -> Any:  # noqa: ANN401
     Half of the sample abstracts calibrate the ranges of the activations (post-training
     quantization, as in Nagel et al., 2021); the vectors are compared on the other half.
     """
-    samples = _sample_inputs(folder, _input_names(model))
+    samples = _sample_inputs(folder, input_names(model))
     calibration, test = samples[::2], samples[1::2]
     quantized = nncf().quantize(
         model.clone(),
@@ -219,7 +189,7 @@ def _sample_inputs(folder: Path, names: Container[str]) -> list[dict[str, Any]]:
     for line in sample_file().read_text(encoding="utf-8").splitlines():
         paper = json.loads(line)
         encoding = tokenizer.encode(f"{paper['title']}. {paper['abstract']}")
-        inputs.append(_model_inputs([encoding], names))
+        inputs.append(model_inputs([_token_ids(encoding)], names))
     return inputs
 
 

@@ -1,0 +1,1 @@
+"""Weights of the reader; `README.md` is its model card."""
