@@ -10,7 +10,8 @@ from tiny_models import save_tiny_embedder
 from rag.models.files import find_embedder_folder
 from rag.models.reader import ReaderInput
 from rag.models.registry import load_reader
-from rag.models.runtimes.openvino_reader import ReaderTokenizer, open_reader
+from rag.models.runtimes.openvino_encoder import model_inputs
+from rag.models.runtimes.openvino_reader import ReaderScales, ReaderTokenizer, open_reader, score
 
 QUESTION = "How much carbon do seagrass meadows hold?"
 EELGRASS = ReaderInput(
@@ -122,3 +123,26 @@ def test_training_learns_and_its_result_runs(tmp_path):
     assert kelp.answers > trains.answers
     assert kelp.sentences[1] > kelp.sentences[0]
     assert kelp.sentences[1] > max(trains.sentences)
+
+
+def test_training_and_runtime_compute_the_same_scores(tmp_path):
+    import torch
+
+    from eval.training.reader import ReaderNetwork
+
+    folder = save_tiny_embedder(tmp_path, "mean")
+    (text,) = ReaderTokenizer(folder / "tokenizer.json", 64).split(
+        "what holds", ReaderInput("kelp", ("reefs are old", "kelp holds it"))
+    )
+    network = ReaderNetwork(folder).eval()
+    torch.nn.init.normal_(network.further.weight, std=0.1)
+    names = {"input_ids", "attention_mask", "token_type_ids"}
+    inputs = model_inputs([text.tokens], names)
+    with torch.no_grad():
+        output = network(**{name: torch.from_numpy(value) for name, value in inputs.items()})[0]
+        relevance, answers, sentences = network.score(text, output)
+    scales = ReaderScales(**{name: value.item() for name, value in network.scales.items()})
+    reading = score(text, output[: len(text.tokens.ids)].numpy(), scales)
+    assert reading.relevance == pytest.approx(relevance.item(), abs=1e-3)
+    assert reading.answers == pytest.approx(answers.item(), abs=1e-3)
+    assert reading.sentences == pytest.approx(sentences.tolist(), abs=1e-3)

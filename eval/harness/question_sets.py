@@ -176,10 +176,9 @@ def load_other_abstracts() -> dict[str, Abstract]:
     abstracts = {}
     for row in read_rows(find_data_folder() / "acl" / "acl.jsonl"):
         text = row["abstract"] or ""
-        is_fitting = (row["year"] or 0) >= _ACL_MIN_YEAR and _MIN_OTHER_CHARS < len(
-            text
-        ) < _MAX_OTHER_CHARS
-        if row["id"] not in curated and is_fitting:
+        is_open = (row["year"] or 0) >= _ACL_MIN_YEAR
+        is_fitting = _MIN_OTHER_CHARS < len(text) < _MAX_OTHER_CHARS
+        if row["id"] not in curated and is_open and is_fitting:
             text = clean(text)
             spans = tuple(split_sentences(text))
             abstracts[row["id"]] = Abstract(clean(row["title"]), text, spans)
