@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rag.answering.paper_counts import count_papers
+from rag.answering.paper_counts import PaperCount, count_papers
 from rag.answering.paper_records import describe_record, find_meant_papers
-from rag.library.filters import Condition, Filters, join_conditions, only_papers, parse_filters
+from rag.library.filters import Filters, join_conditions, only_papers, parse_filters
 from rag.records import Evidence, Paper, Sentence
 from rag.retrieval.mentions import best_mention
 from rag.retrieval.question_types import classify_question
@@ -21,6 +21,10 @@ from rag.text.prompt_injection import is_injection
 
 if TYPE_CHECKING:
     from rag.library.library import Library
+
+
+_CLOSEST = "These are closest in meaning:"
+_MAX_CLOSEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ def answer_from_library(
     if type_ == "count":
         allowed = join_conditions([parse_filters(filters), only_papers(paper_ids)])
         owner = "asked about" if paper_ids else "that your filters allow"
-        return _answer_count(question, allowed, library, owner)
+        result = count_papers(question, allowed, library, owner)
+        return _describe_count(result, retrieval, library) if result else None
     search = partial(retriever.retrieve, filters=filters, scope=only_papers(paper_ids))
     papers = find_meant_papers(question, type_, search, library, paper_ids)
     sentences = []
@@ -78,15 +83,16 @@ def _cite_record(paper: Paper) -> Evidence:
     return Evidence(Sentence(paper.id, 0, 0, ""), paper, 1.0, 0.0, 0.0, 0.0)
 
 
-def _answer_count(
-    question: str, allowed: Condition | None, library: "Library", owner: str
-) -> ComputedAnswer | None:
-    result = count_papers(question, allowed, library, owner)
-    if result is None:
-        return None
+def _describe_count(
+    result: PaperCount, retrieval: RetrievalResult, library: "Library"
+) -> ComputedAnswer:
+    """Return the count with the papers counted; without any, the papers closest to the topic."""
     evidence = _cite(result.listed, result.wordings, library)
-    remarks = map(ComputedSentence, result.remarks)
-    return ComputedAnswer((ComputedSentence(result.text, evidence), *remarks))
+    sentences = [ComputedSentence(result.text, evidence), *map(ComputedSentence, result.remarks)]
+    if result.wordings and not evidence:
+        closest = _cite(retrieval.keys[:_MAX_CLOSEST], (), library)
+        sentences.append(ComputedSentence(_CLOSEST, closest))
+    return ComputedAnswer(tuple(sentences))
 
 
 def _cite(keys: Sequence[int], wordings: Sequence[str], library: "Library") -> tuple[Evidence, ...]:

@@ -57,9 +57,10 @@ def find_mentions(topic: str, library: "Library", column: str = "") -> Mentions:
     `column` limits the search to the `title` or the `abstract`.
     """
     wordings: dict[str, None] = {}
-    for part in _OR.split(_EITHER.sub("", topic, count=1)):
-        # The wording is shown in the answer, where control characters would disturb.
-        name = " ".join(remove_invisible(part).split()).strip(_QUOTES).strip()
+    # The wording is shown in the answer, where control characters would disturb.
+    plain = " ".join(remove_invisible(topic).split())
+    names = [part.strip(_QUOTES).strip() for part in _OR.split(_EITHER.sub("", plain, count=1))]
+    for name in _share_first_words(names, library, column):
         for wording in (name, *_expand(name, library)):
             if _terms(wording):
                 wordings[wording] = None
@@ -95,6 +96,20 @@ def _parts(wording: str) -> list[list[str]]:
         elif parts[-1]:
             parts.append([])
     return list(filter(None, parts)) or [_terms(wording)]
+
+
+def _share_first_words(names: list[str], library: "Library", column: str) -> list[str]:
+    """Complete the second of two names: "joint parsing or tagging" may mean "joint tagging".
+
+    It does if the library has the completed name.
+    """
+    if len(names) != 2 or len(names[1].split()) != 1:
+        return names
+    first_words = names[0].split()[:-1]
+    completed = " ".join([*first_words, names[1]])
+    if first_words and _find_wording(completed, library, column)[0]:
+        return [names[0], completed]
+    return names
 
 
 def _find_wording(wording: str, library: "Library", column: str) -> tuple[set[int], set[int]]:
