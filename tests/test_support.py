@@ -71,6 +71,12 @@ def test_names_may_come_from_the_question():
     assert support.supported
 
 
+def test_number_may_be_the_year_of_the_paper():
+    dated = Source(CANALS.text, TITLE, year=2021)
+    assert check("In 2021, Heron was tried on canals.", dated)[0].supported
+    assert not check("In 2022, Heron was tried on canals.", dated)[0].supported
+
+
 def test_copy_of_a_source_is_supported_without_the_model():
     support, model = check(CANALS.text, MISSES, CANALS)
     assert support.supported

@@ -278,7 +278,11 @@ def only_repeats(text: str, source: str) -> bool:
 
 
 def _verifier_sources(evidence: Iterable[Evidence], question: str) -> list[Source]:
-    return [Source(item.sentence.text, _safe_title(item), question) for item in evidence]
+    sources = []
+    for item in evidence:
+        text, year = item.sentence.text, item.paper.year
+        sources.append(Source(text, _safe_title(item), question, year))
+    return sources
 
 
 def _safe_title(evidence: Evidence) -> str:

@@ -53,12 +53,14 @@ class Support:
 class Source:
     """Cited quotation. Words and names may also come from its `context`, the paper's title.
 
-    Where a model checks the meaning, names may also come from the `question`.
+    Where a model checks the meaning, names may also come from the `question`, and a number may be
+    the `year` of the paper.
     """
 
     text: str
     context: str = ""
     question: str = ""
+    year: int | None = None
 
 
 class Verifier(Protocol):
@@ -155,10 +157,12 @@ def check_form(sentence: str, sources: Sequence[Source]) -> Support | None:
     text = _normalize(sentence)
     if len(content_terms(text)) < _MIN_CONTENT_WORDS:
         return Support(False, 0.0, _TOO_SHORT)
-    known = []
+    known, quotes = [], _normalize_quotes(sources)
     for source in sources:
         known.append(Source(source.text, f"{source.context}. {source.question}"))
-    reason = _find_unsupported_span(text, _normalize_quotes(sources), known)
+        if source.year:
+            quotes.append(str(source.year))
+    reason = _find_unsupported_span(text, quotes, known)
     return Support(False, 0.0, reason) if reason else None
 
 
