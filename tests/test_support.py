@@ -1,12 +1,14 @@
 """Verifying a sentence with the language model that wrote it."""
 
+import math
+
 import numpy as np
 import pytest
 from fakes import JudgingModel
 
 from rag.answering.answer_models import AnswerModels
 from rag.answering.prompts import load_prompt
-from rag.answering.support import ProbeVerifier, load_support, verifying_prompt
+from rag.answering.support import FittedSupport, ProbeVerifier, load_support, verifying_prompt
 from rag.errors import ModelFailed
 from rag.models.bundled_weights import bundled_gguf
 from rag.verification.verifier import LexicalVerifier, Source
@@ -16,7 +18,8 @@ MISSES = Source("Heron misses one boat in forty, while people miss one in nine."
 CANALS = Source("It was tried on 12 canals in Friesland.", TITLE)
 COUNTS = Source("Heron counts boats with a camera, and misses fewer of them than people do.", TITLE)
 TRIED = Source("It was tried on 12 canals in Friesland, but not on rivers.", TITLE)
-PROBE, THRESHOLD = load_support()
+FITTED = load_support()
+PROBE = FITTED.probe
 
 
 class StateModel(JudgingModel):
@@ -37,14 +40,18 @@ def state_with_probability(probability):
     return (PROBE.weights * factor).astype(np.float32)
 
 
+# The log-odds of a sentence are those of the probe, less 1 for each doubling of its fragments.
+EVEN = FittedSupport(PROBE, (1.0, 1.0, -1 / math.log(2)), 0.75)
+
+
 def check(sentence, *sources, probability=0.999):
     model = StateModel(state_with_probability(probability))
-    return ProbeVerifier(model, PROBE, 0.75).check(sentence, sources), model
+    return ProbeVerifier(model, EVEN).check(sentence, sources), model
 
 
 @pytest.mark.parametrize(("probability", "supported"), [(0.76, True), (0.74, False)])
 def test_probability_has_to_reach_the_threshold(probability, supported):
-    support, _ = check("People overlook more boats.", MISSES, probability=probability)
+    support, _ = check("Heron misses one boat.", MISSES, probability=probability)
     assert support.supported == supported
     assert support.score == pytest.approx(probability, abs=1e-3)
     assert bool(support.reason) != supported
@@ -63,6 +70,14 @@ def test_numbers_and_names_are_checked_before_the_model_is_asked(sentence, reaso
     assert not support.supported
     assert reason in support.reason
     assert model.prompts == []
+
+
+def test_more_fragments_make_a_sentence_less_probable():
+    one, _ = check("Heron misses one boat.", MISSES, probability=0.5)
+    # "Heron", "miss", "boat" and "people" are apart in the quotation.
+    four, _ = check("Boats miss people, Heron.", MISSES, probability=0.5)
+    assert one.score == pytest.approx(0.5, abs=1e-3)
+    assert four.score == pytest.approx(1 / (1 + 2.5 ** (1 / math.log(2))), abs=1e-2)
 
 
 def test_names_may_come_from_the_question():
@@ -91,7 +106,7 @@ def test_prompt_names_a_title_once():
 
 
 def test_model_that_does_not_show_its_state_fails():
-    verifier = ProbeVerifier(StateModel(None), PROBE, THRESHOLD)
+    verifier = ProbeVerifier(StateModel(None), FITTED)
     with pytest.raises(ModelFailed, match="does not show its state"):
         verifier.check("People overlook more boats.", [MISSES])
 
@@ -105,7 +120,7 @@ def test_only_the_model_of_the_probe_verifies_what_it_writes():
 def test_fitted_probe_is_that_of_the_bundled_language_model_and_prompt():
     assert PROBE.fingerprint == bundled_gguf().fingerprint
     assert load_prompt("verify").digest == PROBE.prompt_digest, "fit the probe again"
-    assert 0.5 <= THRESHOLD < 1
+    assert 0.5 <= FITTED.threshold < 1
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,17 @@ def reworded_questions() -> Iterator[Row]:
     yield from read_rows(_FOLDER / _REWORDED)
 
 
+def held_out_questions() -> Iterator[Row]:
+    """Yield the questions about ACL abstracts that the reader is not trained with.
+
+    Those that are not in the words of the abstract come first.
+    """
+    for file in (_REWORDED, _WORDED):
+        for row in read_rows(_FOLDER / file):
+            if is_held_out(row["paper"]):
+                yield row
+
+
 def build_pool() -> Pool:
     """Return the abstracts asked about among others, in the user's cache.
 
@@ -131,7 +142,7 @@ def _acl_examples(
         paper = pool.papers.get(row["paper"])
         if paper is None:
             continue
-        asked = _to_example_paper(paper, row["evidence"])
+        asked = to_example_paper(paper, row["evidence"])
         if asked.answers != row["answerable"]:
             continue
         count = answered_negatives if row["answerable"] else other_negatives
@@ -146,10 +157,11 @@ def _find_negatives(
     hits = pool.assistant.search(question, k=_SEARCH_DEPTH)
     best, *others = [hit.paper for hit in hits if hit.paper.id != paper.id]
     for other in [best, *chance.sample(others, count - 1)]:
-        yield _to_example_paper(other, ())
+        yield to_example_paper(other, ())
 
 
-def _to_example_paper(paper: Paper, evidence: list[Row] | tuple[()]) -> ExamplePaper:
+def to_example_paper(paper: Paper, evidence: list[Row] | tuple[()]) -> ExamplePaper:
+    """Split an abstract into sentences, and label those that overlap the evidence."""
     spans = list(split_sentences(paper.abstract))
     labels = []
     for start, end in spans:
@@ -189,10 +201,13 @@ def _curated_titles() -> frozenset[str]:
 
 
 def _public_example(name: str, row: Row) -> Example:
-    sentences = tuple(row["sentences"][:_MAX_SENTENCES])
-    labels = tuple(index in row["answers"] for index in range(len(sentences)))
+    sentences, labels = [], []
+    for index, sentence in enumerate(row["sentences"][:_MAX_SENTENCES]):
+        if sentence.strip():
+            sentences.append(sentence)
+            labels.append(index in row["answers"])
     title = row["title"] or ""
-    paper = ExamplePaper(title, sentences, labels, bool(row["answers"]))
+    paper = ExamplePaper(title, tuple(sentences), tuple(labels), bool(row["answers"]))
     source = title or json.dumps(row["sentences"][:2])
     return Example(name, source, row["question"], (paper,))
 

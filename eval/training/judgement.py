@@ -3,10 +3,12 @@
 `python -m eval.training.judgement [--every N]`
 
 The judgement of `rag.answering.judgement` is a logistic regression on the state of the bundled
-language model after a prompt. It is fitted on the prompts of `eval.training.judgement_prompts`, and
-on those of the curated questions of the split `dev`, of `sample` every N-th. The weights by which
-judgement and retrieval make the confidence are fitted on the curated questions, each judged by a
-model that was fitted without it. Answerable and unanswerable questions weigh the same.
+language model after a prompt. It is fitted on questions about ACL abstracts outside the curated
+set, and on the curated questions of the split `dev`, of `sample` every N-th; all with the excerpts
+that the assistant finds. If these lack the paper that answers, the right judgement is no. The
+reader was trained with none of the questions. The weights by which judgement and retrieval make the
+confidence are fitted on the curated questions, each judged by a model that was fitted without it.
+Questions with and without an answer weigh the same.
 
 The areas under the ROC curve that are printed are cross-validated in the same way, by paper. The
 result is written to `rag/answering/judgement.json`. Reading the prompts takes half an hour on two
@@ -16,42 +18,39 @@ cores; what was read is kept in the user's cache.
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress, islice
 from operator import attrgetter
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 from tqdm import tqdm
 
-from eval.harness.generation_cache import CachedHiddenStateModel
+from eval.benchmarks.reading_examples import build_pool, held_out_questions, to_example_paper
 from eval.harness.question_sets import QUESTION_SETS
 from eval.harness.questions import Question, load_questions
 from eval.harness.statistics import Values
-from eval.training.judgement_prompts import build_training_prompts
 from eval.training.probes import FOLDS, fit_probe, load_bundled, print_quality
+from eval.training.recording import RecordingModel
 from rag import Assistant
 from rag.answering import judgement
 from rag.answering.evidence import AbstentionSignals, estimate_confidence
-from rag.answering.generation import Excerpts, judging_prompt
-from rag.answering.judgement import CHOICES
-from rag.answering.pipeline import GENERATION_LIMITS
 from rag.answering.probe import Probe, write_probe_file
-from rag.answering.prompts import load_prompt
-from rag.models.language_model import GenerationLimits, Message
+from rag.answering.prompts import load_prompt, neutralize_markers
+from rag.models.language_model import Message
 from rag.models.vectors import Vectors
+from rag.records import Answer
 
 # Chosen by cross-validation from 1, 2 and 3.
 _CURATED_WEIGHT = 1.0
-# Of 1,900. With none, 140 or 280 of them, the curated questions were judged about as well.
-_TRAINING_PROMPTS = 400
+_POOL_QUESTIONS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """Question of a paper with the model's state after it, and whether the excerpts answer it.
 
-    `confidence` is what retrieval makes of a curated question, and `reply` how probable Yes is as a
-    reply, both 0..1.
+    `confidence` is what retrieval makes of the question, and `reply` how probable Yes is as a reply
+    to a curated question, both 0..1.
     """
 
     paper: str
@@ -65,70 +64,47 @@ _PAPER, _IS_ANSWERED = attrgetter("paper"), attrgetter("is_answered")
 _STATE, _CONFIDENCE, _REPLY = attrgetter("state"), attrgetter("confidence"), attrgetter("reply")
 
 
-class RecordingModel:
-    """Language model that reads prompts and writes nothing. `prompt` is the last one."""
-
-    def __init__(self, model: CachedHiddenStateModel) -> None:
-        """Read with another model."""
-        self.name = model.name
-        self.fingerprint = model.fingerprint
-        self.context_tokens = model.context_tokens
-        self.count_tokens = model.count_tokens
-        self._model = model
-        self.prompt: Sequence[Message] | None = None
-
-    def stream(
-        self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
-    ) -> Iterator[str]:
-        """Yield nothing."""
-        yield from ()
-
-    def choice_probability(
-        self,
-        messages: Sequence[Message],
-        choices: tuple[str, str],
-        limits: GenerationLimits,
-        stop: Event,
-    ) -> float | None:
-        """Remember the prompt, and answer as if the model could not tell."""
-        self.prompt = messages
-        return None
-
-    def state(self, messages: Sequence[Message]) -> Vectors:
-        """Return the model's state after a prompt, (width,)."""
-        state: Vectors | None = self._model.hidden_state(messages, GENERATION_LIMITS, Event())
-        if state is None:
-            raise SystemExit(f"{self.name} does not show its state")
-        return state
-
-    def reply(self, messages: Sequence[Message]) -> float:
-        """Return how probable Yes is as a reply, 0..1."""
-        return self._model.choice_probability(messages, CHOICES, GENERATION_LIMITS, Event()) or 0.0
-
-
 # --- examples ------------------------------------------------------------------------------------
 
 
-def read_training_prompts(model: RecordingModel) -> Iterator[Example]:
-    """Yield the training prompts as the model has read them."""
-    for prompt in tqdm(build_training_prompts()[:_TRAINING_PROMPTS], desc="training prompts"):
-        messages = judging_prompt(prompt.question, Excerpts((), prompt.excerpts))
-        yield Example(prompt.paper, prompt.is_answered, model.state(messages))
+def read_pool_questions(model: RecordingModel, count: int) -> Iterator[Example]:
+    """Yield questions about other abstracts, and whether the excerpts found hold the answer."""
+    pool = build_pool()
+    assistant = Assistant(pool.assistant.library, language_model=model)
+    rows = list(islice(held_out_questions(), count))
+    for row in tqdm(rows, desc="questions about other abstracts"):
+        answer, prompt = model.ask(assistant, row["question"])
+        if prompt is None or row["paper"] not in pool.papers:
+            continue
+        abstract = to_example_paper(pool.papers[row["paper"]], row["evidence"])
+        gold = compress(abstract.sentences, abstract.labels)
+        is_answered = row["answerable"] and _holds_any(prompt, gold)
+        yield Example(row["paper"], is_answered, model.state(prompt), _confidence(answer))
+
+
+def _holds_any(prompt: Sequence[Message], texts: Iterable[str]) -> bool:
+    """Return True if the excerpts in a prompt hold one of the texts."""
+    return any(map(prompt[-1].content.__contains__, map(neutralize_markers, texts)))
+
+
+def _confidence(answer: Answer) -> float:
+    return estimate_confidence(AbstentionSignals(**answer.trace.signals))
 
 
 def read_curated_questions(model: RecordingModel, name: str, every: int) -> Iterator[Example]:
     """Yield questions of the split `dev` with the excerpts that the assistant finds for them."""
     file, folder = QUESTION_SETS[name].prepare()
     assistant = Assistant.open(folder, language_model=model, create=False)
+    titles = {paper.id: paper.title for paper in assistant.papers()}
     for question in tqdm(list(_standalone(load_questions(file)))[::every], desc=name):
-        model.prompt = None
-        answer = assistant.ask(question.question)
-        if model.prompt is None:  # the records answer it, or nothing was found
+        answer, prompt = model.ask(assistant, question.question)
+        if prompt is None:
             continue
-        confidence = estimate_confidence(AbstentionSignals(**answer.trace.signals))
         group = question.gold[0][0] if question.gold else question.question
-        state, reply = model.state(model.prompt), model.reply(model.prompt)
-        yield Example(group, question.answerable, state, confidence, reply)
+        gold = map(titles.__getitem__, question.gold_papers)
+        is_answered = question.answerable and _holds_any(prompt, gold)
+        state, reply = model.state(prompt), model.reply(prompt)
+        yield Example(group, is_answered, state, _confidence(answer), reply)
 
 
 def _standalone(questions: Iterable[Question]) -> Iterator[Question]:
@@ -192,7 +168,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10, metavar="N", help="of the set sample")
     every = parser.parse_args().every
     model = RecordingModel(load_bundled())
-    training = list(read_training_prompts(model))
+    training = list(read_pool_questions(model, _POOL_QUESTIONS))
     curated = []
     for name, step in (("acl", 1), ("sample", every)):
         examples = list(read_curated_questions(model, name, step))
@@ -201,7 +177,7 @@ def main() -> None:
         _print_quality("reply", examples, _log_odds(map(_REPLY, examples)))
         _print_quality("state", examples, judge_unseen(training, examples))
         curated += examples
-    print(f"both sets: {len(curated)} questions, and {len(training)} training prompts")
+    print(f"both sets: {len(curated)} questions, and {len(training)} about other abstracts")
     unseen = judge_unseen(training, curated)
     _print_quality("state", curated, unseen)
     combination = {

@@ -82,10 +82,10 @@ class AnswerModels:
         It is the NLI model if one was chosen, else the language model itself if a probe was fitted
         for it, else rules. Raises `ModelUnavailable`.
         """
-        probe, threshold = load_support()
         if not self._nli_model:
-            fits = probe.fits(model)
-            return ProbeVerifier(model, probe, threshold) if fits else LexicalVerifier()
+            support = load_support()
+            fits = support.probe.fits(model)
+            return ProbeVerifier(model, support) if fits else LexicalVerifier()
         with self._lock:
             if self._nli_verifier is None:
                 self._nli_verifier = NliVerifier(load_nli_model(self._nli_model))

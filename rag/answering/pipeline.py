@@ -42,8 +42,8 @@ ABSTENTION_THRESHOLD = 0.5
 _NEAREST_PAPERS = 3
 # The model gets more sentences than would be quoted, because it can ignore some. Every sentence
 # costs a quarter of a second on two cores.
-_MAX_GENERATION_EVIDENCE = 10
-_MAX_SENTENCES_OF_BEST_PAPER = 7
+_MAX_GENERATION_EVIDENCE = 8
+_MAX_SENTENCES_OF_BEST_PAPER = 6
 GENERATION_LIMITS = GenerationLimits(tokens=160, seconds=120.0)
 # Below a written answer, quotations that it does not cite are shown up to this number.
 _MAX_QUOTATIONS_BELOW = 2

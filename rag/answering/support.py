@@ -1,48 +1,74 @@
 """Verify a generated sentence with the language model that wrote it.
 
 Whether excerpts support a statement can be read off the hidden state of a model that has read both.
-`eval.training.support` fits a probe for the bundled language model and writes `support.json`.
-Numbers and names are checked by rule before: they have to be in the excerpts.
+A sentence that is put together from few pieces of its sources is more credible than a free one
+(`rag.verification.fragments`). `eval.training.support` fits how both make a probability for the
+bundled language model, and writes `support.json`. Numbers and names are checked by rule before:
+they have to be in the excerpts.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Event
 
-from rag.answering.probe import Probe, read_probe_file
+from rag.answering.probe import Probe, logit, read_probe_file, sigmoid
 from rag.answering.prompts import neutralize_markers, render_messages
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
+from rag.verification.fragments import count_fragments
 from rag.verification.verifier import Source, Support, check_form
 
 _LIMITS = GenerationLimits(tokens=1, seconds=60.0)
 
 
-class ProbeVerifier:
-    """Checks numbers and names by rule, and the meaning by what a language model knows.
+@dataclass(frozen=True, slots=True)
+class FittedSupport:
+    """Probe of the state after the prompt `verify`, and what else decides.
 
-    `threshold` is the least probability, between 0 and 1, of a supported sentence.
+    `combination` holds the intercept and the weights of the probe's log-odds and of the logarithm
+    of one more than the number of fragments. `threshold` is the least probability, between 0 and 1,
+    of a supported sentence.
     """
 
-    def __init__(self, model: LanguageModel, probe: Probe, threshold: float) -> None:
+    probe: Probe
+    combination: tuple[float, float, float]
+    threshold: float
+
+    def combine(self, probability: float, fragments: int) -> float:
+        """Return the probability that a sentence is supported, given what the probe says, 0..1."""
+        intercept, of_probe, of_fragments = self.combination
+        return sigmoid(
+            intercept + of_probe * logit(probability) + of_fragments * math.log1p(fragments)
+        )
+
+
+class ProbeVerifier:
+    """Checks numbers and names by rule, and the meaning by what a language model knows."""
+
+    def __init__(self, model: LanguageModel, fitted: FittedSupport) -> None:
         """Use the language model that the probe was fitted for."""
         self._model = model
-        self._probe = probe
-        self._threshold = threshold
+        self._fitted = fitted
 
     def check(self, sentence: str, sources: Sequence[Source]) -> Support:
         """Return whether the sources support the sentence. Raises `ModelError`."""
         if verdict := check_form(sentence, sources):
             return verdict
-        probability = self._probe.read(
+        by_state = self._fitted.probe.read(
             self._model, verifying_prompt(sentence, sources), _LIMITS, Event()
         )
-        if probability is None:
+        if by_state is None:
             raise ModelFailed(self._model.name, "it does not show its state")
-        if probability < self._threshold:
-            return Support(False, probability, "the source does not say this")
-        return Support(True, probability, "")
+        texts = [source.text for source in sources]
+        fragments = count_fragments(sentence, texts, sources[0].question)
+        probability = self._fitted.combine(by_state, fragments)
+        is_supported = probability >= self._fitted.threshold
+        return Support(
+            is_supported, probability, "" if is_supported else "the source does not say this"
+        )
 
 
 def verifying_prompt(sentence: str, sources: Sequence[Source]) -> list[Message]:
@@ -62,7 +88,7 @@ def verifying_prompt(sentence: str, sources: Sequence[Source]) -> list[Message]:
 
 
 @cache
-def load_support() -> tuple[Probe, float]:
-    """Return the fitted probe that is shipped, and the threshold of its probability."""
+def load_support() -> FittedSupport:
+    """Return the fitted support that is shipped."""
     probe, more = read_probe_file(Path(__file__).with_suffix(".json"))
-    return probe, more["threshold"]
+    return FittedSupport(probe, more["combination"], more["threshold"])

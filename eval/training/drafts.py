@@ -1,0 +1,72 @@
+"""Let the bundled model write sentences to train the verifier with.
+
+`python -m eval.training.drafts SHEET [--questions N]`
+
+It answers questions about ACL abstracts that are not in the curated set, also those that the
+excerpts do not answer. Each sentence of its own goes into a sheet of JSON Lines with the quotations
+that it cites, unless it has a number or a name that these lack: rules reject such a sentence. Two
+people or models then label every sentence as `eval.harness.labels` says, independently, and a third
+opinion settles disagreements. `eval/data/training/drafts.jsonl` holds the result without texts.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from eval.benchmarks.reading_examples import Pool, build_pool, held_out_questions
+from eval.harness.question_sets import Row
+from eval.training.probes import load_bundled
+from eval.training.recording import AgreeingModel
+from rag import Assistant
+from rag.records import Claim, Paper
+
+
+def draft_sentences(pool: Pool, assistant: Assistant, question: Row) -> Iterator[dict[str, Any]]:
+    """Yield what the model writes about a question, each sentence with its sources."""
+    answer = assistant.ask(question["question"], style="write")
+    citations = {citation.number: citation for citation in answer.citations}
+    for claim in answer.claims:
+        if claim.kind != "generated":
+            continue
+        sources = []
+        for number in claim.citations:
+            cited = citations[number]
+            span = {"paper": anthology_id(cited.paper), "start": cited.start, "end": cited.end}
+            before = cited.paper.abstract[: cited.start]
+            texts = {"title": cited.paper.title, "before": before, "quote": cited.quote}
+            sources.append(span | texts)
+        yield _sheet_row(question, claim, sources)
+
+
+def _sheet_row(question: Row, claim: Claim, sources: list[dict[str, Any]]) -> dict[str, Any]:
+    asked = {"id": question["id"], "paper": question["paper"], "question": question["question"]}
+    return asked | {"sentence": claim.text, "sources": sources}
+
+
+def anthology_id(paper: Paper) -> str:
+    """Return the ACL Anthology's id of a paper of the pool."""
+    return paper.url.rpartition("/")[2]
+
+
+def main() -> None:
+    """Write the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sheet", type=Path)
+    parser.add_argument("--questions", type=int, default=400, metavar="N")
+    options = parser.parse_args()
+    pool = build_pool()
+    assistant = Assistant(pool.assistant.library, language_model=AgreeingModel(load_bundled()))
+    questions = list(islice(held_out_questions(), options.questions))
+    with options.sheet.open("w", encoding="utf-8") as sheet:
+        for question in tqdm(questions):
+            for row in draft_sentences(pool, assistant, question):
+                print(json.dumps(row, ensure_ascii=False), file=sheet, flush=True)
+
+
+if __name__ == "__main__":
+    main()
