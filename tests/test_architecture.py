@@ -91,6 +91,7 @@ FITTED_MODULES = {
     "rag.models.runtimes.openvino_offline",
     "rag.models.runtimes.openvino_reader",
     "rag.models.vectors",
+    "rag.verification.fragments",
 }
 # Everything else reaches these libraries through the modules named here.
 ONLY_IN = {
