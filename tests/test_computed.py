@@ -187,6 +187,10 @@ def test_nothing_found_is_said(ask):
     assert len(closest.evidence) == 3
 
 
+def test_a_long_topic_that_no_paper_mentions_is_not_counted(ask):
+    assert ask("lamps of night ferries, how many harbor buoys cost less money") is None
+
+
 def test_control_characters_of_a_topic_are_not_shown(ask):
     answer = ask("How many papers mention yellow\x1f\u200bsubmarines\x07?")
     expected = "None of your 6 papers mention “yellow submarines” in title or abstract."

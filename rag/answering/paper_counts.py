@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_LISTED_PAPERS = 10
 _MAX_LISTED_NAMES = 4
+# A longer topic that no paper mentions is a question about what a paper says.
+_MAX_UNKNOWN_TOPIC_TERMS = 4
 # A count that ignores these words would answer another question.
 _NOT_COUNTABLE = re.compile(
     r"\b(?:no|not|without|except|excluding|neither|never|per|each|every|recently|cites?|cited|"
@@ -79,6 +81,8 @@ def count_papers(
             return None
         remarks = [*_describe_apart(mentions, keys), *remarks]
         keys = [key for key in keys if key in mentions.papers]
+        if not keys and len(mentions.terms) > _MAX_UNKNOWN_TOPIC_TERMS:
+            return None
     share = f" ({100 * len(keys) / total:.1f}%)" if _ASKS_SHARE.search(question) else ""
     denominator = f"{_denominator(total, allowed, owner)}{share}"
     text = _describe(query, mentions, len(keys), denominator)
