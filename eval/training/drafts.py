@@ -4,7 +4,8 @@
 
 It answers questions about ACL abstracts that are not in the curated set, also those that the
 excerpts do not answer. Each sentence of its own goes into a sheet of JSON Lines with the quotations
-that it cites, unless it has a number or a name that these lack: rules reject such a sentence. Two
+that it cites, unless it has a number or a name that these lack: rules reject such a sentence. One
+that repeats fifteen words in a row is left out too: texts of abstracts are not shipped. Two
 people or models then label every sentence as `eval.harness.labels` says, independently, and a third
 opinion settles disagreements. `eval/data/training/drafts.jsonl` holds the result without texts.
 """
@@ -12,6 +13,7 @@ opinion settles disagreements. `eval/data/training/drafts.jsonl` holds the resul
 import argparse
 import json
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ from eval.training.recording import AgreeingModel
 from rag import Assistant
 from rag.records import Claim, Paper
 
+# Words in a row of a source that would be a text of its authors.
+_MAX_COPIED_WORDS = 14
+
 
 def draft_sentences(pool: Pool, assistant: Assistant, question: Row) -> Iterator[dict[str, Any]]:
     """Yield what the model writes about a question, each sentence with its sources."""
@@ -33,14 +38,22 @@ def draft_sentences(pool: Pool, assistant: Assistant, question: Row) -> Iterator
     for claim in answer.claims:
         if claim.kind != "generated":
             continue
-        sources = []
+        sources: list[dict[str, Any]] = []
         for number in claim.citations:
             cited = citations[number]
             span = {"paper": anthology_id(cited.paper), "start": cited.start, "end": cited.end}
             before = cited.paper.abstract[: cited.start]
             texts = {"title": cited.paper.title, "before": before, "quote": cited.quote}
             sources.append(span | texts)
-        yield _sheet_row(question, claim, sources)
+        if not any(_copies(claim.text, source["quote"]) for source in sources):
+            yield _sheet_row(question, claim, sources)
+
+
+def _copies(text: str, source: str) -> bool:
+    """Return True if a text repeats many words of a source in a row."""
+    words = text.casefold().split()
+    match = SequenceMatcher(None, words, source.casefold().split(), autojunk=False)
+    return match.find_longest_match().size > _MAX_COPIED_WORDS
 
 
 def _sheet_row(question: Row, claim: Claim, sources: list[dict[str, Any]]) -> dict[str, Any]:
