@@ -180,11 +180,16 @@ def test_topic_and_its_explanation_in_brackets_are_alternatives(ask):
 
 def test_nothing_found_is_said(ask):
     answer = ask("How many papers mention submarines?")
-    count, closest = answer.sentences
-    assert count.text == "None of your 6 papers mention “submarines” in title or abstract."
+    assert texts(answer) == ["None of your 6 papers mention “submarines” in title or abstract."]
+    assert titles(answer) == []
+
+
+def test_papers_close_in_meaning_are_listed_when_none_is_counted(ask):
+    count, closest = ask("How many papers are about counting ships in waterways?").sentences
+    assert count.text.startswith("None of your 6 papers mention")
     assert not count.evidence
     assert closest.text == "These are closest in meaning:"
-    assert len(closest.evidence) == 3
+    assert closest.evidence[0].paper.title == "Heron: counting boats on canals"
 
 
 def test_a_long_topic_that_no_paper_mentions_is_not_counted(ask):

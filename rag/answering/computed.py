@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _CLOSEST = "These are closest in meaning:"
 _MAX_CLOSEST = 3
+# Of a sentence to the question. Papers below are about something else.
+_MIN_SIMILARITY = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,19 @@ def _describe_count(
     """Return the count with the papers counted; without any, the papers closest to the topic."""
     evidence = _cite(result.listed, result.wordings, library)
     sentences = [ComputedSentence(result.text, evidence), *map(ComputedSentence, result.remarks)]
-    if result.wordings and not evidence:
-        closest = _cite(retrieval.keys[:_MAX_CLOSEST], (), library)
+    is_unknown = bool(result.wordings) and not evidence
+    if is_unknown and (closest := _cite(_closest(retrieval), (), library)):
         sentences.append(ComputedSentence(_CLOSEST, closest))
     return ComputedAnswer(tuple(sentences))
+
+
+def _closest(retrieval: RetrievalResult) -> list[int]:
+    """Return the best papers with a sentence that is similar to the question, by row number."""
+    close = []
+    for key, hit in zip(retrieval.keys, retrieval.hits, strict=False):
+        if hit.best_sentence >= _MIN_SIMILARITY:
+            close.append(key)
+    return close[:_MAX_CLOSEST]
 
 
 def _cite(keys: Sequence[int], wordings: Sequence[str], library: "Library") -> tuple[Evidence, ...]:
