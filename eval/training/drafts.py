@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.benchmarks.reading_examples import Pool, build_pool, held_out_questions
+from eval.benchmarks.reading_examples import build_pool, held_out_questions
 from eval.harness.question_sets import Row
 from eval.training.probes import load_bundled
 from eval.training.recording import AgreeingModel
@@ -31,7 +31,7 @@ from rag.records import Claim, Paper
 _MAX_COPIED_WORDS = 14
 
 
-def draft_sentences(pool: Pool, assistant: Assistant, question: Row) -> Iterator[dict[str, Any]]:
+def draft_sentences(assistant: Assistant, question: Row) -> Iterator[dict[str, Any]]:
     """Yield what the model writes about a question, each sentence with its sources."""
     answer = assistant.ask(question["question"], style="write")
     citations = {citation.number: citation for citation in answer.citations}
@@ -41,7 +41,7 @@ def draft_sentences(pool: Pool, assistant: Assistant, question: Row) -> Iterator
         sources: list[dict[str, Any]] = []
         for number in claim.citations:
             cited = citations[number]
-            span = {"paper": anthology_id(cited.paper), "start": cited.start, "end": cited.end}
+            span = {"paper": _anthology_id(cited.paper), "start": cited.start, "end": cited.end}
             before = cited.paper.abstract[: cited.start]
             texts = {"title": cited.paper.title, "before": before, "quote": cited.quote}
             sources.append(span | texts)
@@ -61,8 +61,7 @@ def _sheet_row(question: Row, claim: Claim, sources: list[dict[str, Any]]) -> di
     return asked | {"sentence": claim.text, "sources": sources}
 
 
-def anthology_id(paper: Paper) -> str:
-    """Return the ACL Anthology's id of a paper of the pool."""
+def _anthology_id(paper: Paper) -> str:
     return paper.url.rpartition("/")[2]
 
 
@@ -72,12 +71,12 @@ def main() -> None:
     parser.add_argument("sheet", type=Path)
     parser.add_argument("--questions", type=int, default=400, metavar="N")
     options = parser.parse_args()
-    pool = build_pool()
-    assistant = Assistant(pool.assistant.library, language_model=AgreeingModel(load_bundled()))
+    library = build_pool().assistant.library
+    assistant = Assistant(library, language_model=AgreeingModel(load_bundled()))
     questions = list(islice(held_out_questions(), options.questions))
     with options.sheet.open("w", encoding="utf-8") as sheet:
         for question in tqdm(questions):
-            for row in draft_sentences(pool, assistant, question):
+            for row in draft_sentences(assistant, question):
                 print(json.dumps(row, ensure_ascii=False), file=sheet, flush=True)
 
 
