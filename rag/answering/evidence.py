@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from rag.answering.log_odds import sigmoid
 from rag.library.library import Library
 from rag.models.reader import Reader, ReaderInput, Reading
 from rag.models.vectors import Vectors
@@ -230,7 +231,7 @@ def _score_sentences(
             features = _extract_features(sentence, similarity, item.hit, terms, query)
             relevance = item.reading.relevance - most_relevant
             evidence = replace(features, reading=reading, relevance=relevance)
-            scored.append(replace(evidence, score=_sigmoid(weights.logit(evidence))))
+            scored.append(replace(evidence, score=sigmoid(weights.logit(evidence))))
     return sorted(scored, key=lambda e: (-e.score, e.paper.id, e.sentence.start))
 
 
@@ -375,8 +376,4 @@ def estimate_confidence(signals: AbstentionSignals) -> float:
     weighted = 0.0
     for name in AbstentionSignals.__slots__:
         weighted += getattr(_WEIGHTS, name) * getattr(signals, name)
-    return _sigmoid(_INTERCEPT + weighted)
-
-
-def _sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))
+    return sigmoid(_INTERCEPT + weighted)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from threading import Event
 
+from rag.answering.log_odds import logit
 from rag.answering.prompts import neutralize_markers, render_messages
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
@@ -22,7 +23,7 @@ from rag.text.terms import content_terms
 from rag.verification.verifier import Source, Support, Verifier
 
 # Citation marks: [1], [1, 2], [1-3], [^1].
-_MARK = re.compile(r"\s*\[\s*\^?(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\s*\]")
+_MARK = re.compile(r"\s*\[\s*\^?\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*\s*\]")
 _UNFINISHED_MARK = re.compile(r"\[[\d\s^,;–-]*")
 _GLUED_MARK = re.compile(r"(?<=[.!?”\"’*)])(?=\[\s*\^?\d)")
 _POSSIBLE_END = re.compile(r"[.!?…。！？].*\s|\n")
@@ -30,9 +31,10 @@ _WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
-_MAX_MARK_RANGE = 20
-# Weight of the terms of a draft that a second source has to add.
-_MIN_FURTHER_WEIGHT = 2.0
+# Log-odds that a source gains when it has all new terms of a draft (`eval/LOG.md`).
+_NEW_TERMS_WEIGHT = 8.0
+# New terms of a draft that a second source has to add; a number counts twice.
+_MIN_FURTHER_TERMS = 2
 # "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
 _YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
 
@@ -132,8 +134,9 @@ class AnswerGenerator:
 
     `evidence` is sorted by relevance, best first; as much of it is used as fits into the model's
     context, and `left_out` is the rest. The other results are complete once `generate` is
-    exhausted. `dropped` counts generated sentences that no source supports. `tokens` counts the
-    tokens of the prompt and of the reply.
+    exhausted. `dropped` counts generated sentences that no source supports. `ranking` is the
+    evidence sorted by how likely the first sentence rests on it, also if it was dropped. `tokens`
+    counts the tokens of the prompt and of the reply.
     """
 
     model: LanguageModel
@@ -143,6 +146,7 @@ class AnswerGenerator:
     evidence: Sequence[Evidence]
     is_list: bool = False
     dropped: int = 0
+    ranking: tuple[Evidence, ...] = ()
     left_out: tuple[Evidence, ...] = ()
     tokens: dict[str, int] = field(default_factory=dict)
     _excerpts: Excerpts = field(init=False)
@@ -176,7 +180,7 @@ class AnswerGenerator:
         drafts = split_drafts(self._stream(messages, reply, stop))
         # After a stop, the last draft is not a complete sentence.
         for draft in takewhile(lambda _: not stop.is_set(), drafts):
-            text = draft.text.casefold()
+            text = draft.casefold()
             # Small models repeat themselves and ask questions.
             if text in seen or text.endswith("?"):
                 continue
@@ -197,16 +201,19 @@ class AnswerGenerator:
             reply.append(piece)
             yield piece
 
-    def _check(self, draft: "Draft", footnotes: Footnotes, quoted: set[Evidence]) -> Claim | None:
+    def _check(self, draft: str, footnotes: Footnotes, quoted: set[Evidence]) -> Claim | None:
         """Return the claim to show for a draft: what fails the check is replaced by its source.
 
         None when there is nothing to show that was not quoted before.
         """
-        statement = _YES_NO.sub("", draft.text, count=1)
-        for item in self._excerpts.evidence:
+        excerpts = self._excerpts.evidence
+        if not self.ranking:
+            self.ranking = tuple(rank_sources(draft, self.question, excerpts))
+        statement = _YES_NO.sub("", draft, count=1)
+        for item in excerpts:
             if only_repeats(statement, item.sentence.text):
                 return _quote_once(item, footnotes, quoted)
-        sources = choose_sources(draft, self.question, self._excerpts.evidence)
+        sources = choose_sources(draft, self.question, excerpts)
         support = self.verifier.check(statement, _verifier_sources(sources, self.question))
         if support.supported:
             heading = sources[0].paper.title if self.is_list else ""
@@ -215,40 +222,47 @@ class AnswerGenerator:
         return _quote_once(sources[0], footnotes, quoted) if sources else None
 
 
-def choose_sources(draft: "Draft", question: str, excerpts: Sequence[Evidence]) -> list[Evidence]:
-    """Return the one or two excerpts that share most with a draft, best first.
+def rank_sources(draft: str, question: str, excerpts: Iterable[Evidence]) -> list[Evidence]:
+    """Sort excerpts by how likely a draft rests on them, best first.
 
-    Terms that the question has too count half, because all excerpts may share them. Numbers count
-    twice, and so do two other terms that only the second excerpt has. An excerpt that the draft
-    cites counts one term more.
+    The score as evidence for the question counts, in log-odds, and the share of the draft's new
+    terms, which the question lacks: what the model has picked from the excerpts.
     """
-    known = set(content_terms(question))
-    weights = {}
-    for term in content_terms(draft.text):
-        weights[term] = 0.5 if term in known else 1.0 + any(map(str.isdigit, term))
-    cited = _cited_sources(draft, excerpts)
-    shared: dict[Evidence, set[str]] = {}
-    scores: dict[Evidence, float] = {}
+    new_terms = _new_terms(draft, question)
+    logits = {}
     for item in excerpts:
-        shared[item] = weights.keys() & content_terms(item.sentence.text)
-        scores[item] = sum(map(weights.__getitem__, shared[item])) + (item in cited)
-    best = max(scores, key=scores.__getitem__)
-    if not scores[best]:
+        shared = new_terms.intersection(content_terms(item.sentence.text))
+        share = len(shared) / max(1, len(new_terms))
+        logits[item] = logit(item.score) + _NEW_TERMS_WEIGHT * share
+    return sorted(logits, key=logits.__getitem__, reverse=True)
+
+
+def choose_sources(draft: str, question: str, excerpts: Sequence[Evidence]) -> list[Evidence]:
+    """Return the one or two excerpts that a draft probably rests on, best first.
+
+    The second one has at least two new terms of the draft, or a number, that the first one lacks.
+    There are none when no excerpt shares a term with the draft.
+    """
+    terms = set(content_terms(draft))
+    related = [item for item in excerpts if not terms.isdisjoint(content_terms(item.sentence.text))]
+    if not related:
         return []
-    further = {}
-    for item in excerpts:
-        further[item] = sum(map(weights.__getitem__, shared[item] - shared[best] - known))
-    second = max(further, key=lambda item: (further[item], scores[item]))
-    return [best, second] if further[second] >= _MIN_FURTHER_WEIGHT else [best]
+    best, *others = rank_sources(draft, question, related)
+    missing = _new_terms(draft, question).difference(content_terms(best.sentence.text))
+    further: dict[Evidence, int] = {}
+    for item in others:
+        added = missing.intersection(content_terms(item.sentence.text))
+        further[item] = len(added) + sum(any(map(str.isdigit, term)) for term in added)
+    second = max(further, key=further.__getitem__, default=best)
+    return [best, second] if further.get(second, 0) >= _MIN_FURTHER_TERMS else [best]
 
 
-def _cited_sources(draft: "Draft", sources: Sequence[Evidence]) -> list[Evidence]:
-    """Return the sources that a draft cites; numbers that no source has are ignored."""
-    return [sources[number - 1] for number in draft.numbers if 0 < number <= len(sources)]
+def _new_terms(draft: str, question: str) -> set[str]:
+    return set(content_terms(draft)).difference(content_terms(question))
 
 
 def _generated_claim(
-    draft: "Draft",
+    draft: str,
     sources: Iterable[Evidence],
     support: Support,
     footnotes: Footnotes,
@@ -256,7 +270,7 @@ def _generated_claim(
 ) -> Claim:
     numbers = tuple(dict.fromkeys(map(footnotes.cite, sources)))
     return Claim(
-        draft.text, "generated", numbers, supported=True, score=support.score, heading=heading
+        draft, "generated", numbers, supported=True, score=support.score, heading=heading
     )
 
 
@@ -289,16 +303,8 @@ def _safe_title(evidence: Evidence) -> str:
     return "a paper" if title_is_injection(evidence.paper.title) else evidence.paper.title
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """Unchecked sentence of the model without citation marks, and the source numbers it cites."""
-
-    text: str
-    numbers: tuple[int, ...]
-
-
-def split_drafts(pieces: Iterable[str]) -> Iterator[Draft]:
-    """Yield the sentences of a text that arrives in pieces.
+def split_drafts(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield the sentences of a text that arrives in pieces, without citation marks.
 
     A sentence is yielded as soon as its end and the end of its citation marks are certain.
     """
@@ -311,8 +317,8 @@ def split_drafts(pieces: Iterable[str]) -> Iterator[Draft]:
         end = max(pending.rfind(" "), pending.rfind("\n")) + 1
         *finished, unfinished = _split_lines(pending[:end])
         pending = unfinished + pending[end:]
-        yield from filter(None, map(_parse_draft, finished))
-    yield from filter(None, map(_parse_draft, _split_lines(pending)))
+        yield from filter(None, map(_clean_draft, finished))
+    yield from filter(None, map(_clean_draft, _split_lines(pending)))
 
 
 def _split_lines(text: str) -> list[str]:
@@ -347,19 +353,10 @@ def _leading_marks_length(text: str) -> int:
     return end
 
 
-def _parse_draft(text: str) -> Draft | None:
-    numbers: dict[int, None] = {}
-    for match in _MARK.finditer(text):
-        numbers.update(dict.fromkeys(_parse_mark(match[1])))
+def _clean_draft(text: str) -> str:
+    """Return a sentence without marks, bullets and quotation marks; empty when no word is left."""
     while _MARK.search(text):  # what is left of "[1[2]]" is another mark
         text = _MARK.sub("", text)
-    without_marks = _BULLET.sub("", text)
-    plain = without_marks.strip().strip("*").strip('“”"').strip()
-    return Draft(plain, tuple(numbers)) if any(map(str.isalnum, plain)) else None
-
-
-def _parse_mark(mark: str) -> Iterator[int]:
-    """Yield the numbers of a mark such as "1, 3-5"; a range is cut after 20 more numbers."""
-    for part in re.split(r"[,;]", mark):
-        ends = list(map(int, re.findall(r"\d+", part)))
-        yield from range(ends[0], min(ends[-1], ends[0] + _MAX_MARK_RANGE) + 1)
+    without_bullet = _BULLET.sub("", text)
+    plain = without_bullet.strip().strip("*").strip('“”"').strip()
+    return plain if any(map(str.isalnum, plain)) else ""

@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-from rag.answering.probe import Probe, logit, read_probe_file, sigmoid
+from rag.answering.log_odds import logit, sigmoid
+from rag.answering.probe import Probe, read_probe_file
 from rag.models.language_model import ChoiceModel, GenerationLimits, LanguageModel, Message
 
 CHOICES = ("Yes", "No")

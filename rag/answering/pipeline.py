@@ -199,7 +199,8 @@ class AnswerPipeline:
 class _AnswerWriter:
     """Writes one answer: judges the evidence, yields claims, and completes confidence and trace.
 
-    `reason` says why the library does not answer; it is empty when it does.
+    `reason` says why the library does not answer; it is empty when it does. `ranking` is the
+    evidence in the order that the language model's first sentence suggests, if it wrote one.
     """
 
     prepared: PreparedAnswer
@@ -209,6 +210,7 @@ class _AnswerWriter:
     confidence: float = field(init=False)
     claims: list[Claim] = field(default_factory=list)
     reason: str = ""
+    ranking: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
         self.footnotes = Footnotes(self.prepared.request.earlier_citations)
@@ -302,6 +304,7 @@ class _AnswerWriter:
                     is_repetition = True
         finally:
             left_out = dict.fromkeys(evidence.paper.id for evidence in generator.left_out)
+            self.ranking = () if generator.is_list else generator.ranking
             tokens = {**generator.tokens, "dropped_sentences": generator.dropped}
             self.trace = replace(self.trace, left_out=tuple(left_out), tokens=tokens)
         if not self.claims and not self.stop.is_set() and not is_repetition:
@@ -329,7 +332,7 @@ class _AnswerWriter:
 
     def _quote(self) -> Iterator[Claim]:
         """Yield the evidence: what the written sentences cite, and the best of the rest."""
-        evidence = self.prepared.selection.evidence
+        evidence = self._ordered_evidence()
         cited = self.footnotes.cited_evidence
         is_written = any(claim.kind != "quoted" and not claim.heading for claim in self.claims)
         if is_written:  # it answers, so no quotation has to be shown again
@@ -350,6 +353,14 @@ class _AnswerWriter:
         below = [*sources, *others[: max(0, limit - len(cited))]]
         if below:
             yield from quote_evidence(below, self.footnotes)
+
+    def _ordered_evidence(self) -> tuple[Evidence, ...]:
+        """Return the selected evidence, in the order of `ranking`, whose best comes first."""
+        selected = self.prepared.selection.evidence
+        shown = self.prepared.request.followup.shown
+        best = [item for item in self.ranking[:1] if item.sentence.text not in shown]
+        ranked = filter(selected.__contains__, self.ranking)
+        return tuple(dict.fromkeys([*best, *ranked, *selected]))[: len(selected)]
 
     def _fall_back(self, reason: str) -> None:
         """Record in the trace why the answer is incomplete, or quoted instead of generated."""

@@ -7,7 +7,6 @@ classifier probes"). `eval.training` fits the probes, each for one language mode
 
 import base64
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rag.answering.log_odds import sigmoid
 from rag.models.language_model import GenerationLimits, HiddenStateModel, LanguageModel, Message
 from rag.models.vectors import Vectors
 
@@ -71,14 +71,3 @@ def write_probe_file(path: Path, probe: Probe, **more: Any) -> None:  # noqa: AN
         "weights": base64.b64encode(probe.weights.astype("<f4").tobytes()).decode(),
     }
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
-def logit(probability: float) -> float:
-    """Return the log-odds of a probability; those beyond one in a million count as that."""
-    bounded = min(max(probability, 1e-6), 1 - 1e-6)
-    return math.log(bounded / (1 - bounded))
-
-
-def sigmoid(log_odds: float) -> float:
-    """Return the probability, 0..1, for log-odds."""
-    return 1 / (1 + math.exp(-min(50.0, max(-50.0, log_odds))))

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from threading import Event
 
-from rag.answering.probe import Probe, logit, read_probe_file, sigmoid
+from rag.answering.log_odds import logit, sigmoid
+from rag.answering.probe import Probe, read_probe_file
 from rag.answering.prompts import neutralize_markers, render_messages
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
