@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag.answering.generation import build_excerpts, judging_prompt, writing_prompt
-from rag.answering.prompts import load_prompt, neutralize_markers
+from rag.answering.prompts import load_prompt, neutralize_markers, restore_markers
 from rag.answering.support import verifying_prompt
 from rag.errors import FootnoteError
 from rag.models.bundled_weights import bundled_gguf
@@ -209,6 +209,15 @@ def test_harmless_text_is_unchanged(text):
 )
 def test_markers_are_replaced_by_lookalikes(text, expected):
     assert neutralize_markers(text) == expected
+
+
+@pytest.mark.parametrize("token", ["[MASK]", "<sub>2</sub>", "<|im_start|>", "a<b"])
+def test_what_a_model_copies_gets_its_characters_back(token):
+    assert restore_markers(neutralize_markers(f"the {token} here")) == f"the {token} here"
+
+
+def test_brackets_of_mathematics_stay():
+    assert restore_markers("the denotation ⟦x⟧ of ‹ 5") == "the denotation ⟦x⟧ of ‹ 5"
 
 
 @settings(max_examples=200)

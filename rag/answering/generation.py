@@ -13,7 +13,7 @@ from itertools import pairwise, takewhile
 from threading import Event
 
 from rag.answering.log_odds import logit
-from rag.answering.prompts import neutralize_markers, render_messages
+from rag.answering.prompts import neutralize_markers, render_messages, restore_markers
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.records import Citation, Claim, Evidence
@@ -357,6 +357,6 @@ def _clean_draft(text: str) -> str:
     """Return a sentence without marks, bullets and quotation marks; empty when no word is left."""
     while _MARK.search(text):  # what is left of "[1[2]]" is another mark
         text = _MARK.sub("", text)
-    without_bullet = _BULLET.sub("", text)
+    without_bullet = _BULLET.sub("", restore_markers(text))
     plain = without_bullet.strip().strip("*").strip('“”"').strip()
     return plain if any(map(str.isalnum, plain)) else ""

@@ -16,6 +16,7 @@ from typing import Any
 from rag.answering.answer_models import AnswerModels
 from rag.answering.computed import ComputedAnswer, answer_from_library
 from rag.answering.evidence import (
+    AbstentionSignals,
     EvidenceSelection,
     EvidenceWeights,
     select_evidence,
@@ -47,6 +48,7 @@ _MAX_SENTENCES_OF_BEST_PAPER = 6
 GENERATION_LIMITS = GenerationLimits(tokens=160, seconds=120.0)
 # Below a written answer, quotations that it does not cite are shown up to this number.
 _MAX_QUOTATIONS_BELOW = 2
+_NO_EVIDENCE = EvidenceSelection((), (), 0.0, AbstentionSignals())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,11 @@ class AnswerPipeline:
             question = correct_typos(retrieval.question, typos)
             retrieval = self._retrieve(question, request)
         retrieved = time.perf_counter()
-        selection = select_evidence(
-            retrieval, self._library, load_reader(), request.sentences, self._weights
+        paper_ids = request.followup.paper_ids
+        computed = answer_from_library(
+            retrieval, request.filters, self._retriever, self._library, paper_ids
         )
-        if request.followup.paper_ids:
-            selection = prefer_new_sentences(selection, request.followup, request.question)
+        selection = _NO_EVIDENCE if computed else self._select_evidence(retrieval, request)
         signals = selection.signals
         trace = Trace(
             embedder=embedder,
@@ -156,16 +158,22 @@ class AnswerPipeline:
                 "evidence": time.perf_counter() - retrieved,
             },
         )
-        paper_ids = request.followup.paper_ids
-        computed = answer_from_library(
-            retrieval, request.filters, self._retriever, self._library, paper_ids
-        )
         return PreparedAnswer(request, retrieval, selection, trace, computed)
 
     def _retrieve(self, question: str, request: AnswerRequest) -> RetrievalResult:
         return self._retriever.retrieve(
             question, filters=request.filters, scope=request.followup.scope
         )
+
+    def _select_evidence(
+        self, retrieval: RetrievalResult, request: AnswerRequest
+    ) -> EvidenceSelection:
+        selection = select_evidence(
+            retrieval, self._library, load_reader(), request.sentences, self._weights
+        )
+        if request.followup.paper_ids:
+            return prefer_new_sentences(selection, request.followup, request.question)
+        return selection
 
     def stream(
         self, prepared: PreparedAnswer, stop: threading.Event

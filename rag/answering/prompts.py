@@ -26,6 +26,8 @@ _TOKEN_START = re.compile(r"<(?=[<|｜/!\w])(?!\d)|\[(?=/?[gs]?[A-Z_]{3,}\]|\|)"
 # Only Footnote itself may number footnotes.
 _FOOTNOTE = re.compile(r"\[(\d{1,3}(?:\s*[,–-]\s*\d{1,3})*)\]")
 _LOOKALIKES = {"<": "‹", "[": "⟦"}
+_LOOKALIKE_START = re.compile(r"‹(?=[<|｜/!\w])(?!\d)|⟦(?=/?[gs]?[A-Z_]{3,}\]|\|)")
+_ORIGINALS = {"‹": "<", "⟦": "["}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +80,8 @@ def neutralize_markers(text: str) -> str:
     one_line = " ".join(text.split())
     without_footnotes = _FOOTNOTE.sub(r"(\1)", one_line)
     return _TOKEN_START.sub(lambda match: _LOOKALIKES[match[0]], without_footnotes)
+
+
+def restore_markers(text: str) -> str:
+    """Return what a model wrote with the characters that `neutralize_markers` replaced."""
+    return _LOOKALIKE_START.sub(lambda match: _ORIGINALS[match[0]], text)
