@@ -77,14 +77,17 @@ PUBLIC_MODULES = {
     "rag.text.counts",
     "rag.text.prompt_injection",
     "rag.text.sentences",
+    "rag.text.terms",
     "rag.verification.verifier",
 }
 # The trainings also use what they fit.
 FITTED_MODULES = {
     "rag.answering.generation",
     "rag.answering.judgement",
+    "rag.answering.log_odds",
     "rag.answering.probe",
     "rag.answering.prompts",
+    "rag.answering.sources",
     "rag.answering.support",
     "rag.models.files",
     "rag.models.runtimes.openvino_encoder",

@@ -14,9 +14,7 @@ from rag.answering.generation import (
     AnswerGenerator,
     Footnotes,
     build_excerpts,
-    choose_sources,
     quote_evidence,
-    rank_sources,
     split_drafts,
     writing_prompt,
 )
@@ -26,6 +24,7 @@ from rag.answering.generation_check import (
     measure_generation,
     passes_generation_check,
 )
+from rag.answering.sources import choose_sources, rank_sources
 from rag.errors import ModelFailed, ModelTooSlow
 from rag.models.language_model import GenerationLimits
 from rag.records import Citation, Evidence, Paper, Sentence

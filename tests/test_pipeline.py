@@ -225,6 +225,13 @@ def test_useless_draft_is_replaced_by_quotations(scripted, model, reply):
     assert keeps_promises(answer)
 
 
+def test_quotation_that_an_unsupported_draft_rests_on_comes_first(scripted, quoting, model):
+    first, second, *_ = quoting.ask(QUESTION).claims
+    model.reply = f"{second.text.rstrip('.')} 999 times."
+    answer = scripted.ask(QUESTION, style="write")
+    assert [claim.text for claim in answer.claims[:2]] == [second.text, first.text]
+
+
 def test_fallback_says_that_the_draft_was_not_supported(scripted, model):
     model.reply = "Parliament sings of railways."
     trace = scripted.ask(QUESTION, style="write").trace

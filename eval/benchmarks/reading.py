@@ -89,11 +89,12 @@ def _ask(
 ) -> Case:
     evidence = tuple(assistant.evidence(row["question"], _ALL_SENTENCES))
     answer = assistant.ask(row["question"], style="quote")
-    labels = tuple(_is_gold(item, row, library_ids) for item in evidence)
+    labels = tuple(is_gold(item, row, library_ids) for item in evidence)
     return Case(papers, row["answerable"], evidence, labels, answer.confidence)
 
 
-def _is_gold(item: Evidence, row: Row, library_ids: dict[str, str]) -> bool:
+def is_gold(item: Evidence, row: Row, library_ids: dict[str, str]) -> bool:
+    """Return True for a sentence that a row names as evidence; ids are those of the library."""
     for span in row["evidence"]:
         is_paper = library_ids.get(span["paper"]) == item.paper.id
         if is_paper and item.sentence.start < span["end"] and span["start"] < item.sentence.end:

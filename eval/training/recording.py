@@ -66,7 +66,10 @@ class RecordingModel:
 
 
 class AgreeingModel:
-    """Language model that writes as another one, and always says that excerpts support a text."""
+    """Language model that writes as another one, and always says that excerpts support a text.
+
+    `reply` is what it wrote last.
+    """
 
     def __init__(self, model: CachedHiddenStateModel) -> None:
         """Write with another model."""
@@ -74,12 +77,22 @@ class AgreeingModel:
         self.fingerprint = model.fingerprint
         self.context_tokens = model.context_tokens
         self.count_tokens = model.count_tokens
-        self.stream = model.stream
+        self.reply = ""
+        self._model = model
         probes = [load_judgement().probe, load_support().probe]
         weights = np.stack([probe.weights for probe in probes])
         missing = [_CERTAIN - probe.intercept for probe in probes]
         # The shortest state to which both probes say yes.
         self._state: Vectors = (np.linalg.pinv(weights) @ missing).astype(np.float32)
+
+    def stream(
+        self, messages: Sequence[Message], limits: GenerationLimits, stop: Event
+    ) -> Iterator[str]:
+        """Yield the pieces of what the other model writes."""
+        self.reply = ""
+        for piece in self._model.stream(messages, limits, stop):
+            self.reply += piece
+            yield piece
 
     def hidden_state(
         self, messages: Sequence[Message], limits: GenerationLimits, stop: Event

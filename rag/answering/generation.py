@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from threading import Event
 
-from rag.answering.log_odds import logit
 from rag.answering.prompts import neutralize_markers, render_messages, restore_markers
+from rag.answering.sources import choose_sources, rank_sources
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.records import Citation, Claim, Evidence
 from rag.text.prompt_injection import title_is_injection
 from rag.text.sentences import split_sentences
-from rag.text.terms import content_terms
 from rag.verification.verifier import Source, Support, Verifier
 
 # Citation marks: [1], [1, 2], [1-3], [^1].
@@ -31,10 +30,6 @@ _WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
-# Log-odds that a source gains when it has all new terms of a draft (`eval/LOG.md`).
-_NEW_TERMS_WEIGHT = 8.0
-# New terms of a draft that a second source has to add; a number counts twice.
-_MIN_FURTHER_TERMS = 2
 # "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
 _YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
 
@@ -222,45 +217,6 @@ class AnswerGenerator:
         return _quote_once(sources[0], footnotes, quoted) if sources else None
 
 
-def rank_sources(draft: str, question: str, excerpts: Iterable[Evidence]) -> list[Evidence]:
-    """Sort excerpts by how likely a draft rests on them, best first.
-
-    The score as evidence for the question counts, in log-odds, and the share of the draft's new
-    terms, which the question lacks: what the model has picked from the excerpts.
-    """
-    new_terms = _new_terms(draft, question)
-    logits = {}
-    for item in excerpts:
-        shared = new_terms.intersection(content_terms(item.sentence.text))
-        share = len(shared) / max(1, len(new_terms))
-        logits[item] = logit(item.score) + _NEW_TERMS_WEIGHT * share
-    return sorted(logits, key=logits.__getitem__, reverse=True)
-
-
-def choose_sources(draft: str, question: str, excerpts: Sequence[Evidence]) -> list[Evidence]:
-    """Return the one or two excerpts that a draft probably rests on, best first.
-
-    The second one has at least two new terms of the draft, or a number, that the first one lacks.
-    There are none when no excerpt shares a term with the draft.
-    """
-    terms = set(content_terms(draft))
-    related = [item for item in excerpts if not terms.isdisjoint(content_terms(item.sentence.text))]
-    if not related:
-        return []
-    best, *others = rank_sources(draft, question, related)
-    missing = _new_terms(draft, question).difference(content_terms(best.sentence.text))
-    further: dict[Evidence, int] = {}
-    for item in others:
-        added = missing.intersection(content_terms(item.sentence.text))
-        further[item] = len(added) + sum(any(map(str.isdigit, term)) for term in added)
-    second = max(further, key=further.__getitem__, default=best)
-    return [best, second] if further.get(second, 0) >= _MIN_FURTHER_TERMS else [best]
-
-
-def _new_terms(draft: str, question: str) -> set[str]:
-    return set(content_terms(draft)).difference(content_terms(question))
-
-
 def _generated_claim(
     draft: str,
     sources: Iterable[Evidence],
@@ -269,9 +225,7 @@ def _generated_claim(
     heading: str,
 ) -> Claim:
     numbers = tuple(dict.fromkeys(map(footnotes.cite, sources)))
-    return Claim(
-        draft, "generated", numbers, supported=True, score=support.score, heading=heading
-    )
+    return Claim(draft, "generated", numbers, supported=True, score=support.score, heading=heading)
 
 
 def _quote_once(evidence: Evidence, footnotes: Footnotes, quoted: set[Evidence]) -> Claim | None:

@@ -41,10 +41,6 @@ STYLES = ("auto", "quote", "write")
 # Below this confidence, the answer is "Your library does not say".
 ABSTENTION_THRESHOLD = 0.5
 _NEAREST_PAPERS = 3
-# The model gets more sentences than would be quoted, because it can ignore some. Every sentence
-# costs a quarter of a second on two cores.
-_MAX_GENERATION_EVIDENCE = 8
-_MAX_SENTENCES_OF_BEST_PAPER = 6
 GENERATION_LIMITS = GenerationLimits(tokens=160, seconds=120.0)
 # Below a written answer, quotations that it does not cite are shown up to this number.
 _MAX_QUOTATIONS_BELOW = 2
@@ -271,13 +267,14 @@ class _AnswerWriter:
         self.trace = replace(self.trace, language_model=model.name)
         question = self.prepared.retrieval.question
         followup = self.prepared.request.followup
+        is_list = analyze_query(question).is_list_question
         return AnswerGenerator(
             model,
             models.load_verifier(model),
             GENERATION_LIMITS,
             followup.interpretation if followup.paper_ids else question,
-            self._generation_evidence(),
-            is_list=analyze_query(question).is_list_question,
+            self.prepared.selection.for_generation(is_list),
+            is_list,
         )
 
     def _judge(self, generator: AnswerGenerator | None) -> None:
@@ -322,21 +319,6 @@ class _AnswerWriter:
         """Return False for what an earlier answer of the conversation wrote or quoted."""
         selected = map(attrgetter("sentence.text"), self.prepared.selection.evidence)
         return claim.text not in self.prepared.request.followup.shown or claim.text in selected
-
-    def _generation_evidence(self) -> list[Evidence]:
-        """Return the sentences for the model, best first.
-
-        The best paper comes nearly whole, because sentences out of context are misunderstood. A
-        list question gets the selected sentence of each paper instead.
-        """
-        selection = self.prepared.selection
-        if analyze_query(self.prepared.retrieval.question).is_list_question:
-            return list(selection.evidence)
-        best = selection.candidates[0].paper
-        of_best_paper = [item for item in selection.candidates if item.paper.id == best.id]
-        ordered = [*of_best_paper[:_MAX_SENTENCES_OF_BEST_PAPER], *selection.evidence]
-        evidence = dict.fromkeys([*ordered, *selection.candidates])
-        return list(evidence)[:_MAX_GENERATION_EVIDENCE]
 
     def _quote(self) -> Iterator[Claim]:
         """Yield the evidence: what the written sentences cite, and the best of the rest."""
