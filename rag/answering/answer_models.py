@@ -2,14 +2,17 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from rag.answering.followup_kinds import FollowUpKind, find_kind
 from rag.answering.generation_check import passes_generation_check
 from rag.answering.support import ProbeVerifier, load_support
 from rag.errors import ModelError, ModelUnavailable
 from rag.models.language_model import LanguageModel
 from rag.models.nli import load_nli_model
 from rag.models.registry import BUNDLED_LANGUAGE_MODEL, NO_LANGUAGE_MODEL, load_language_model
+from rag.records import Paper
 from rag.verification.verifier import LexicalVerifier, NliVerifier, Verifier
 
 if TYPE_CHECKING:
@@ -75,6 +78,19 @@ class AnswerModels:
                 f"footnote config language_model {BUNDLED_LANGUAGE_MODEL}"
             )
         return loaded
+
+    def find_followup_kind(
+        self, style: str, earlier: str, papers: Sequence[Paper], question: str
+    ) -> FollowUpKind | None:
+        """Return the kind of a question in a conversation, if answers in a style use a model.
+
+        None if the model cannot tell; what is wrong with it is said when it has to answer.
+        """
+        try:
+            model = self.load_generator(style)
+            return find_kind(model, earlier, papers, question) if model else None
+        except ModelError:
+            return None
 
     def load_verifier(self, model: LanguageModel) -> Verifier:
         """Return the verifier of the sentences that a model generates.

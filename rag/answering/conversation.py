@@ -1,26 +1,35 @@
 """Hold a conversation: follow-up questions, filters that stay set, stable footnote numbers."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from threading import Event
 
+from rag.answering.followup_kinds import FollowUpKind
 from rag.answering.followups import Turn, resolve_followup
 from rag.answering.pipeline import AnswerRequest
 from rag.library.filters import Filters, merge_filters
-from rag.records import Answer, Citation, StreamEvent
+from rag.records import Answer, Citation, Paper, StreamEvent
 from rag.retrieval.query_analysis import validate_question
 
 # Yields a preview of the evidence, the pieces of an answer's text, then the answer.
 StreamAnswer = Callable[[AnswerRequest, Event], Iterator[StreamEvent]]
+# Tells, in an answer style, what kind a question is after an earlier one that papers answered.
+FindKind = Callable[[str, str, Sequence[Paper], str], FollowUpKind | None]
 
 
 class Conversation:
     """Questions that may refer to earlier ones. Created by `Assistant.chat`; not thread-safe."""
 
     def __init__(
-        self, stream_answer: StreamAnswer, filters: Filters, answers: Iterable[Answer] = ()
+        self,
+        stream_answer: StreamAnswer,
+        find_kind: FindKind,
+        filters: Filters,
+        answers: Iterable[Answer] = (),
     ) -> None:
         """Start with filters, and with the answers so far when a conversation is resumed."""
         self._stream_answer = stream_answer
+        self._find_kind = find_kind
         self._filters = filters
         self._turns = [Turn(answer.question, answer) for answer in answers]
 
@@ -60,7 +69,7 @@ class Conversation:
         """
         question = validate_question(question)
         merged_filters = merge_filters(self._filters, filters)
-        followup = resolve_followup(question, self._turns)
+        followup = resolve_followup(question, self._turns, partial(self._find_kind, style))
         followup = followup.with_shown(turn.answer for turn in self._turns)
         request = AnswerRequest(
             question,

@@ -7,6 +7,7 @@ could be about any paper.
 import re
 from collections.abc import Iterable, Sequence
 
+from rag.answering.followup_kinds import FollowUpKind
 from rag.records import Paper
 from rag.retrieval.query_analysis import analyze_query
 from rag.text.terms import content_terms
@@ -149,6 +150,22 @@ def is_followup(question: str, papers: Sequence[Paper]) -> bool:
     if _CONTINUATION.match(question):
         return not known or not terms.isdisjoint(known)
     return _is_about_paper(question, terms, known)
+
+
+def kind_by_words(question: str, papers: Sequence[Paper], asks_record: bool) -> FollowUpKind:
+    """Return the kind of a question after an answer that cites `papers`.
+
+    A question is a follow-up when it asks for other papers, refers back (`it`, `that`, `the
+    model`), continues (`and on ImageNet?`), names no subject (`by how much?`), or uses only words
+    of the paper quoted last. `asks_record` says that it is about authors, year and the like.
+    """
+    if asks_for_others(question):
+        return "others"
+    if not is_followup(question, papers):
+        return "standalone"
+    if names_other_subject(question, papers):
+        return "vary"
+    return "several" if means_several(question, asks_record) else "one"
 
 
 def _has_own_subject(terms: set[str], known: set[str]) -> bool:

@@ -2,29 +2,28 @@
 
 "Which of these is the fastest?" asks about the papers that the last answer cites, "who wrote the
 second one?" about one of them, "why?" about the topic of the last question, and "are there others?"
-about all papers but those. Words decide; they are deterministic, and `FollowUp.interpretation` is
-shown, so the user can check it. `python -m eval.benchmarks.followups` measures their effect.
+about all papers but those. The language model tells these kinds apart (`followup_kinds`), or words
+do where there is none. `FollowUp.interpretation` is shown, so the user can check it.
+`python -m eval.benchmarks.followups` measures the effect.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from rag.answering.followup_kinds import FollowUpKind
 from rag.answering.followup_words import (
-    asks_for_others,
     asks_how_many,
     chooses,
     content_words,
     find_position,
     is_courtesy,
-    is_followup,
+    kind_by_words,
     join_new,
-    means_several,
     move_position,
-    names_other_subject,
     paper_terms,
     refers_back,
     remove_count_words,
@@ -173,33 +172,45 @@ class Turn:
         return [hit.paper for hit in self.answer.hits]
 
 
-def resolve_followup(question: str, turns: Sequence[Turn]) -> FollowUp:
+# Tells the kind of a question from the earlier question and the papers that answered it; None if it
+# cannot tell.
+FindKind = Callable[[str, Sequence[Paper], str], FollowUpKind | None]
+
+
+def resolve_followup(
+    question: str, turns: Sequence[Turn], find_kind: FindKind | None = None
+) -> FollowUp:
     """Return what a question refers to in a conversation.
 
-    A question is a follow-up when it asks for other papers, refers back (`it`, `that`, `the
-    model`), continues (`and on ImageNet?`), names no subject (`by how much?`), or uses only words
-    of the paper quoted last.
+    `find_kind` tells what kind of follow-up it is; without it, words decide.
     """
     turns = [turn for turn in turns if not is_courtesy(turn.question)]
     if not turns or not question.strip() or is_courtesy(question):
         return FollowUp()
-    return _resolve_in_thread(question, _current_thread(turns))
+    thread = _current_thread(turns)
+    kind = None
+    if find_kind:
+        kind = find_kind(_topic(thread), _last_papers(thread) or thread[-1].found, question)
+    if kind is None:
+        kind = kind_by_words(question, _last_papers(thread), _asks_record(question))
+    return _resolve_in_thread(question, kind, thread)
 
 
-def _resolve_in_thread(question: str, thread: Sequence[Turn]) -> FollowUp:
-    if asks_for_others(question):
+def _resolve_in_thread(question: str, kind: FollowUpKind, thread: Sequence[Turn]) -> FollowUp:
+    if kind == "others":
         return _without_cited(question, thread)
     if _counts_more(question, thread):
         return _count_again(question, thread)
-    papers = _last_papers(thread)
-    if not is_followup(question, papers):
+    if kind in ("standalone", "courtesy"):
         return FollowUp()
-    if not (papers or chooses(question)):
+    papers = _last_papers(thread)
+    if kind == "vary" and papers:
+        return _about_other_subject(question, thread, papers[0])
+    referents = _referents(question, kind, thread)
+    if not referents:
         query = _ask_about_topic(question, thread)
         return FollowUp(query, query)
-    if names_other_subject(question, papers):
-        return _about_other_subject(question, thread, papers[0])
-    return _about_papers(question, thread)
+    return _about_papers(question, thread, referents)
 
 
 def _current_thread(turns: Sequence[Turn]) -> Sequence[Turn]:
@@ -224,16 +235,18 @@ def _last_papers(thread: Sequence[Turn], at_least: int = 1) -> tuple[Paper, ...]
     return fallback
 
 
-def _referents(question: str, thread: Sequence[Turn]) -> tuple[Paper, ...]:
+def _referents(
+    question: str, kind: FollowUpKind, thread: Sequence[Turn]
+) -> tuple[Paper, ...]:
     """Return the papers that a question refers to: one by its number, several, or the main one."""
     several = _last_papers(thread, at_least=2)
     position = find_position(question)
-    if position is not None and position < len(several):
+    if several and position is not None and position < len(several):
         return (several[position],)
     terms = specific_terms(question)
     if chooses(question):
         return _papers_to_choose_from(terms, thread)
-    if means_several(question, _asks_record(question)):
+    if kind == "several":
         return several
     papers = _last_papers(thread)
     return _with_terms(terms, papers)[:1] or papers[:1]
@@ -254,8 +267,9 @@ def _asks_record(question: str) -> bool:
     return classify_question(question, None, "") not in ("other", "count")
 
 
-def _about_papers(question: str, thread: Sequence[Turn]) -> FollowUp:
-    papers = _referents(question, thread)
+def _about_papers(
+    question: str, thread: Sequence[Turn], papers: Sequence[Paper]
+) -> FollowUp:
     ids = tuple(map(_ID, papers))
     about = f"(about {_name_papers(papers)})"
     if find_position(question) is not None and not specific_terms(question):
@@ -367,10 +381,10 @@ def _count_again(question: str, thread: Sequence[Turn]) -> FollowUp:
 def prefer_new_sentences(
     selection: "EvidenceSelection", followup: FollowUp, question: str
 ) -> "EvidenceSelection":
-    """Replace sentences that earlier answers quoted by the next best ones of the same papers.
+    """Replace sentences that earlier answers quoted by others of the same papers.
 
     The sentence that has most words of the question stays even if it was quoted. Others take the
-    place of the rest if they are nearly as good as the best one, so there may be none.
+    place of the rest if they score at least a fifth of the best one, so there may be none.
     """
     terms = specific_terms(question)
     floor = _MIN_RELATIVE_SCORE * max(map(_SCORE, selection.candidates), default=0.0)

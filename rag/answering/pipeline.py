@@ -345,12 +345,16 @@ class _AnswerWriter:
             yield from quote_evidence(below, self.footnotes)
 
     def _ordered_evidence(self) -> tuple[Evidence, ...]:
-        """Return the selected evidence, in the order of `ranking`, whose best comes first."""
+        """Return the best of `ranking`, then the selected evidence that is in it, in its order."""
         selected = self.prepared.selection.evidence
+        if not self.ranking:
+            return selected
         shown = self.prepared.request.followup.shown
         best = [item for item in self.ranking[:1] if item.sentence.text not in shown]
         ranked = filter(selected.__contains__, self.ranking)
-        return tuple(dict.fromkeys([*best, *ranked, *selected]))[: len(selected)]
+        is_comparison = analyze_query(self.prepared.retrieval.question).is_comparison
+        others = selected if is_comparison else ()  # the sides may be in several papers
+        return tuple(dict.fromkeys([*best, *ranked, *others]))[: len(selected)]
 
     def _fall_back(self, reason: str) -> None:
         """Record in the trace why the answer is incomplete, or quoted instead of generated."""

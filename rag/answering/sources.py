@@ -13,17 +13,28 @@ from rag.text.terms import content_terms
 
 # Log-odds that a source gains when it has all new terms of a draft.
 _NEW_TERMS_WEIGHT = 8.0
+# Sentences this far below the best one, in log-odds, are not worth quoting beside it.
+_MAX_GAP = 7.0
 # New terms of a draft that a second source has to add; a number counts twice.
 _MIN_FURTHER_TERMS = 2
 
 
 def rank_sources(draft: str, question: str, evidence: Iterable[Evidence]) -> list[Evidence]:
-    """Sort evidence by how likely a draft rests on it, best first."""
+    """Sort evidence by how likely a draft rests on it, best first; what is unlikely is left out."""
+    values = _source_values(draft, question, evidence)
+    lowest = max(values.values(), default=0.0) - _MAX_GAP
+    likely = [item for item in values if values[item] >= lowest]
+    return sorted(likely, key=values.__getitem__, reverse=True)
+
+
+def _source_values(
+    draft: str, question: str, evidence: Iterable[Evidence]
+) -> dict[Evidence, float]:
     values = {}
     for item in evidence:
         share = new_terms_share(draft, question, item.sentence.text)
         values[item] = logit(item.score) + _NEW_TERMS_WEIGHT * share
-    return sorted(values, key=values.__getitem__, reverse=True)
+    return values
 
 
 def new_terms_share(draft: str, question: str, source: str) -> float:
@@ -42,7 +53,8 @@ def choose_sources(draft: str, question: str, evidence: Sequence[Evidence]) -> l
     related = [item for item in evidence if not terms.isdisjoint(content_terms(item.sentence.text))]
     if not related:
         return []
-    best, *others = rank_sources(draft, question, related)
+    values = _source_values(draft, question, related)
+    best, *others = sorted(values, key=values.__getitem__, reverse=True)
     missing = _new_terms(draft, question).difference(content_terms(best.sentence.text))
     further: dict[Evidence, int] = {}
     for item in others:
