@@ -276,7 +276,9 @@ class Assistant:
         def ask(request: AnswerRequest, stop: threading.Event) -> Iterator[StreamEvent]:
             return _stream_text(self._pipeline.stream(self._prepare(request), stop))
 
-        return Conversation(ask, self._models.find_followup_kind, merge_filters(Filters(), filters), answers)
+        return Conversation(
+            ask, self._models.find_followup_kind, merge_filters(Filters(), filters), answers
+        )
 
     def _prepare(self, request: AnswerRequest) -> PreparedAnswer:
         with self._snapshot():

@@ -82,6 +82,7 @@ PUBLIC_MODULES = {
 }
 # The trainings also use what they fit.
 FITTED_MODULES = {
+    "rag.answering.followup_kinds",
     "rag.answering.generation",
     "rag.answering.judgement",
     "rag.answering.log_odds",

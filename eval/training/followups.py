@@ -67,7 +67,9 @@ class Example:
 
 def load_examples() -> list[Example]:
     """Return all examples. Raises `UsageError` if the abstracts or the public sets are missing."""
-    titles = {row["id"]: row["title"] for row in read_rows(find_data_folder() / "acl" / "acl.jsonl")}
+    titles = {
+        row["id"]: row["title"] for row in read_rows(find_data_folder() / "acl" / "acl.jsonl")
+    }
     written = list(_read_followups(titles))
     return [*written, *_read_chats(titles), *_standalone_questions(written)]
 

@@ -21,8 +21,8 @@ from rag.answering.followup_words import (
     content_words,
     find_position,
     is_courtesy,
-    kind_by_words,
     join_new,
+    kind_by_words,
     move_position,
     paper_terms,
     refers_back,
@@ -235,9 +235,7 @@ def _last_papers(thread: Sequence[Turn], at_least: int = 1) -> tuple[Paper, ...]
     return fallback
 
 
-def _referents(
-    question: str, kind: FollowUpKind, thread: Sequence[Turn]
-) -> tuple[Paper, ...]:
+def _referents(question: str, kind: FollowUpKind, thread: Sequence[Turn]) -> tuple[Paper, ...]:
     """Return the papers that a question refers to: one by its number, several, or the main one."""
     several = _last_papers(thread, at_least=2)
     position = find_position(question)
@@ -267,9 +265,7 @@ def _asks_record(question: str) -> bool:
     return classify_question(question, None, "") not in ("other", "count")
 
 
-def _about_papers(
-    question: str, thread: Sequence[Turn], papers: Sequence[Paper]
-) -> FollowUp:
+def _about_papers(question: str, thread: Sequence[Turn], papers: Sequence[Paper]) -> FollowUp:
     ids = tuple(map(_ID, papers))
     about = f"(about {_name_papers(papers)})"
     if find_position(question) is not None and not specific_terms(question):

@@ -7,7 +7,6 @@ and verified or quoted, contains the fact.
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -109,11 +108,9 @@ def passes_generation_check(model: LanguageModel, verifier: Verifier) -> bool:
     return _load_or_measure(model, verifier) >= PASSING_SHARE
 
 
-def measure_generation(
-    model: LanguageModel, verifier: Verifier, tasks: Sequence[Task] = TASKS
-) -> float:
+def measure_generation(model: LanguageModel, verifier: Verifier) -> float:
     """Return the share of the tasks that a model passes, between 0 and 1. Raises `ModelError`."""
-    return sum(_passes(model, verifier, task) for task in tasks) / len(tasks)
+    return sum(_passes(model, verifier, task) for task in TASKS) / len(TASKS)
 
 
 def _passes(model: LanguageModel, verifier: Verifier, task: Task) -> bool:
@@ -134,8 +131,8 @@ def _evidence(task: Task) -> list[Evidence]:
 
 
 def _load_or_measure(model: LanguageModel, verifier: Verifier) -> float:
-    digests = f"{load_prompt('judge').digest}-{load_prompt('write').digest}"
-    name = f"{model.fingerprint}-{digests}.json"
+    checked_by = type(verifier).__name__
+    name = f"{model.fingerprint}-{checked_by}-{load_prompt('write').digest}.json"
     file = cache_folder() / "generation-check" / name
     try:
         return float(json.loads(file.read_text(encoding="utf-8")))
