@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
-_HIGH_CONFIDENCE = 0.8
+_HIGH_CONFIDENCE = 0.85
 _FAIR_CONFIDENCE = 0.65
 _UNSAFE_IN_URL = re.compile(r"[<>{}\"\\\s]")
 _EMPTY = ("", None, (), False)

@@ -186,6 +186,19 @@ def test_followup_without_words_of_its_own_quotes_new_sentences_until_nothing_is
     assert len(shown) > 1
 
 
+def test_other_papers_are_listed_by_closeness(small):
+    chat = small.chat()
+    first = ask(chat, LEDGERS)
+    others = ask(chat, "any other papers on this?")
+    [claim] = others.claims
+    assert claim.kind == "computed"
+    assert claim.text == "Besides the papers cited so far, these are closest in meaning:"
+    assert 1 <= len(claim.citations) <= 5
+    assert cited_papers(others).isdisjoint(cited_papers(first))
+    for citation in others.citations:
+        assert citation.quote == citation.paper.abstract[citation.start : citation.end] != ""
+
+
 def test_other_papers_are_not_those_cited_before(small):
     chat = small.chat()
     cited = cited_papers(ask(chat, "How does one shrink the KV cache?"))

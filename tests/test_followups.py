@@ -178,12 +178,19 @@ def test_several_papers_are_those_of_the_last_answer_that_has_several():
     assert resolve_followup("who wrote it?", [SEVERAL, first]).paper_ids == ("kivi",)
 
 
-def test_a_choice_is_among_all_papers_found_if_no_cited_one_has_its_words():
+def test_a_choice_is_among_all_papers_if_no_cited_one_has_its_words():
     turns = [turn("Which papers speed up networks?", KIVI, FREEU, found=(FORECAST,))]
     followup = resolve_followup("which of them forecasts curves?", turns)
-    assert followup.paper_ids == ("kivi", "freeu", "lc")
+    query = "Which papers speed up networks? which of them forecasts curves?"
+    assert followup == FollowUp(query, query)
     followup = resolve_followup("which of them quantizes values?", turns)
     assert followup.paper_ids == ("kivi", "freeu")
+
+
+@pytest.mark.parametrize("question", ["Which one is fastest?", "Which of these is the last one?"])
+def test_a_choice_without_papers_is_added_to_the_topic(question):
+    followup = resolve_followup(question, [turn("What is a tide?")])
+    assert followup.query == f"What is a tide? {question}"
 
 
 def test_the_subject_is_that_of_the_latest_topic():

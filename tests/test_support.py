@@ -1,6 +1,7 @@
 """Verifying a sentence with the language model that wrote it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def state_with_probability(probability):
 
 
 # The log-odds of a sentence are those of the probe, less 1 for each doubling of its fragments.
-EVEN = FittedSupport(PROBE, (1.0, 1.0, -1 / math.log(2)), 0.75)
+EVEN = FittedSupport(PROBE, (1.0, 1.0, -1 / math.log(2), 0.0, 0.0), 0.75)
 
 
 def check(sentence, *sources, probability=0.999):
@@ -78,6 +79,21 @@ def test_more_fragments_make_a_sentence_less_probable():
     four, _ = check("Boats miss people, Heron.", MISSES, probability=0.5)
     assert one.score == pytest.approx(0.5, abs=1e-3)
     assert four.score == pytest.approx(1 / (1 + 2.5 ** (1 / math.log(2))), abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "source", "log_odds"),
+    [
+        # Two of the three new terms, "miss", "boat" and "river", are in the quotation.
+        ((0.0, 0.0, 0.0, 3.0, 0.0), replace(MISSES, question="What does Heron do?"), 2.0),
+        ((0.0, 0.0, 0.0, 0.0, 0.5), replace(MISSES, log_odds=-4.0), -2.0),
+    ],
+)
+def test_new_terms_and_the_quality_of_the_source_count(weights, source, log_odds):
+    model = StateModel(state_with_probability(0.5))
+    verifier = ProbeVerifier(model, FittedSupport(PROBE, weights, 0.75))
+    support = verifier.check("Heron misses boats on rivers.", [source])
+    assert support.score == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-3)
 
 
 def test_names_may_come_from_the_question():

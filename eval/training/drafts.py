@@ -25,14 +25,23 @@ from eval.harness.question_sets import Row
 from eval.training.probes import load_bundled
 from eval.training.recording import AgreeingModel
 from rag import Assistant
+from rag.answering.log_odds import logit
 from rag.records import Claim, Paper
 
 # Words in a row of a source that would be a text of its authors.
 _MAX_COPIED_WORDS = 14
+# More than a model reads.
+_MAX_SENTENCES = 20
 
 
 def draft_sentences(assistant: Assistant, question: Row) -> Iterator[dict[str, Any]]:
-    """Yield what the model writes about a question, each sentence with its sources."""
+    """Yield what the model writes about a question, each sentence with its sources.
+
+    `log_odds` are those that the first source answers the question.
+    """
+    scores = {}
+    for item in assistant.evidence(question["question"], _MAX_SENTENCES):
+        scores[item.paper.id, item.sentence.start] = item.score
     answer = assistant.ask(question["question"], style="write")
     citations = {citation.number: citation for citation in answer.citations}
     for claim in answer.claims:
@@ -46,7 +55,9 @@ def draft_sentences(assistant: Assistant, question: Row) -> Iterator[dict[str, A
             texts = {"title": cited.paper.title, "before": before, "quote": cited.quote}
             sources.append(span | texts)
         if not any(_copies(claim.text, source["quote"]) for source in sources):
-            yield _sheet_row(question, claim, sources)
+            first = citations[claim.citations[0]]
+            log_odds = logit(scores.get((first.paper.id, first.start), 0.0))
+            yield _sheet_row(question, claim, sources) | {"log_odds": round(log_odds, 2)}
 
 
 def _copies(text: str, source: str) -> bool:

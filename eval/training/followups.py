@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tqdm import tqdm
 import eval.data
 from eval.benchmarks.reading_examples import read_public_rows
 from eval.harness.generation_cache import CachedHiddenStateModel
-from eval.harness.question_sets import ACL_FOLDER, find_data_folder, read_rows
+from eval.harness.question_sets import ACL_FOLDER, Row, find_data_folder, read_rows
 from eval.harness.statistics import Values
 from eval.training.probes import load_bundled
 from eval.training.recording import read_state
@@ -65,6 +66,9 @@ class Example:
         return self.kind not in _NOT_FOLLOWUPS
 
 
+_SET, _KIND = attrgetter("set"), attrgetter("kind")
+
+
 def load_examples() -> list[Example]:
     """Return all examples. Raises `UsageError` if the abstracts or the public sets are missing."""
     titles = {
@@ -85,10 +89,13 @@ def _read_followups(titles: dict[str, str]) -> Iterator[Example]:
 
 
 def _read_chats(titles: dict[str, str]) -> Iterator[Example]:
-    for row in read_rows(ACL_FOLDER / "chats.jsonl"):
-        if row["split"] == "dev":
-            papers = _papers(row["first_papers"], titles)
-            yield Example("conversations", row["turns"][0], papers, row["turns"][-1], "")
+    for row in filter(_is_dev, read_rows(ACL_FOLDER / "chats.jsonl")):
+        papers = _papers(row["first_papers"], titles)
+        yield Example("conversations", row["turns"][0], papers, row["turns"][-1], "")
+
+
+def _is_dev(row: Row) -> bool:
+    return bool(row["split"] == "dev")
 
 
 def _standalone_questions(written: Sequence[Example]) -> Iterator[Example]:
@@ -96,12 +103,10 @@ def _standalone_questions(written: Sequence[Example]) -> Iterator[Example]:
     chance = random.Random(_SEED)  # noqa: S311 - no secret
     questions = {}
     for name in (*_PUBLIC, *_HELD_OUT_PUBLIC):
-        asked = [row["question"] for row in read_public_rows(f"rank_{name}.jsonl")]
+        asked = list(map(itemgetter("question"), read_public_rows(f"rank_{name}.jsonl")))
         questions[name] = chance.sample(asked, _QUESTIONS_PER_SET)
-    curated = []
-    for row in read_rows(ACL_FOLDER / "questions.jsonl"):
-        if row["split"] == "dev":
-            curated.append(row["question"])
+    dev = filter(_is_dev, read_rows(ACL_FOLDER / "questions.jsonl"))
+    curated = list(map(itemgetter("question"), dev))
     questions["curated"] = chance.sample(curated, _CURATED_QUESTIONS)
     for name, asked in questions.items():
         for question in asked:
@@ -126,7 +131,7 @@ def fit(states: Values, kinds: Sequence[str]) -> tuple[Values, Values]:
     scaler = StandardScaler()
     inputs = scaler.fit_transform(states)
     model = LogisticRegression(C=_INVERSE_REGULARIZATION, max_iter=3000).fit(inputs, kinds)
-    order = [list(model.classes_).index(kind) for kind in FOLLOWUP_KINDS]
+    order = list(map(list(model.classes_).index, FOLLOWUP_KINDS))
     weights = model.coef_[order] / scaler.scale_
     return model.intercept_[order] - weights @ scaler.mean_, weights
 
@@ -151,15 +156,15 @@ def main() -> None:
     model = load_bundled()
     examples = load_examples()
     states = read_states(model, examples)
+    sets, kinds = np.array(list(map(_SET, examples))), np.array(list(map(_KIND, examples)))
     fitted = ("train", *_PUBLIC, "curated")
-    rows = [row for row, example in enumerate(examples) if example.set in fitted]
-    intercepts, weights = fit(states[rows], [examples[row].kind for row in rows])
-    for name in dict.fromkeys(example.set for example in examples):
-        if name not in fitted:
-            of_set = [row for row, example in enumerate(examples) if example.set == name]
-            best = np.argmax(intercepts + states[of_set] @ weights.T, axis=1)
-            found = [FOLLOWUP_KINDS[number] for number in best]
-            print_quality(name, [examples[row] for row in of_set], found)
+    is_fitted = np.isin(sets, fitted)
+    intercepts, weights = fit(states[is_fitted], kinds[is_fitted].tolist())
+    for name in dict.fromkeys(sets[~is_fitted].tolist()):
+        rows = np.flatnonzero(sets == name)
+        best = np.argmax(intercepts + states[rows] @ weights.T, axis=1)
+        found = list(map(FOLLOWUP_KINDS.__getitem__, best))
+        print_quality(name, list(map(examples.__getitem__, rows)), found)
     write_classifier(
         new_classifier(model, intercepts.astype(np.float32), weights.astype(np.float32))
     )

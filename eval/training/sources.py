@@ -12,7 +12,8 @@ the ratio of the coefficients printed, rounded.
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from operator import attrgetter, itemgetter
 
 import numpy as np
 from tqdm import tqdm
@@ -48,11 +49,14 @@ class DraftCase:
     @property
     def features(self) -> list[tuple[float, float]]:
         """Log-odds as evidence, and share of the draft's new terms, of each sentence."""
-        rows = []
+        rows: list[tuple[float, float]] = []
         for item in self.evidence:
             share = new_terms_share(self.draft, self.question, item.sentence.text)
             rows.append((logit(item.score), share))
         return rows
+
+
+_FEATURES, _LABELS = attrgetter("features"), attrgetter("labels")
 
 
 def collect_cases(
@@ -85,7 +89,7 @@ def held_out_cases(model: AgreeingModel, limit: int) -> list[DraftCase]:
     pool = build_pool()
     library_ids = {name: paper.id for name, paper in pool.papers.items()}
     assistant = Assistant(pool.assistant.library, language_model=model)
-    rows = [row for row in islice(held_out_questions(), limit) if row["answerable"]]
+    rows = list(filter(itemgetter("answerable"), islice(held_out_questions(), limit)))
     return list(collect_cases(assistant, model, tqdm(rows), library_ids))
 
 
@@ -94,10 +98,10 @@ def print_cases(sets: dict[str, list[DraftCase]]) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
 
-    cases = [case for of_set in sets.values() for case in of_set]
-    groups = np.repeat(np.arange(len(cases)), [len(case.labels) for case in cases])
-    features = np.array([row for case in cases for row in case.features])
-    labels = np.array([label for case in cases for label in case.labels])
+    cases = list(chain.from_iterable(sets.values()))
+    groups = np.repeat(np.arange(len(cases)), list(map(len, map(_LABELS, cases))))
+    features = np.array(list(chain.from_iterable(map(_FEATURES, cases))))
+    labels = np.array(list(chain.from_iterable(map(_LABELS, cases))))
     scores = np.zeros(len(labels))
     for train, test in GroupKFold(FOLDS).split(features, labels, groups):
         fold = LogisticRegression().fit(features[train], labels[train])
@@ -111,7 +115,7 @@ def print_cases(sets: dict[str, list[DraftCase]]) -> None:
             best = int(np.argmax(scores[groups == number]))
             fitted.append(float(case.labels[best]))
         start += len(of_set)
-        alone = [float(case.labels[0]) for case in of_set]
+        alone = list(map(float, map(itemgetter(0), map(_LABELS, of_set))))
         chosen = list(map(_is_best_right, of_set))
         print(f"{name}, {len(of_set)} questions: best by its score {bootstrap(alone)}")
         print(f"  with the draft, cross-validated {bootstrap(fitted)}, as used {bootstrap(chosen)}")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _CLOSEST = "These are closest in meaning:"
 _MAX_CLOSEST = 3
+_OTHERS = "Besides the papers cited so far, these are closest in meaning:"
+_MAX_OTHERS = 5
 # Of a sentence to the question. Papers below are about something else.
 _MIN_SIMILARITY = 0.35
 
@@ -80,6 +82,25 @@ def answer_from_library(
     return ComputedAnswer(tuple(sentences)) if sentences else None
 
 
+def list_others(retrieval: RetrievalResult, library: "Library") -> ComputedAnswer | None:
+    """List the papers that are closest to a question for other papers; None without any.
+
+    `retrieval` leaves out the papers cited so far. Whether a paper is on the topic is a matter of
+    degree, so nothing is judged. Call it inside `Library.snapshot()`.
+    """
+    keys = _closest(retrieval, _MAX_OTHERS)
+    papers, sentences_by_key = library.papers_by_key(keys), library.sentences(keys)
+    evidence = []
+    for key in keys:
+        sentences, vectors = sentences_by_key[key]
+        similarities = vectors @ retrieval.vector
+        ranked = sorted(range(len(sentences)), key=lambda row: -similarities[row])
+        safe = [sentences[row] for row in ranked if not is_injection(sentences[row].text)]
+        evidence += [replace(_cite_record(papers[key]), sentence=best) for best in safe[:1]]
+    sentence = ComputedSentence(_OTHERS, tuple(evidence))
+    return ComputedAnswer((sentence,)) if evidence else None
+
+
 def _cite_record(paper: Paper) -> Evidence:
     """Return an empty sentence: what a record says is not in the abstract."""
     return Evidence(Sentence(paper.id, 0, 0, ""), paper, 1.0, 0.0, 0.0, 0.0)
@@ -92,18 +113,18 @@ def _describe_count(
     evidence = _cite(result.listed, result.wordings, library)
     sentences = [ComputedSentence(result.text, evidence), *map(ComputedSentence, result.remarks)]
     is_unknown = bool(result.wordings) and not evidence
-    if is_unknown and (closest := _cite(_closest(retrieval), (), library)):
+    if is_unknown and (closest := _cite(_closest(retrieval, _MAX_CLOSEST), (), library)):
         sentences.append(ComputedSentence(_CLOSEST, closest))
     return ComputedAnswer(tuple(sentences))
 
 
-def _closest(retrieval: RetrievalResult) -> list[int]:
-    """Return the best papers with a sentence that is similar to the question, by row number."""
+def _closest(retrieval: RetrievalResult, limit: int) -> list[int]:
+    """Return the row numbers of the best papers with a sentence that is similar to the question."""
     close = []
     for key, hit in zip(retrieval.keys, retrieval.hits, strict=False):
         if hit.best_sentence >= _MIN_SIMILARITY:
             close.append(key)
-    return close[:_MAX_CLOSEST]
+    return close[:limit]
 
 
 def _cite(keys: Sequence[int], wordings: Sequence[str], library: "Library") -> tuple[Evidence, ...]:

@@ -197,6 +197,8 @@ def resolve_followup(
 
 
 def _resolve_in_thread(question: str, kind: FollowUpKind, thread: Sequence[Turn]) -> FollowUp:
+    if kind == "vary" and chooses(question):
+        kind = "several"
     if kind == "others":
         return _without_cited(question, thread)
     if _counts_more(question, thread):
@@ -251,9 +253,9 @@ def _referents(question: str, kind: FollowUpKind, thread: Sequence[Turn]) -> tup
 
 
 def _papers_to_choose_from(terms: set[str], thread: Sequence[Turn]) -> tuple[Paper, ...]:
-    """Return the papers that the last answer is about; all that it found if none has the terms."""
+    """Return the papers that the last answer is about; none if none of them has the terms."""
     papers = _last_papers(thread, at_least=2)
-    return papers if _with_terms(terms, papers) else thread[-1].found
+    return papers if _with_terms(terms, papers) else ()
 
 
 def _with_terms(terms: set[str], papers: Iterable[Paper]) -> tuple[Paper, ...]:
@@ -287,7 +289,8 @@ def _ask_record_again(question: str, earlier: str) -> str:
 def _without_cited(question: str, thread: Sequence[Turn]) -> FollowUp:
     """Ask for papers on the topic of a thread other than those that it cites."""
     cited = dict.fromkeys(chain.from_iterable(map(_PAPERS, thread)))
-    names_topic = specific_terms(question) and not refers_back(question)
+    known = paper_terms(cited).union(content_terms(_topic(thread)))
+    names_topic = specific_terms(question) - known and not refers_back(question)
     query = question if names_topic else _ask_about_topic(question, thread)
     others = " (other than the papers cited so far)" if cited else ""
     return FollowUp(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from threading import Event
 
+from rag.answering.log_odds import logit
 from rag.answering.prompts import neutralize_markers, render_messages, restore_markers
 from rag.answering.sources import choose_sources, rank_sources
 from rag.errors import ModelFailed
@@ -249,7 +250,7 @@ def _verifier_sources(evidence: Iterable[Evidence], question: str) -> list[Sourc
     sources = []
     for item in evidence:
         text, year = item.sentence.text, item.paper.year
-        sources.append(Source(text, _safe_title(item), question, year))
+        sources.append(Source(text, _safe_title(item), question, year, logit(item.score)))
     return sources
 
 

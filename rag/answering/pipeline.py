@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from rag.answering.answer_models import AnswerModels
-from rag.answering.computed import ComputedAnswer, answer_from_library
+from rag.answering.computed import ComputedAnswer, answer_from_library, list_others
 from rag.answering.evidence import (
     AbstentionSignals,
     EvidenceSelection,
@@ -137,6 +137,8 @@ class AnswerPipeline:
         computed = answer_from_library(
             retrieval, request.filters, self._retriever, self._library, paper_ids
         )
+        if not computed and request.followup.excluded_ids:
+            computed = list_others(retrieval, self._library)
         selection = _NO_EVIDENCE if computed else self._select_evidence(retrieval, request)
         signals = selection.signals
         trace = Trace(

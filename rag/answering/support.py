@@ -2,12 +2,14 @@
 
 Whether excerpts support a statement can be read off the hidden state of a model that has read both.
 A sentence that is put together from few pieces of its sources is more credible than a free one
-(`rag.verification.fragments`). `eval.training.support` fits how both make a probability for the
-bundled language model, and writes `support.json`. Numbers and names are checked by rule before:
+(`rag.verification.fragments`), and one whose source answers the question more than others.
+`eval.training.support` fits how these make a probability for the bundled language model, and writes
+`support.json`. Numbers and names are checked by rule before:
 they have to be in the excerpts.
 """
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +19,7 @@ from threading import Event
 from rag.answering.log_odds import logit, sigmoid
 from rag.answering.probe import Probe, read_probe_file
 from rag.answering.prompts import neutralize_markers, render_messages
+from rag.answering.sources import new_terms_share
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.verification.fragments import count_fragments
@@ -29,21 +32,35 @@ _LIMITS = GenerationLimits(tokens=1, seconds=60.0)
 class FittedSupport:
     """Probe of the state after the prompt `verify`, and what else decides.
 
-    `combination` holds the intercept and the weights of the probe's log-odds and of the logarithm
-    of one more than the number of fragments. `threshold` is the least probability, between 0 and 1,
-    of a supported sentence.
+    `combination` holds the intercept and the weights of `support_features`. `threshold` is the
+    least probability, between 0 and 1, of a supported sentence.
     """
 
     probe: Probe
-    combination: tuple[float, float, float]
+    combination: tuple[float, ...]
     threshold: float
 
-    def combine(self, probability: float, fragments: int) -> float:
-        """Return the probability that a sentence is supported, given what the probe says, 0..1."""
-        intercept, of_probe, of_fragments = self.combination
-        return sigmoid(
-            intercept + of_probe * logit(probability) + of_fragments * math.log1p(fragments)
-        )
+    def combine(self, features: Sequence[float]) -> float:
+        """Return the probability that a sentence is supported, 0..1."""
+        intercept, *weights = self.combination
+        return sigmoid(intercept + sum(map(operator.mul, weights, features)))
+
+
+def support_features(by_state: float, sentence: str, sources: Sequence[Source]) -> list[float]:
+    """Return what tells whether sources support a sentence.
+
+    They are the log-odds of the probe, whose probability is `by_state`; the logarithm of one more
+    than the number of fragments; the share of the sentence's new terms that the sources have; and
+    the log-odds that the first source answers the question.
+    """
+    texts = [source.text for source in sources]
+    first = sources[0]
+    return [
+        logit(by_state),
+        math.log1p(count_fragments(sentence, texts, first.question)),
+        new_terms_share(sentence, first.question, " ".join(texts)),
+        first.log_odds,
+    ]
 
 
 class ProbeVerifier:
@@ -63,9 +80,7 @@ class ProbeVerifier:
         )
         if by_state is None:
             raise ModelFailed(self._model.name, "it does not show its state")
-        texts = [source.text for source in sources]
-        fragments = count_fragments(sentence, texts, sources[0].question)
-        probability = self._fitted.combine(by_state, fragments)
+        probability = self._fitted.combine(support_features(by_state, sentence, sources))
         is_supported = probability >= self._fitted.threshold
         return Support(
             is_supported, probability, "" if is_supported else "the source does not say this"

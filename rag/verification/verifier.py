@@ -54,13 +54,14 @@ class Source:
     """Cited quotation. Words and names may also come from its `context`, the paper's title.
 
     Where a model checks the meaning, names may also come from the `question`, and a number may be
-    the `year` of the paper.
+    the `year` of the paper. `log_odds` are those that the quotation answers the question.
     """
 
     text: str
     context: str = ""
     question: str = ""
     year: int | None = None
+    log_odds: float = 0.0
 
 
 class Verifier(Protocol):
