@@ -111,12 +111,14 @@ class FollowUp:
         return settings
 
     def with_shown(self, answers: Iterable[Answer]) -> "FollowUp":
-        """Add the sentences of earlier answers that cite the papers asked about."""
+        """Add the sentences of earlier answers that cite the papers asked about, or any paper."""
+        if not self.query:
+            return self
         shown: dict[str, None] = {}
         for answer in answers:
             numbers = set()
             for citation in answer.citations:
-                if citation.paper.id in self.paper_ids:
+                if not self.paper_ids or citation.paper.id in self.paper_ids:
                     numbers.add(citation.number)
                     shown[citation.quote] = None
             for claim in answer.claims:

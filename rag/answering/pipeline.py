@@ -169,7 +169,7 @@ class AnswerPipeline:
         selection = select_evidence(
             retrieval, self._library, load_reader(), request.sentences, self._weights
         )
-        if request.followup.paper_ids:
+        if request.followup.shown:
             return prefer_new_sentences(selection, request.followup, request.question)
         return selection
 
