@@ -118,7 +118,7 @@ def test_quotations_stay_literal_at_any_width(monkeypatch, columns):
 
 @pytest.mark.parametrize(
     ("confidence", "word"),
-    [(1.0, "high"), (0.8, "high"), (0.79, "fair"), (0.65, "fair"), (0.5, "low")],
+    [(1.0, "high"), (0.85, "high"), (0.84, "fair"), (0.65, "fair"), (0.5, "low")],
 )
 def test_confidence_label_follows_the_thresholds(confidence, word):
     assert replace(ANSWER, confidence=confidence).confidence_label == word
