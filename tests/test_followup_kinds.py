@@ -79,6 +79,18 @@ def test_kind_decides_which_papers_are_meant(kind, question, ids):
     assert followup.paper_ids == ids
 
 
+@pytest.mark.parametrize(
+    ("question", "ids"),
+    [
+        ("ok. does Reformer need retraining?", ()),
+        ("Is it better than Reformer?", ("kivi",)),  # a pronoun
+        ("Does KIVI need retraining?", ("kivi",)),  # no new name
+    ],
+)
+def test_a_new_name_makes_a_question_of_its_own(question, ids):
+    assert resolve_followup(question, [SEVERAL], lambda *_: "one").paper_ids == ids
+
+
 def test_others_exclude_the_cited_papers():
     followup = resolve_followup("anybody doing this too?", [SEVERAL], lambda *_: "others")
     assert set(followup.excluded_ids) == {"kivi", "freeu", "darts"}

@@ -190,12 +190,21 @@ def resolve_followup(
     if not turns or not question.strip() or is_courtesy(question):
         return FollowUp()
     thread = _current_thread(turns)
+    papers = _last_papers(thread)
+    by_words = kind_by_words(question, papers, _asks_record(question))
     kind = None
     if find_kind:
-        kind = find_kind(_topic(thread), _last_papers(thread) or thread[-1].found, question)
-    if kind is None:
-        kind = kind_by_words(question, _last_papers(thread), _asks_record(question))
+        kind = find_kind(_topic(thread), papers or thread[-1].found, question)
+    # The model may overlook that a question names another subject.
+    if kind is None or (by_words == "standalone" and _has_new_name(question, papers)):
+        kind = by_words
     return _resolve_in_thread(question, kind, thread)
+
+
+def _has_new_name(question: str, papers: Sequence[Paper]) -> bool:
+    """Return True for a question with a name that the papers do not mention."""
+    names = content_terms(" ".join(analyze_query(question).names))
+    return not paper_terms(papers).issuperset(names)
 
 
 def _resolve_in_thread(question: str, kind: FollowUpKind, thread: Sequence[Turn]) -> FollowUp:
