@@ -142,7 +142,7 @@ def test_what_is_written_stands_above_the_quotations_by_paper():
     page = check_safe(answer_html(make_answer(claims, [RISE, FALL, PULL])))
     assert page.text.startswith(
         "They <i>move</i>.2, 4 2 papers are here."
-        "written by the model, checked against the quotes counted from your libraryquoted"
+        "written by the model, checked against the quotes computed from your libraryquoted"
         "Tides on n shores — Ada Byron et al., 2021“Tides rise.”1“Tides fall.”2"
         "Moons — Io“Moons pull.”4Confidence: high"
     )

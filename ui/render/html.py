@@ -32,7 +32,7 @@ _MAX_LINK_CHARS = 80
 # How claims of a status came about, in the words of the badge.
 _ORIGINS = {
     "checked": "written by the model, checked against the quotes",
-    "counted": "counted from your library",
+    "computed": "computed from your library",
     "quoted": "quoted",
 }
 _LIST_ITEM = '<li dir="auto">{}</li>'
@@ -198,7 +198,7 @@ def _paper_title(paper: Paper) -> str:
 def _claim_status(claim: Claim) -> str:
     if not claim.supported:
         return "unsupported"
-    return {"quoted": "quoted", "computed": "counted"}.get(claim.kind, "checked")
+    return {"quoted": "quoted", "computed": "computed"}.get(claim.kind, "checked")
 
 
 def _badges_html(statuses: Iterable[str]) -> str:

@@ -20,6 +20,8 @@ _NAME = re.compile(r"([\w.+-]*[A-Z][\w.+-]*(?: [\w.+-]+)?): ")
 _WORDS = re.compile(r"[a-z][a-z-]{3,}(?: [a-z][a-z-]{3,})+")
 _MAX_SUBJECT_WORDS = 4
 _MIN_TITLES = 2
+# A subject of more titles than this share is too wide to ask about.
+_MAX_SHARE = 0.04
 
 
 def example_questions(assistant: Assistant) -> list[str]:
@@ -45,7 +47,7 @@ def _is_answered(assistant: Assistant, question: str) -> bool:
         answer = assistant.ask(question, style="quote")
     except FootnoteError:
         return False
-    return not answer.abstained and answer.confidence_label != "low"
+    return not answer.abstained
 
 
 def _candidates(papers: Sequence[Paper]) -> Iterator[str]:
@@ -93,7 +95,7 @@ def _shared_subjects(papers: Sequence[Paper]) -> list[str]:
             in_longer[part] = max(in_longer[part], count)
     values = {}
     for phrase, count in counts.items():
-        if count >= _MIN_TITLES:
+        if _MIN_TITLES <= count <= max(_MIN_TITLES, _MAX_SHARE * len(papers)):
             values[phrase] = log2(len(phrase)) * (count - in_longer[phrase])
     by_terms: dict[frozenset[str], str] = {}
     for phrase in sorted(values, key=lambda phrase: (-values[phrase], phrase)):
