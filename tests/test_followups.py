@@ -266,18 +266,18 @@ def test_after_an_abstention_the_question_is_added_to_the_earlier_one():
 @pytest.mark.parametrize(
     ("question", "topic"),
     [
-        ("Are there any other papers on this?", "How does {}quantize keys?"),
-        ("anyone else doing that?", "How does {}quantize keys?"),
-        ("others on the same task?", "How does {}quantize keys?"),
+        ("Are there any other papers on this?", "How does {}quantize keys? "),
+        ("anyone else doing that?", "How does {}quantize keys? "),
+        ("others on the same task?", "How does {}quantize keys? "),
         ("any other papers on sarcasm?", ""),
         ("more on question generation", ""),
     ],
 )
 def test_other_papers_exclude_the_cited_ones_and_their_names(question, topic):
     followup = resolve_followup(question, [ABOUT_KIVI])
-    assert followup.query == (topic.format("") or question)
+    assert followup.query == f"{topic.format('')}{question}"
     others = "(other than the papers cited so far)"
-    assert followup.interpretation == f"{topic.format('KIVI ') or question} {others}"
+    assert followup.interpretation == f"{topic.format('KIVI ')}{question} {others}"
     assert (followup.paper_ids, followup.excluded_ids) == ((), ("kivi",))
 
 

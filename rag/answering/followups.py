@@ -302,7 +302,7 @@ def _without_cited(question: str, thread: Sequence[Turn]) -> FollowUp:
     cited = dict.fromkeys(chain.from_iterable(map(_PAPERS, thread)))
     known = paper_terms(cited).union(content_terms(_topic(thread)))
     names_topic = specific_terms(question) - known and not refers_back(question)
-    query = question if names_topic else _topic(thread)
+    query = question if names_topic else _ask_about_topic(question, thread)
     others = " (other than the papers cited so far)" if cited else ""
     return FollowUp(
         _remove_names(query, cited), f"{query}{others}", excluded_ids=tuple(map(_ID, cited))
