@@ -1,6 +1,6 @@
 """Train the reader, and write it to `rag/models/reader_model`.
 
-`python -m eval.training.reader [--epochs N] [--every N] [--checkpoint FILE]`
+`python -m eval.training.reader [--epochs N] [--every N] [--checkpoint FILE] [--output DIR]`
 
 The reader (`rag.models.reader`) starts from the bundled embedding model, all-MiniLM-L6-v2, and is
 trained on the examples of `eval.benchmarks.reading_examples`, except those held out. The losses say
@@ -333,7 +333,7 @@ def main() -> None:
     """Train, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="of the examples")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="use each Nth example")
     parser.add_argument("--checkpoint", type=Path, default=cache_folder() / "reader.pt")
     parser.add_argument("--output", type=Path, default=MODEL_FOLDER)
     options = parser.parse_args()

@@ -131,7 +131,7 @@ class AnswerGenerator:
     `evidence` is sorted by relevance, best first; as much of it is used as fits into the model's
     context, and `left_out` is the rest. The other results are complete once `generate` is
     exhausted. `dropped` counts generated sentences that no source supports. `ranking` is the
-    evidence sorted by how likely the first sentence rests on it, also if it was dropped. `tokens`
+    evidence on which the first sentence may rest, also if it was dropped, best first. `tokens`
     counts the tokens of the prompt and of the reply.
     """
 

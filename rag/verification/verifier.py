@@ -68,7 +68,7 @@ class Verifier(Protocol):
     """Checks a sentence against the quotations that it cites."""
 
     def check(self, sentence: str, sources: Sequence[Source]) -> Support:
-        """Return whether the sources together support the sentence; their order is irrelevant."""
+        """Return whether the sources together support the sentence; the best one comes first."""
         ...
 
 
