@@ -7,7 +7,8 @@ excerpts do not answer. Each sentence of its own goes into a sheet of JSON Lines
 that it cites, unless it has a number or a name that these lack: rules reject such a sentence. One
 that repeats fifteen words in a row is left out too: texts of abstracts are not shipped. Two
 people or models then label every sentence as `eval.harness.labels` says, independently, and a third
-opinion settles disagreements. `eval/data/training/drafts.jsonl` holds the result without texts.
+opinion settles disagreements. `eval/data/training/drafts.jsonl` holds the result without texts;
+its split `dev` was made in the same way from the curated dev questions, to choose the threshold.
 """
 
 import argparse

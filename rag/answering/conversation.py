@@ -14,7 +14,7 @@ from rag.retrieval.query_analysis import validate_question
 # Yields a preview of the evidence, the pieces of an answer's text, then the answer.
 StreamAnswer = Callable[[AnswerRequest, Event], Iterator[StreamEvent]]
 # Tells, in an answer style, what kind a question is after an earlier one that papers answered.
-FindKind = Callable[[str, str, Sequence[Paper], str], FollowUpKind | None]
+FindKindInStyle = Callable[[str, str, Sequence[Paper], str], FollowUpKind | None]
 
 
 class Conversation:
@@ -23,7 +23,7 @@ class Conversation:
     def __init__(
         self,
         stream_answer: StreamAnswer,
-        find_kind: FindKind,
+        find_kind: FindKindInStyle,
         filters: Filters,
         answers: Iterable[Answer] = (),
     ) -> None:

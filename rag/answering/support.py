@@ -4,8 +4,7 @@ Whether excerpts support a statement can be read off the hidden state of a model
 A sentence that is put together from few pieces of its sources is more credible than a free one
 (`rag.verification.fragments`), and one whose source answers the question more than others.
 `eval.training.support` fits how these make a probability for the bundled language model, and writes
-`support.json`. Numbers and names are checked by rule before:
-they have to be in the excerpts.
+`support.json`. Numbers and names are checked by rule before: they have to be in the excerpts.
 """
 
 import math

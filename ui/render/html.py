@@ -198,7 +198,7 @@ def _paper_title(paper: Paper) -> str:
 def _claim_status(claim: Claim) -> str:
     if not claim.supported:
         return "unsupported"
-    return {"quoted": "quoted", "computed": "computed"}.get(claim.kind, "checked")
+    return "checked" if claim.kind == "generated" else claim.kind
 
 
 def _badges_html(statuses: Iterable[str]) -> str:
