@@ -87,15 +87,15 @@ def ask(make_library):
 
 
 def texts(answer):
-    return [sentence.text for sentence in answer.sentences]
+    return [sentence.text for sentence in answer]
 
 
 def titles(answer):
-    return [evidence.paper.title for evidence in answer.sentences[0].evidence]
+    return [evidence.paper.title for evidence in answer[0].evidence]
 
 
 def quotes(answer):
-    return [evidence.sentence.text for evidence in answer.sentences[0].evidence]
+    return [evidence.sentence.text for evidence in answer[0].evidence]
 
 
 # --- counts -------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_quotations_are_the_sentences_that_mention_the_topic(ask):
     heron = "Heron: counting boats on canals"
     assert by_title[heron] == "Heron counts them by object detection."
     assert by_title["Object detection in fog"] == ""
-    for evidence in answer.sentences[0].evidence:
+    for evidence in answer[0].evidence:
         span = slice(evidence.sentence.start, evidence.sentence.end)
         assert evidence.paper.abstract[span] == evidence.sentence.text
 
@@ -185,7 +185,7 @@ def test_nothing_found_is_said(ask):
 
 
 def test_papers_close_in_meaning_are_listed_when_none_is_counted(ask):
-    count, closest = ask("How many papers are about counting ships in waterways?").sentences
+    count, closest = ask("How many papers are about counting ships in waterways?")
     assert count.text.startswith("None of your 6 papers mention")
     assert not count.evidence
     assert closest.text == "These are closest in meaning:"
@@ -423,7 +423,7 @@ def test_a_single_paper_is_not_counted(ask):
 
 def test_a_paper_without_abstract_is_cited_with_an_empty_quotation(ask):
     answer = ask("When was Object detection in fog published?")
-    (evidence,) = answer.sentences[0].evidence
+    (evidence,) = answer[0].evidence
     assert (evidence.sentence.start, evidence.sentence.end, evidence.sentence.text) == (0, 0, "")
 
 

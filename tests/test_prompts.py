@@ -89,13 +89,13 @@ def test_every_prompt_has_a_golden_render():
 
 
 def test_prompts_are_found_from_every_folder(tmp_path):
-    code = "from rag.answering.prompts import load_prompt; print(load_prompt('judge').name)"
+    code = "from rag.answering.prompts import load_prompt; print(bool(load_prompt('judge').user))"
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (run.stdout.strip(), run.returncode) == ("judge", 0), run.stderr[-300:]
+    assert (run.stdout.strip(), run.returncode) == ("True", 0), run.stderr[-300:]
 
 
-FILE = "---\nname: tide\nversion: 3\n---\n## system\nBe brief.\n\n## user\n$text and $$5\n"
+FILE = "## system\nBe brief.\n\n## user\n$text and $$5\n"
 
 
 @pytest.fixture
@@ -107,11 +107,11 @@ def folder(tmp_path, monkeypatch):
     load_prompt.cache_clear()
 
 
-def test_file_has_a_name_a_version_and_messages(folder):
+def test_file_has_two_messages(folder):
     (folder / "tide.md").write_text(FILE)
-    prompt = load_prompt("tide")
-    assert (prompt.name, prompt.version) == ("tide", 3)
-    assert prompt.render(text="Hush") == [("system", "Be brief."), ("user", "Hush and $5")]
+    system, user = load_prompt("tide").render(text="Hush")
+    assert (system.role, system.content) == ("system", "Be brief.")
+    assert (user.role, user.content) == ("user", "Hush and $5")
 
 
 def test_digest_changes_with_every_byte(folder):
@@ -129,15 +129,12 @@ def test_digest_changes_with_every_byte(folder):
     [
         "",
         "## user\n$text\n",
-        FILE.replace("tide", "ebb"),
-        FILE.replace("version: 3", "version: three"),
-        FILE.replace("version: 3\n", ""),
-        FILE.replace("name: tide\nversion: 3", "version: 3\nname: tide"),
-        FILE.replace("version: 3\n", "version: 3\nauthor: x\n"),
-        "\n" + FILE,
+        "Be brief.\n" + FILE,
+        FILE.replace("user", "assistant"),
+        FILE + "## user\n$text\n",
     ],
 )
-def test_file_with_an_invalid_header_is_refused(folder, text):
+def test_file_without_its_two_messages_is_refused(folder, text):
     (folder / "tide.md").write_text(text)
     with pytest.raises(FootnoteError, match=r"tide\.md"):
         load_prompt("tide")
@@ -152,8 +149,8 @@ def test_fields_are_not_substituted_into_each_other():
     [_, user] = load_prompt("write").render(
         excerpts="[1] $question ${question} $$", question="Why?"
     )
-    assert user[1].startswith("[1] $question ${question} $$\n")
-    assert user[1].count("Why?") == 1
+    assert user.content.startswith("[1] $question ${question} $$\n")
+    assert user.content.count("Why?") == 1
 
 
 # --- untrusted text ---------------------------------------------------------------------------

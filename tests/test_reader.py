@@ -104,14 +104,14 @@ def test_reader_works_from_several_threads():
 
 def test_training_learns_and_its_result_runs(tmp_path):
     from eval.benchmarks.reading_examples import Example, ExamplePaper
-    from eval.training.reader import export, tokenize, train
+    from eval.training.reader import ReaderNetwork, export, tokenize, train
 
     folder = save_tiny_embedder(tmp_path, "mean")
     tokenizer = ReaderTokenizer(folder / "tokenizer.json", 64)
     answering = ExamplePaper("kelp", ("reefs are old", "kelp holds it"), (False, True), True)
     other = ExamplePaper("trains", ("trains run", "rails rust"), (False, False), False)
     example = tokenize(Example("made up", "kelp", "what holds", (answering, other)), tokenizer)
-    network = train([example] * 30, 8, tmp_path / "checkpoint.pt", folder)
+    network = train(ReaderNetwork(folder), [example] * 30, 8, tmp_path / "checkpoint.pt")
     texts = [text.tokens for text in example.texts]
     export(network, texts, tmp_path / "reader", folder)
     abstracts = [

@@ -32,7 +32,6 @@ from rag import Paper
 from rag.answering.followup_kinds import (
     FOLLOWUP_KINDS,
     followup_prompt,
-    new_classifier,
     write_classifier,
 )
 
@@ -165,9 +164,7 @@ def main() -> None:
         best = np.argmax(intercepts + states[rows] @ weights.T, axis=1)
         found = list(map(FOLLOWUP_KINDS.__getitem__, best))
         print_quality(name, list(map(examples.__getitem__, rows)), found)
-    write_classifier(
-        new_classifier(model, intercepts.astype(np.float32), weights.astype(np.float32))
-    )
+    write_classifier(model.fingerprint, intercepts.astype(np.float32), weights.astype(np.float32))
 
 
 if __name__ == "__main__":

@@ -43,11 +43,8 @@ class ComputedSentence:
     evidence: tuple[Evidence, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ComputedAnswer:
-    """Answer from the records of the library: the sentence that answers comes first."""
-
-    sentences: tuple[ComputedSentence, ...]
+# The sentence that answers comes first.
+ComputedAnswer = tuple[ComputedSentence, ...]
 
 
 def answer_from_library(
@@ -70,8 +67,8 @@ def answer_from_library(
         return None
     if type_ == "count":
         allowed = join_conditions([parse_filters(filters), only_papers(paper_ids)])
-        owner = "asked about" if paper_ids else "that your filters allow"
-        result = count_papers(question, allowed, library, owner)
+        restriction = "asked about" if paper_ids else "that your filters allow"
+        result = count_papers(question, allowed, library, restriction)
         return _describe_count(result, retrieval, library) if result else None
     search = partial(retriever.retrieve, filters=filters, scope=only_papers(paper_ids))
     papers = find_meant_papers(question, type_, search, library, paper_ids)
@@ -79,7 +76,7 @@ def answer_from_library(
     for paper in papers:
         text = describe_record(paper, type_, question)
         sentences.append(ComputedSentence(text, (_cite_record(paper),)))
-    return ComputedAnswer(tuple(sentences)) if sentences else None
+    return tuple(sentences) or None
 
 
 def list_others(retrieval: RetrievalResult, library: "Library") -> ComputedAnswer | None:
@@ -97,8 +94,7 @@ def list_others(retrieval: RetrievalResult, library: "Library") -> ComputedAnswe
         ranked = sorted(range(len(sentences)), key=lambda row: -similarities[row])
         safe = [sentences[row] for row in ranked if not is_injection(sentences[row].text)]
         evidence += [replace(_cite_record(papers[key]), sentence=best) for best in safe[:1]]
-    sentence = ComputedSentence(_OTHERS, tuple(evidence))
-    return ComputedAnswer((sentence,)) if evidence else None
+    return (ComputedSentence(_OTHERS, tuple(evidence)),) if evidence else None
 
 
 def _cite_record(paper: Paper) -> Evidence:
@@ -115,7 +111,7 @@ def _describe_count(
     is_unknown = bool(result.wordings) and not evidence
     if is_unknown and (closest := _cite(_closest(retrieval, _MAX_CLOSEST), (), library)):
         sentences.append(ComputedSentence(_CLOSEST, closest))
-    return ComputedAnswer(tuple(sentences))
+    return tuple(sentences)
 
 
 def _closest(retrieval: RetrievalResult, limit: int) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from rag.answering.prompts import load_prompt, neutralize_markers, render_messages
+from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.models.language_model import (
     GenerationLimits,
     HiddenStateModel,
@@ -83,21 +83,20 @@ def followup_prompt(earlier: str, papers: Sequence[Paper], question: str) -> lis
     for paper in papers[:_MAX_TITLES]:
         title = "a paper" if title_is_injection(paper.title) else neutralize_markers(paper.title)
         titles.append(f"- {title}")
-    return render_messages(
-        "followup",
+    return load_prompt("followup").render(
         earlier=neutralize_markers(earlier),
         titles="\n".join(titles),
         question=neutralize_markers(question),
     )
 
 
-def write_classifier(classifier: FollowUpClassifier) -> None:
-    """Write the classifier that is shipped."""
+def write_classifier(fingerprint: str, intercepts: Vectors, weights: Vectors) -> None:
+    """Write the classifier that is shipped, for a model and the present prompt."""
     values = {
-        "fingerprint": classifier.fingerprint,
-        "prompt_digest": classifier.prompt_digest,
-        "intercepts": classifier.intercepts.tolist(),
-        "weights": base64.b64encode(classifier.weights.astype("<f4").tobytes()).decode(),
+        "fingerprint": fingerprint,
+        "prompt_digest": load_prompt("followup").digest,
+        "intercepts": intercepts.tolist(),
+        "weights": base64.b64encode(weights.astype("<f4").tobytes()).decode(),
     }
     _FILE.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
@@ -113,13 +112,4 @@ def load_classifier() -> FollowUpClassifier:
         values["prompt_digest"],
         intercepts,
         weights.reshape(len(intercepts), -1),
-    )
-
-
-def new_classifier(
-    model: HiddenStateModel, intercepts: Vectors, weights: Vectors
-) -> FollowUpClassifier:
-    """Return a classifier for a model and the present prompt."""
-    return FollowUpClassifier(
-        model.fingerprint, load_prompt("followup").digest, intercepts, weights
     )

@@ -13,7 +13,7 @@ from itertools import pairwise, takewhile
 from threading import Event
 
 from rag.answering.log_odds import logit
-from rag.answering.prompts import neutralize_markers, render_messages, restore_markers
+from rag.answering.prompts import load_prompt, neutralize_markers, restore_markers
 from rag.answering.sources import choose_sources, rank_sources
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
@@ -121,7 +121,8 @@ def writing_prompt(question: str, excerpts: Excerpts, is_list: bool = False) -> 
 
 
 def _render(name: str, question: str, excerpts: Excerpts) -> list[Message]:
-    return render_messages(name, excerpts=excerpts.text, question=neutralize_markers(question))
+    question = neutralize_markers(question)
+    return load_prompt(name).render(excerpts=excerpts.text, question=question)
 
 
 @dataclass(slots=True)

@@ -60,9 +60,9 @@ def count_papers(
     question: str,
     allowed: Condition | None,
     library: "Library",
-    owner: str = "that your filters allow",
+    restriction: str = "that your filters allow",
 ) -> PaperCount | None:
-    """Count the papers that a question asks for, among those `allowed`, which `owner` explains.
+    """Count the papers that a question asks for, among those `allowed`: the papers `restriction`.
 
     Return None when there are no papers, or when a part of the question cannot be counted. Call it
     inside `Library.snapshot()`.
@@ -84,7 +84,7 @@ def count_papers(
         if not keys and len(mentions.terms) > _MAX_UNKNOWN_TOPIC_TERMS:
             return None
     share = f" ({100 * len(keys) / total:.1f}%)" if _ASKS_SHARE.search(question) else ""
-    denominator = f"{_denominator(total, allowed, owner)}{share}"
+    denominator = f"{_denominator(total, allowed, restriction)}{share}"
     text = _describe(query, mentions, len(keys), denominator)
     return PaperCount(
         text,
@@ -116,16 +116,16 @@ def _best(keys: Sequence[int], mentions: Mentions | None, library: "Library") ->
 # --- words ------------------------------------------------------------------------------------
 
 
-def _denominator(total: int, allowed: Condition | None, owner: str) -> str:
+def _denominator(total: int, allowed: Condition | None, restriction: str) -> str:
     if allowed is None:
         return f"your {format_count(total, 'paper')}"
-    return f"the {format_count(total, 'paper')} {owner}"
+    return f"the {format_count(total, 'paper')} {restriction}"
 
 
 def _size(denominator: str) -> str:
     """Return a denominator as a noun phrase of its own: `2,000 papers in your library`."""
-    owner, _, papers = denominator.partition(" ")
-    return papers if owner == "the" else f"{papers} in your library"
+    determiner, _, papers = denominator.partition(" ")
+    return papers if determiner == "the" else f"{papers} in your library"
 
 
 def _describe(query: _CountQuery, mentions: Mentions | None, count: int, denominator: str) -> str:

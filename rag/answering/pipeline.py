@@ -25,7 +25,7 @@ from rag.answering.followups import FollowUp, prefer_new_sentences
 from rag.answering.generation import AnswerGenerator, Footnotes, quote_evidence
 from rag.answering.judgement import combine, judge
 from rag.answering.prompts import load_prompt
-from rag.answering.turns import WRITER_QUEUE
+from rag.answering.writer_queue import WRITER_QUEUE
 from rag.errors import ModelError, unknown_choice
 from rag.library.filters import FILTERS, Filters, merge_filters
 from rag.library.library import Library
@@ -237,7 +237,7 @@ class _AnswerWriter:
         """Yield what the records of the library answer, then the sentences that it rests on."""
         self.confidence = 1.0
         self.trace = replace(self.trace, style="computed")
-        for sentence in answer.sentences:
+        for sentence in answer:
             numbers = tuple(dict.fromkeys(map(self.footnotes.cite, sentence.evidence)))
             claim = Claim(sentence.text, "computed", numbers, supported=True, score=1.0)
             self.claims.append(claim)
@@ -326,21 +326,18 @@ class _AnswerWriter:
         """Yield the evidence: what the written sentences cite, and the best of the rest."""
         evidence = self._ordered_evidence()
         cited = self.footnotes.cited_evidence
+        shown = self.prepared.request.followup.shown
         is_written = any(claim.kind != "quoted" and not claim.heading for claim in self.claims)
         if is_written:  # it answers, so no quotation has to be shown again
-            shown = self.prepared.request.followup.shown
             evidence = tuple(item for item in evidence if item.sentence.text not in shown)
         limit = _MAX_QUOTATIONS_BELOW if is_written else len(evidence)
         others = [item for item in evidence if item not in cited]
-        already_quoted: set[int] = set()
-        for claim in self.claims:
-            if claim.kind == "quoted":
-                already_quoted.update(claim.citations)
-        repeated = self.prepared.request.followup.shown
+        quotations = filter(lambda claim: claim.kind == "quoted", self.claims)
+        quoted = set(chain.from_iterable(map(attrgetter("citations"), quotations)))
         sources = []
         for item in cited:
-            is_new = item.sentence.text not in repeated or item in evidence
-            if is_new and self.footnotes.cite(item) not in already_quoted:
+            is_new = item.sentence.text not in shown or item in evidence
+            if is_new and self.footnotes.cite(item) not in quoted:
                 sources.append(item)
         below = [*sources, *others[: max(0, limit - len(cited))]]
         if below:

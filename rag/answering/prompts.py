@@ -1,7 +1,6 @@
 """Load prompts from the Markdown files in `prompts/`, and make untrusted text safe to put in them.
 
-A file is a header (`name`, `version`) followed by sections: `## system`, `## user` and
-`## assistant` are messages, `## text` is plain text without a role.
+A file has a section for each message: `## system` and `## user`.
 """
 
 import hashlib
@@ -16,10 +15,8 @@ from rag.models.language_model import Message
 
 # Next to the package, both in the repository and in an installation.
 _FOLDER = Path(__file__).parent.parent.parent / "prompts"
-_FILE = re.compile(
-    r"---\nname: (?P<name>[a-z]+)\nversion: (?P<version>\d+)\n---\n(?P<body>.*)", re.DOTALL
-)
-_SECTION = re.compile(r"^## (system|user|assistant|text)\n", re.MULTILINE)
+_SECTION = re.compile(r"^## (.*)\n", re.MULTILINE)
+_ROLES = ["system", "user"]
 # Start of a chat template's token: <|im_start|>, <s>, <｜User｜>, [INST], [|user|].
 # A "<" before a digit or a space is a comparison.
 _TOKEN_START = re.compile(r"<(?=[<|｜/!\w])(?!\d)|\[(?=/?[gs]?[A-Z_]{3,}\]|\|)")
@@ -32,43 +29,32 @@ _ORIGINALS = {"‹": "<", "⟦": "["}
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Prompt as its file defines it: (role, template) per section. Any change alters `digest`."""
+    """Templates of the two messages. Any change of the file alters `digest`."""
 
-    name: str
-    version: int
-    sections: tuple[tuple[str, str], ...]
+    system: str
+    user: str
     digest: str
 
-    def render(self, **fields: str) -> list[tuple[str, str]]:
-        """Return (role, text) per section; `$names` inside field values stay as they are.
+    def render(self, **fields: str) -> list[Message]:
+        """Return the messages; `$names` inside field values stay as they are.
 
         Raises `KeyError` for a missing field.
         """
-        return [(role, Template(text).substitute(fields)) for role, text in self.sections]
-
-
-def render_messages(name: str, **fields: str) -> list[Message]:
-    """Return the messages of a prompt. Raises `KeyError` for a missing field."""
-    messages = []
-    for role, text in load_prompt(name).render(**fields):
-        messages.append(Message(role, text))  # type: ignore[arg-type]
-    return messages
+        user = Template(self.user).substitute(fields)
+        return [Message("system", self.system), Message("user", user)]
 
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """Load a prompt by name. Raises `FootnoteError` for a file with an invalid header."""
+    """Load a prompt by name. Raises `FootnoteError` for a file without its two sections."""
     text = (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    match = _FILE.fullmatch(text)
-    if not match or match["name"] != name:
+    before, *parts = _SECTION.split(text)
+    if before or parts[::2] != _ROLES:
         raise FootnoteError(
-            f"prompts/{name}.md must begin with a header that gives its name and version"
+            f"prompts/{name}.md must consist of the sections '## system' and '## user'"
         )
-    _, *parts = _SECTION.split(match["body"])
-    roles, bodies = parts[::2], map(str.strip, parts[1::2])
-    sections = tuple(zip(roles, bodies, strict=True))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Prompt(name, int(match["version"]), sections, digest)
+    system, user = map(str.strip, parts[1::2])
+    return Prompt(system, user, hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
 def neutralize_markers(text: str) -> str:

@@ -17,7 +17,7 @@ from threading import Event
 
 from rag.answering.log_odds import logit, sigmoid
 from rag.answering.probe import Probe, read_probe_file
-from rag.answering.prompts import neutralize_markers, render_messages
+from rag.answering.prompts import load_prompt, neutralize_markers
 from rag.answering.sources import new_terms_share
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
@@ -99,7 +99,7 @@ def verifying_prompt(sentence: str, sources: Sequence[Source]) -> list[Message]:
             lines.append(neutralize_markers(title))
         lines.append(f"[{number}] {neutralize_markers(source.text)}")
     statement = neutralize_markers(sentence)
-    return render_messages("verify", excerpts="\n".join(lines), statement=statement)
+    return load_prompt("verify").render(excerpts="\n".join(lines), statement=statement)
 
 
 @cache

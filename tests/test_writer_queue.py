@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rag.answering.turns import WriterQueue
+from rag.answering.writer_queue import WriterQueue
 from rag.records import Waiting
 
 NEVER = threading.Event()

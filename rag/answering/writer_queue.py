@@ -1,4 +1,4 @@
-"""Take turns: a language model on this machine writes one answer at a time.
+"""Queue for the language model: on this machine, it writes one answer at a time.
 
 The runtimes would also make answers wait for each other, but in no order, without a word, and at
 the expense of their time limit.
