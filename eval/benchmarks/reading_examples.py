@@ -43,7 +43,10 @@ _HELD_OUT_SHARE = 0.15
 
 @dataclass(frozen=True, slots=True)
 class ExamplePaper:
-    """Abstract as sentences, which of them answer the question, and whether the abstract does."""
+    """Abstract as sentences, which of them answer the question, and whether the abstract does.
+
+    `labels` are empty where only the latter is known.
+    """
 
     title: str
     sentences: tuple[str, ...]

@@ -199,6 +199,8 @@ def _example_losses(
     labels: list[float] = []
     for paper, of_paper in zip(papers, sentences, strict=True):
         labels += paper.labels[: len(of_paper)]
+    if not labels:
+        return
     all_scores, all_labels = torch.cat(sentences), torch.tensor(labels, dtype=torch.float32)
     yield "sentence", cross_entropy(all_scores, all_labels)
     if all_labels.any() and len(all_labels) > 1:
@@ -280,15 +282,14 @@ def _to_tensors(batch: Sequence[TokenizedExample]) -> dict[str, torch.Tensor]:
 
 
 def train(
-    examples: Sequence[TokenizedExample], epochs: int, checkpoint: Path, start: Path
+    network: ReaderNetwork, examples: Sequence[TokenizedExample], epochs: int, checkpoint: Path
 ) -> ReaderNetwork:
-    """Return the network in the folder `start`, trained; a checkpoint that is there is resumed."""
+    """Train a network, and return it; a checkpoint that is there is resumed."""
     torch.manual_seed(_SEED)
     chance = random.Random(_SEED)  # noqa: S311 - no secret
     batches: list[list[TokenizedExample]] = []
     for _ in range(epochs):
         batches += batch_examples(examples, chance)
-    network = ReaderNetwork(start)
     training = Training.start(network.train(), len(batches))
     if checkpoint.exists():
         training.resume(checkpoint)
@@ -302,6 +303,12 @@ def train(
             saved = time.monotonic()
     training.save(checkpoint)
     return network.eval()
+
+
+def load_network(network: ReaderNetwork, checkpoint: Path) -> None:
+    """Set the weights of a network to those in a checkpoint."""
+    _, weights, *_ = torch.load(checkpoint, weights_only=True)
+    network.load_state_dict(weights)
 
 
 # --- export --------------------------------------------------------------------------------------
@@ -345,7 +352,7 @@ def main() -> None:
             examples.append(tokenize(example, tokenizer))
     examples = examples[:: options.every]
     print(f"{len(examples)} examples")
-    network = train(examples, options.epochs, options.checkpoint, start)
+    network = train(ReaderNetwork(start), examples, options.epochs, options.checkpoint)
     texts = [item.texts[0].tokens for item in examples[:_CALIBRATION_TEXTS]]
     export(network, texts, options.output, start)
 

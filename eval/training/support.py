@@ -41,7 +41,7 @@ from rag.verification.verifier import LexicalVerifier, Source, check_form
 
 _FOLDER = Path(eval.data.__file__).parent / "training"
 # Sentences of the language model itself, and sentences that were written like its own.
-_DRAFTS, _STATEMENTS = _FOLDER / "drafts.jsonl", _FOLDER / "statements.jsonl"
+DRAFTS, STATEMENTS = _FOLDER / "drafts.jsonl", _FOLDER / "statements.jsonl"
 # Claims of each public collection, half of them true.
 _PUBLIC = {
     "support_scifact_train": 60,
@@ -192,8 +192,8 @@ def main() -> None:
     options = parser.parse_args()
     model = load_bundled()
     public_folder = options.public or find_data_folder().parent / "training"
-    drafts = read_examples(model, list(read_statements(_DRAFTS)))
-    written = read_examples(model, list(read_statements(_STATEMENTS)))
+    drafts = read_examples(model, list(read_statements(DRAFTS)))
+    written = read_examples(model, list(read_statements(STATEMENTS)))
     public = read_examples(model, list(read_public_claims(public_folder)))
     print(f"{len(drafts)} drafts, {len(written)} written sentences, {len(public)} public claims")
     _describe("written sentences, probe", written, verify_unseen(written, [*drafts, *public]))
@@ -204,7 +204,7 @@ def main() -> None:
     intercept, weights = fit([*drafts, *written, *public])
     probe = Probe(model.fingerprint, load_prompt("verify").digest, intercept, weights)
     fitted = FittedSupport(probe, combination, _THRESHOLD)
-    print_thresholds(fitted, read_examples(model, list(read_statements(_DRAFTS, "dev"))))
+    print_thresholds(fitted, read_examples(model, list(read_statements(DRAFTS, "dev"))))
     file = Path(support.__file__).with_suffix(".json")
     write_probe_file(file, probe, combination=combination, threshold=_THRESHOLD)
 
