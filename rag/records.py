@@ -112,8 +112,7 @@ class Evidence:
     `similarity` (to the question), `term_overlap` (weighted share of the question's terms in the
     sentence) and `paper_score` (of its paper) are between 0 and 1. `reading` holds the reader's
     log-odds that the sentence answers, and `relevance` how far its paper is behind the one that the
-    reader finds most relevant (0 or less). `is_availability_statement` marks a pointer to code or
-    data.
+    reader finds most relevant (0 or less).
     """
 
     sentence: Sentence
@@ -124,7 +123,6 @@ class Evidence:
     paper_score: float
     reading: float = 0.0
     relevance: float = 0.0
-    is_availability_statement: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,7 @@ _ALL_SENTENCES = 1_000
 _ANSWERABLE = attrgetter("answerable")
 _TOP = 3
 _NO_READER = replace(EvidenceWeights(), reading=0.0, relevance=0.0)
-_READER_ONLY = EvidenceWeights(
-    paper_score=0.0, term_overlap=0.0, similarity=0.0, is_availability_statement=0.0
-)
+_READER_ONLY = EvidenceWeights(paper_score=0.0, similarity=0.0)
 WEIGHTS = {"retrieval": _NO_READER, "reader": _READER_ONLY, "both": EvidenceWeights()}
 
 

@@ -114,7 +114,6 @@ class RetrievalCache:
 # Each ablation only quotes, with some weights of the evidence score set to 0.
 _ABLATED_WEIGHTS = {
     "ablation: no similarity": ("similarity",),
-    "ablation: no term overlap": ("term_overlap",),
     "ablation: no paper score": ("paper_score",),
     "ablation: no reader": ("reading", "relevance"),
 }

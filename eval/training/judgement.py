@@ -1,6 +1,6 @@
 """Fit what tells from the language model's state whether excerpts state the answer.
 
-`python -m eval.training.judgement [--every N]`
+`python -m eval.training.judgement [--every N] [--questions N]`
 
 The judgement of `rag.answering.judgement` is a logistic regression on the state of the bundled
 language model after a prompt. It is fitted on questions about ACL abstracts outside the curated
@@ -43,7 +43,6 @@ from rag.records import Answer
 
 # Chosen by cross-validation from 1, 2 and 3.
 _CURATED_WEIGHT = 1.0
-_POOL_QUESTIONS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +168,14 @@ def main() -> None:
     """Fit both, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=10, metavar="N", help="of the set sample")
-    every = parser.parse_args().every
+    parser.add_argument(
+        "--questions", type=int, default=250, metavar="N", help="about other abstracts"
+    )
+    options = parser.parse_args()
     model = RecordingModel(load_bundled())
-    training = list(read_pool_questions(model, _POOL_QUESTIONS))
+    training = list(read_pool_questions(model, options.questions))
     curated = []
-    for name, step in (("acl", 1), ("sample", every)):
+    for name, step in (("acl", 1), ("sample", options.every)):
         examples = list(read_curated_questions(model, name, step))
         print(f"{name}: {len(examples)} questions")
         _print_quality("retrieval", examples, _log_odds(map(_CONFIDENCE, examples)))

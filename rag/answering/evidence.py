@@ -1,15 +1,15 @@
 """Select the sentences that answer a question, and estimate whether the library answers it.
 
-The reader reads the best papers, and judges each sentence and how relevant each paper is. A
-sentence is scored by that, by the retrieval score of its paper, by the share of the question's
-terms in it (rare terms weigh more), and by its similarity to the question. The confidence is a
-logistic model of the best similarity and of what the question asks for but the papers lack; a
-language model's judgement of the evidence improves it. `footnote eval` measures what each part
-contributes.
+The reader reads the best papers, and judges each sentence, how relevant each paper is, and whether
+the paper states the answer. A sentence is scored by what the reader makes of it and of its paper,
+by the retrieval score of its paper, and by its similarity to the question. The confidence is a
+logistic model of the best similarity, of whether the reader finds an answer, and of what the
+question asks for but the papers lack; a language model's judgement of the evidence improves it.
+`footnote eval` measures what each part contributes.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rag.answering.log_odds import sigmoid
@@ -20,7 +20,6 @@ from rag.records import Evidence, Hit, Paper, Sentence
 from rag.retrieval.query_analysis import (
     QueryAnalysis,
     analyze_query,
-    is_availability_statement,
     title_names,
 )
 from rag.retrieval.retriever import RetrievalResult
@@ -35,12 +34,8 @@ _DEFAULT_LIST_SENTENCES = 5
 # sentence costs a quarter of a second on two cores.
 _MAX_GENERATION_EVIDENCE = 8
 _MAX_SENTENCES_OF_BEST_PAPER = 6
-# Bonus, in logits, for the first sentence that uses a name from its paper's title.
-_INTRODUCTION_BONUS = 0.5
 # Sentences this far below the best one, in logits, are not worth quoting.
 _MAX_LOGIT_GAP = 5.0
-# Bonus, in logits, for a sentence with all terms of the question, when none of them is covered yet.
-_NEW_TERMS_BONUS = 2.0
 # A name is rare when at most this many papers contain it. A question that uses it is about those
 # papers, even when no sentence is similar to it.
 _MAX_RARE_FREQUENCY = 3
@@ -51,28 +46,24 @@ _RARE_NAME_SIMILARITY = 0.45
 class EvidenceWeights:
     """Weights of a logistic model of whether a sentence answers a question.
 
-    Those of the reader are 1, because it was trained to return log-odds. The others were fitted
-    before there was a reader, and rounded.
+    They were fitted to the dev questions about ACL abstracts and to others that the reader was not
+    trained with, and rounded (`eval/LOG.md`).
     """
 
-    paper_score: float = 7.0
-    term_overlap: float = 2.0
+    paper_score: float = 10.0
     similarity: float = 1.0
-    reading: float = 1.0
-    relevance: float = 1.0
-    is_availability_statement: float = -4.0
-    intercept: float = -6.6
+    reading: float = 0.45
+    relevance: float = 0.2
+    intercept: float = -7.3
 
     def logit(self, evidence: Evidence) -> float:
         """Return the log-odds that a sentence answers the question."""
         return (
             self.intercept
             + self.paper_score * evidence.paper_score
-            + self.term_overlap * evidence.term_overlap
             + self.similarity * evidence.similarity
             + self.reading * evidence.reading
             + self.relevance * evidence.relevance
-            + self.is_availability_statement * evidence.is_availability_statement
         )
 
 
@@ -80,11 +71,13 @@ class EvidenceWeights:
 class AbstentionSignals:
     """Inputs of the confidence, all between 0 and 1; see `eval.training.abstention`.
 
+    `states_answer` is the probability, for the reader, that the best paper states the answer, and
     `best_sentence` is the highest similarity of a sentence to the question, and at least
     `_RARE_NAME_SIMILARITY` when the papers contain a rare name from the question. The others are 1
     when the question asks for a name, a quantity or a target that the best paper lacks.
     """
 
+    states_answer: float = 0.0
     best_sentence: float = 0.0
     missing_name: float = 0.0
     missing_quantity: float = 0.0
@@ -133,15 +126,17 @@ def select_evidence(
     terms = _QuestionTerms(retrieval.question, library)
     weights = weights or EvidenceWeights()
     abstracts = _read_abstracts(retrieval, library, reader)
-    candidates = _score_sentences(abstracts, retrieval, terms, query, weights)
+    candidates = _score_sentences(abstracts, retrieval, terms, weights)
     default = _DEFAULT_LIST_SENTENCES if query.is_list_question else _DEFAULT_SENTENCES
     limit = max_sentences or default
+    likely = _without_weak(candidates, weights)
     if query.is_list_question:
-        selected = _select_one_per_paper(candidates, limit, weights)
+        selected = _best_of_each_paper(likely)
     else:
-        named = _best_of_named_papers(candidates, query)[:limit]
-        selected = _select_diverse(candidates, terms, named, limit, weights)
-    signals, missing = _assess_answerability(retrieval, selected, terms, query)
+        selected = list(dict.fromkeys([*_best_of_named_papers(candidates, query), *likely]))
+    selected = selected[:limit]
+    readings = {item.hit.paper.id: item.reading for item in abstracts}
+    signals, missing = _assess_answerability(retrieval, selected, readings, terms, query)
     return EvidenceSelection(
         tuple(selected), tuple(candidates), estimate_confidence(signals), signals, missing
     )
@@ -236,7 +231,6 @@ def _score_sentences(
     abstracts: Sequence[_ReadAbstract],
     retrieval: RetrievalResult,
     terms: _QuestionTerms,
-    query: QueryAnalysis,
     weights: EvidenceWeights,
 ) -> list[Evidence]:
     """Score the sentences of the best papers, and sort them."""
@@ -246,7 +240,7 @@ def _score_sentences(
         similarities = _similarities(item.vectors, retrieval.vector)
         judged = zip(item.sentences, similarities, item.reading.sentences, strict=True)
         for sentence, similarity, reading in judged:
-            features = _extract_features(sentence, similarity, item.hit, terms, query)
+            features = _extract_features(sentence, similarity, item.hit, terms)
             relevance = item.reading.relevance - most_relevant
             evidence = replace(features, reading=reading, relevance=relevance)
             scored.append(replace(evidence, score=sigmoid(weights.logit(evidence))))
@@ -259,9 +253,8 @@ def _similarities(vectors: Vectors, vector: Vectors) -> list[float]:
 
 
 def _extract_features(
-    sentence: Sentence, similarity: float, hit: Hit, terms: _QuestionTerms, query: QueryAnalysis
+    sentence: Sentence, similarity: float, hit: Hit, terms: _QuestionTerms
 ) -> Evidence:
-    is_availability = is_availability_statement(sentence.text) and not query.asks_availability
     return Evidence(
         sentence,
         hit.paper,
@@ -269,37 +262,14 @@ def _extract_features(
         similarity=max(0.0, similarity),
         term_overlap=terms.share(terms.find_in(sentence.text)),
         paper_score=hit.score,
-        is_availability_statement=is_availability,
     )
 
 
-def _select_diverse(
-    candidates: Sequence[Evidence],
-    terms: _QuestionTerms,
-    selected: Iterable[Evidence],
-    limit: int,
-    weights: EvidenceWeights,
-) -> list[Evidence]:
-    """Add the best candidates to those `selected`, preferring ones that add question terms."""
-    selected = list(selected)
-    covered: set[str] = set()
-    for evidence in selected:
-        covered |= terms.find_in(evidence.sentence.text)
-    best_candidates = candidates[: 4 * limit]
-    logits = dict(zip(best_candidates, map(weights.logit, best_candidates), strict=True))
+def _without_weak(candidates: Iterable[Evidence], weights: EvidenceWeights) -> list[Evidence]:
+    """Return the candidates that are not far behind the best one."""
+    logits = {evidence: weights.logit(evidence) for evidence in candidates}
     floor = max(logits.values(), default=0.0) - _MAX_LOGIT_GAP
-    remaining: dict[Evidence, frozenset[str]] = {}
-    for evidence, logit in logits.items():
-        if logit >= floor and evidence not in selected:
-            remaining[evidence] = terms.find_in(evidence.sentence.text)
-    while remaining and len(selected) < limit:
-        gains = {}
-        for evidence, contained in remaining.items():
-            gains[evidence] = logits[evidence] + _NEW_TERMS_BONUS * terms.share(contained - covered)
-        best = max(gains, key=gains.__getitem__)
-        selected.append(best)
-        covered |= remaining.pop(best)
-    return selected
+    return [evidence for evidence in logits if logits[evidence] >= floor]
 
 
 def _best_of_named_papers(candidates: Iterable[Evidence], query: QueryAnalysis) -> list[Evidence]:
@@ -313,32 +283,18 @@ def _best_of_named_papers(candidates: Iterable[Evidence], query: QueryAnalysis) 
     return list(best.values())
 
 
-def _select_one_per_paper(
-    candidates: Iterable[Evidence], limit: int, weights: EvidenceWeights
-) -> list[Evidence]:
-    """Select the best sentence of each of the best papers, preferably one that introduces it."""
-    logits = {}
-    for evidence in candidates:
-        bonus = _INTRODUCTION_BONUS if _introduces_name(evidence) else 0.0
-        logits[evidence] = weights.logit(evidence) + bonus
-    floor = max(logits.values(), default=0.0) - _MAX_LOGIT_GAP
+def _best_of_each_paper(evidence: Iterable[Evidence]) -> list[Evidence]:
+    """Return the best sentence of each paper; the best papers come first."""
     best: dict[str, Evidence] = {}
-    for evidence in sorted(logits, key=lambda e: -logits[e]):
-        if logits[evidence] >= floor:
-            best.setdefault(evidence.paper.id, evidence)
-    return sorted(best.values(), key=lambda e: -e.paper_score)[:limit]
-
-
-def _introduces_name(evidence: Evidence) -> bool:
-    """Return True for the first sentence that uses a name from its paper's title."""
-    before = evidence.paper.abstract[: evidence.sentence.start]
-    text = evidence.sentence.text
-    return any(name in text and name not in before for name in title_names(evidence.paper.title))
+    for item in evidence:
+        best.setdefault(item.paper.id, item)
+    return sorted(best.values(), key=lambda item: -item.paper_score)
 
 
 def _assess_answerability(
     retrieval: RetrievalResult,
     selected: Sequence[Evidence],
+    readings: Mapping[str, Reading],
     terms: _QuestionTerms,
     query: QueryAnalysis,
 ) -> tuple[AbstentionSignals, str]:
@@ -357,6 +313,7 @@ def _assess_answerability(
         similarities.append(_RARE_NAME_SIMILARITY)
     missing_names = query.missing_names(text_terms, text)
     signals = AbstentionSignals(
+        states_answer=sigmoid(readings[papers[0].id].answers),
         best_sentence=max(similarities),
         missing_name=float(bool(missing_names)),
         missing_quantity=float(query.lacks_quantity(sentences)),
@@ -383,9 +340,13 @@ def _describe_missing(
 
 
 # Printed by `python -m eval.training.abstention`, which fits them.
-_INTERCEPT = -5.40
+_INTERCEPT = -4.69
 _WEIGHTS = AbstentionSignals(
-    best_sentence=12.60, missing_name=-2.15, missing_quantity=-4.44, missing_target=-3.41
+    states_answer=2.64,
+    best_sentence=8.93,
+    missing_name=-2.24,
+    missing_quantity=-3.56,
+    missing_target=-2.48,
 )
 
 
