@@ -12,9 +12,9 @@ from rag.records import Evidence
 from rag.text.terms import content_terms
 
 # Log-odds that a source gains when it has all new terms of a draft.
-_NEW_TERMS_WEIGHT = 8.0
+_NEW_TERMS_WEIGHT = 4.0
 # Sentences this far below the best one, in log-odds, are not worth quoting beside it.
-_MAX_GAP = 7.0
+_MAX_GAP = 5.0
 # New terms of a draft that a second source has to add; a number counts twice.
 _MIN_FURTHER_TERMS = 2
 
