@@ -94,11 +94,11 @@ def open_library(folder, *papers):
     return assistant
 
 
-def test_availability_statement_is_only_quoted_when_asked_for(tmp_path):
+def test_availability_statement_comes_first_only_when_asked_for(tmp_path):
     text = "Heron counts boats on canals. Code for Heron is available at https://example.org/heron."
     assistant = open_library(tmp_path, {"title": "Heron", "abstract": text})
-    assert "https" not in assistant.ask("What does Heron count on canals?").text
-    assert "https" in assistant.ask("Where is the code for Heron?").text
+    assert "https" not in assistant.ask("What does Heron count on canals?").claims[0].text
+    assert "https" in assistant.ask("Where is the code for Heron?").claims[0].text
 
 
 def test_same_question_gets_the_same_answer(sample):

@@ -71,7 +71,7 @@ def test_evidence_and_place_in_the_queue_are_shown_before_the_text(
     seen = [next(steps), next(steps), next(steps)]
     assert [view.ahead for view in seen] == [0, 0, 1]
     assert [view.preview is None for view in seen] == [True, False, False]
-    assert "71%" in seen[1].preview.evidence[0].sentence.text
+    assert "merges the keys" in seen[1].preview.evidence[0].sentence.text
     finish.set()
     *between, last = steps
     assert between[0].ahead == 0

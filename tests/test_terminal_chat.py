@@ -70,7 +70,7 @@ def test_blank_lines_are_ignored_and_quit_ends_the_chat(chat):
 
 def test_filters_are_set_and_removed(chat):
     title = "Two-Bit Keys, Four-Bit Values"
-    question = "How does one shrink the KV cache?"
+    question = "Which papers shrink the KV cache?"
     everything, _, _ = chat(question)
     recent, _, _ = chat("/year >=2024", question)
     again, _, _ = chat("/year >=2024", "/year", question)

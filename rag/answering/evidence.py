@@ -9,7 +9,7 @@ question asks for but the papers lack; a language model's judgement of the evide
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rag.answering.log_odds import sigmoid
@@ -135,8 +135,11 @@ def select_evidence(
     else:
         selected = list(dict.fromkeys([*_best_of_named_papers(candidates, query), *likely]))
     selected = selected[:limit]
-    readings = {item.hit.paper.id: item.reading for item in abstracts}
-    signals, missing = _assess_answerability(retrieval, selected, readings, terms, query)
+    best = next(
+        (item for item in abstracts if selected and item.hit.paper == selected[0].paper), None
+    )
+    states_answer = _states_answer(best, reader, retrieval.asked) if best else 0.0
+    signals, missing = _assess_answerability(retrieval, selected, states_answer, terms, query)
     return EvidenceSelection(
         tuple(selected), tuple(candidates), estimate_confidence(signals), signals, missing
     )
@@ -209,15 +212,27 @@ def _read_abstracts(
     for key, hit in zip(keys, retrieval.hits, strict=False):
         if key in sentences_by_key:
             found.append((hit, *_without_injections(*sentences_by_key[key])))
-    inputs = []
-    for hit, sentences, _ in found:
-        texts = tuple(sentence.text for sentence in sentences)
-        inputs.append(ReaderInput(hit.paper.title, texts))
+    inputs = [_reader_input(hit.paper, sentences) for hit, sentences, _ in found]
     readings = reader.read(retrieval.question, inputs)
     abstracts = []
     for (hit, sentences, vectors), reading in zip(found, readings, strict=True):
         abstracts.append(_ReadAbstract(hit, sentences, vectors, reading))
     return abstracts
+
+
+def _reader_input(paper: Paper, sentences: Iterable[Sentence]) -> ReaderInput:
+    return ReaderInput(paper.title, tuple(sentence.text for sentence in sentences))
+
+
+def _states_answer(best: _ReadAbstract, reader: Reader, asked: str) -> float:
+    """Return how probable the reader finds it that the best abstract answers what was asked.
+
+    A question that was completed from its conversation would be answered by its first part.
+    """
+    reading = best.reading
+    if asked:
+        (reading,) = reader.read(asked, [_reader_input(best.hit.paper, best.sentences)])
+    return sigmoid(reading.answers)
 
 
 def _without_injections(
@@ -294,7 +309,7 @@ def _best_of_each_paper(evidence: Iterable[Evidence]) -> list[Evidence]:
 def _assess_answerability(
     retrieval: RetrievalResult,
     selected: Sequence[Evidence],
-    readings: Mapping[str, Reading],
+    states_answer: float,
     terms: _QuestionTerms,
     query: QueryAnalysis,
 ) -> tuple[AbstentionSignals, str]:
@@ -313,7 +328,7 @@ def _assess_answerability(
         similarities.append(_RARE_NAME_SIMILARITY)
     missing_names = query.missing_names(text_terms, text)
     signals = AbstentionSignals(
-        states_answer=sigmoid(readings[papers[0].id].answers),
+        states_answer=states_answer,
         best_sentence=max(similarities),
         missing_name=float(bool(missing_names)),
         missing_quantity=float(query.lacks_quantity(sentences)),

@@ -166,6 +166,8 @@ class AnswerPipeline:
     def _select_evidence(
         self, retrieval: RetrievalResult, request: AnswerRequest
     ) -> EvidenceSelection:
+        if request.followup.query:
+            retrieval = replace(retrieval, asked=request.question)
         selection = select_evidence(
             retrieval, self._library, load_reader(), request.sentences, self._weights
         )

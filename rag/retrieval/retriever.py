@@ -94,7 +94,8 @@ class RetrievalResult:
     """Hits for a question, best first, and their row numbers `keys`.
 
     `vector` is the embedded question, of shape (dimension,). `paper_count` is the number of papers
-    that pass the filters.
+    that pass the filters. `asked` is the question as the user asked it, if it was completed from a
+    conversation.
     """
 
     question: str
@@ -102,6 +103,7 @@ class RetrievalResult:
     paper_count: int
     hits: tuple[Hit, ...]
     keys: tuple[int, ...]
+    asked: str = ""
 
 
 class Retriever:
