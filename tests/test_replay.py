@@ -299,7 +299,7 @@ def test_replay_asks_the_rewritten_query_of_an_older_follow_up(assistant):
         answer, question="And by how much?", trace=replace(answer.trace, rewritten_query=QUESTION)
     )
     result = replay(assistant, save(follow_up))
-    assert (result.is_same, result.answer.question) == (True, "And by how much?")
+    assert (result.answer.text, result.answer.question) == (answer.text, "And by how much?")
 
 
 def test_replay_of_a_follow_up_is_about_the_same_papers_and_quotes_the_same_sentences(assistant):
