@@ -280,6 +280,7 @@ def test_unknown_source_number_is_never_shown(mark):
         "Reed beds filter 60% of the nitrate [1].",
         "Reed beds do not filter 40% of the nitrate [1].",
         "GraphRAG filters 40% of the nitrate [1].",
+        "Of the nitrate, reed beds filter 40% by [1].",  # the end is missing
     ],
 )
 def test_unsupported_sentence_is_replaced_by_its_source(reply):

@@ -31,6 +31,8 @@ _WORD = re.compile(r"\w+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 # Limits memory when a server ignores its token limit.
 MAX_TOKEN_CHARS = 16
+# Where a model put a mark in place of a figure: "by [2]."
+_PREPOSITIONS = frozenset("a an the and or by of to from than with at as for".split())
 # "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
 _YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
 
@@ -212,11 +214,17 @@ class AnswerGenerator:
                 return _quote_once(item, footnotes, quoted)
         sources = choose_sources(draft, self.question, excerpts)
         support = self.verifier.check(statement, _verifier_sources(sources, self.question))
-        if support.supported:
+        if support.supported and not _is_cut_off(statement):
             heading = sources[0].paper.title if self.is_list else ""
             return _generated_claim(draft, sources, support, footnotes, heading)
         self.dropped += 1
         return _quote_once(sources[0], footnotes, quoted) if sources else None
+
+
+def _is_cut_off(text: str) -> bool:
+    """Return True if a text ends as no sentence does: "It needs less memory by."."""
+    words = _WORD.findall(text.casefold())
+    return bool(words) and words[-1] in _PREPOSITIONS
 
 
 def _generated_claim(
