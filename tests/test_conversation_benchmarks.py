@@ -55,6 +55,13 @@ def test_quotations_of_earlier_answers_are_repeated():
     assert repeated_share(answer((SALT, 0, 0)), [answer((SALT, 0, 0))]) is None
 
 
+def test_a_quotation_that_states_what_is_asked_now_is_not_repeated_in_vain():
+    both = answer(HARM, BARLEY)
+    assert repeated_share(both, [both]) == 1
+    assert repeated_share(both, [both], NUGGETS) == 0.5
+    assert repeated_share(both, [answer(BARLEY)], NUGGETS) == 0
+
+
 def test_a_generated_sentence_repeats_no_quotation():
     written = (Claim("Salt harms.", "generated", (1,), True, 1.0),)
     assert repeated_share(answer(HARM, claims=written), [answer(HARM)]) is None

@@ -22,7 +22,7 @@ from typing import Any
 from eval.benchmarks.common import add_model_option, curated_questions, open_with_model
 from eval.benchmarks.tables import Columns
 from eval.harness.metrics import ANSWER_SENTENCES, counted_text, nugget_recall, right_paper_cited
-from eval.harness.nuggets import vital_nugget_share
+from eval.harness.nuggets import nugget_share, vital_nugget_share
 from eval.harness.question_sets import ACL_FOLDER, prepare_acl_library, read_rows, resolve_ids
 from eval.harness.questions import SPLITS, Nugget, Question, build_nugget
 from eval.harness.replies import Reply
@@ -192,9 +192,14 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class ChatScores:
-    """Scores of the last answer of a conversation; None where they do not apply."""
+    """Scores of the last answer of a conversation; None where they do not apply.
+
+    `repeated` is the share of its quotations that an earlier answer showed, and
+    `repeated_in_vain` of those among them that state none of the facts asked for.
+    """
 
     repeated: float | None
+    repeated_in_vain: float | None
     right_referent: float | None
     nugget_recall: float | None
     right_abstention: float
@@ -230,16 +235,20 @@ def score_chat(chat: Chat, answers: Sequence[Answer]) -> ChatScores:
         recall = vital_nugget_share(chat.nuggets, text)
     return ChatScores(
         repeated=repeated_share(answer, earlier) if is_answered else None,
+        repeated_in_vain=repeated_share(answer, earlier, chat.nuggets) if is_answered else None,
         right_referent=finds_referent(chat, answer),
         nugget_recall=recall,
         right_abstention=float(is_answered == chat.answerable),
     )
 
 
-def repeated_share(answer: Answer, earlier: Iterable[Answer]) -> float | None:
+def repeated_share(
+    answer: Answer, earlier: Iterable[Answer], asked: Sequence[Nugget] = ()
+) -> float | None:
     """Return the share of the quotations that an earlier answer showed; None without any.
 
-    What the language model writes may rest on a sentence that was quoted before.
+    A quotation that states a fact that is `asked` for now may be shown again. What the language
+    model writes may rest on a sentence that was quoted before.
     """
     shown: set[tuple[str, int, int]] = set()
     for previous in earlier:
@@ -248,8 +257,10 @@ def repeated_share(answer: Answer, earlier: Iterable[Answer]) -> float | None:
     for claim in answer.claims:
         if claim.kind == "quoted":
             quoted.update(claim.citations)
-    quotations = _places(item for item in answer.citations if item.number in quoted)
-    return len(quotations & shown) / len(quotations) if quotations else None
+    quotations = [item for item in answer.citations if item.number in quoted and item.quote]
+    needed = _places(item for item in quotations if nugget_share(asked, item.quote))
+    places = _places(quotations)
+    return len((places & shown) - needed) / len(places) if places else None
 
 
 def _places(citations: Iterable[Citation]) -> set[tuple[str, int, int]]:
@@ -283,9 +294,15 @@ def print_chats(assistant: Assistant, chats: Sequence[Chat]) -> None:
     for chat in chats:
         answers = ask_turns(assistant, chat.turns)
         scored.append((chat, score_chat(chat, answers), answers[-1]))
-    columns = Columns("<20", "<5", "<22", "<22", "<22", "")
+    columns = Columns("<20", "<5", "<22", "<22", "<22", "<22", "")
     columns.print_row(
-        "", "n", "quotations repeated", "right referent", "nugget recall", "abstains rightly"
+        "",
+        "n",
+        "quotations repeated",
+        "repeated in vain",
+        "right referent",
+        "nugget recall",
+        "abstains rightly",
     )
     kinds = sorted({chat.kind for chat in chats})
     for kind in (*kinds, ""):
