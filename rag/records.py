@@ -155,17 +155,22 @@ class Claim:
     """One sentence of an answer, with the numbers of the citations that support it.
 
     `kind` is `generated` for a sentence that the language model wrote, `computed` for a count or a
-    field of a record, and `quoted` for a literal sentence. In an answer, quotations come last: they
-    are the evidence. `heading` is the title of the paper that a line of a list is about, else
-    empty.
+    field of a record, `extracted` for the few words of a quotation that answer, and `quoted` for a
+    literal sentence. In an answer, quotations come last: they are the evidence. `heading` is the
+    title of the paper that a line of a list is about, else empty.
     """
 
     text: str
-    kind: Literal["quoted", "generated", "computed"]
+    kind: Literal["quoted", "extracted", "generated", "computed"]
     citations: tuple[int, ...]
     supported: bool
     score: float
     heading: str = ""
+
+    @property
+    def shown_text(self) -> str:
+        """Text as an answer shows it: words of a quotation are in quotation marks."""
+        return f"“{self.text}”" if self.kind == "extracted" else self.text
 
 
 @dataclass(frozen=True, slots=True)

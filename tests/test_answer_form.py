@@ -51,6 +51,12 @@ def test_what_is_written_comes_first_as_one_paragraph():
     assert format_answer(claims, [RISE, HUNT, FALL]) == expected
 
 
+def test_words_of_a_quotation_are_in_quotation_marks():
+    claims = [written("at dusk", 2, kind="extracted"), quoted(HUNT)]
+    assert format_written(claims[0]) == "“at dusk” [2]"
+    assert format_answer(claims, [HUNT]).startswith("“at dusk” [2]\n\nNight Owls — RETRACTED\n")
+
+
 def test_claims_with_a_heading_are_lines_of_a_list():
     claims = [
         written("Two papers look at nature."),

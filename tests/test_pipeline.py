@@ -67,6 +67,8 @@ def keeps_promises(answer):
         cited = [citations[number] for number in claim.citations]
         if claim.kind == "quoted":
             assert claim.text == cited[0].quote
+        elif claim.kind == "extracted":
+            assert claim.text in cited[0].quote
         else:
             sources = [Source(citation.quote, citation.paper.title) for citation in cited]
             text = re.sub(r"^(?:yes|no)[,.:;] ", "", claim.text, flags=re.IGNORECASE)

@@ -423,7 +423,7 @@ def judge_attack(attack: Attack, answer: Answer) -> AttackOutcome:
         misquoted = misquoted or citation.quote != literal
     return AttackOutcome(
         generated="generated" in kinds,
-        quoted="quoted" in kinds,
+        quoted=not kinds.isdisjoint({"quoted", "extracted"}),
         misquoted=misquoted,
         answered=not answer.abstained,
         correct=attack.finding in answer.text,

@@ -65,8 +65,8 @@ class Metric:
 def counted_text(reply: Reply) -> str:
     """Return the part of a reply in which nuggets are counted: what its reader sees first.
 
-    It holds all statements that the system wrote (generated or computed) and the first two
-    quotations; if it wrote none, the first three quotations. After 120 words it is cut off.
+    It holds all statements that the system wrote (generated, computed or extracted) and the first
+    two quotations; if it wrote none, the first three quotations. After 120 words it is cut off.
     """
     written: list[str] = []
     quotations: list[str] = []

@@ -21,7 +21,8 @@ _CONTEXT_SENTENCES = 2
 class Statement:
     """A sentence or quotation of a reply, and the numbers of the footnotes that it cites.
 
-    `kind` is `generated` or `computed` for what the system wrote itself, `quoted` for a quotation.
+    `kind` is `generated` or `computed` for what the system wrote itself, `extracted` for words of a
+    quotation that it put first, and `quoted` for a whole quotation.
     `heading` is the title of the paper that a line of a list is about, else empty.
     """
 
@@ -33,7 +34,7 @@ class Statement:
 
     @property
     def is_written(self) -> bool:
-        """True unless the statement is a quotation."""
+        """True unless the statement is a whole quotation."""
         return self.kind != "quoted"
 
     @property

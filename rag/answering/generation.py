@@ -3,7 +3,8 @@
 The model reads excerpts: the best sentences, numbered and grouped by paper. First it judges whether
 they state the answer, then it writes. Both prompts begin alike, so a runtime can reuse its work.
 Nothing that the model writes is shown unchecked: a sentence needs an excerpt that the verifier
-accepts as its source, and one that only repeats an excerpt is shown as a quotation.
+accepts as its source, and one that only repeats an excerpt is shown as a quotation. If it is a few
+words of an excerpt, such as a number, these come first, in quotation marks.
 """
 
 import re
@@ -20,6 +21,7 @@ from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.records import Citation, Claim, Evidence
 from rag.text.prompt_injection import title_is_injection
 from rag.text.sentences import split_sentences
+from rag.text.terms import content_terms
 from rag.verification.verifier import Source, Support, Verifier
 
 # Citation marks: [1], [1, 2], [1-3], [^1].
@@ -33,6 +35,8 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 MAX_TOKEN_CHARS = 16
 # Where a model put a mark in place of a figure: "by [2]."
 _PREPOSITIONS = frozenset("a an the and or by of to from than with at as for".split())
+# A quotation is so many times as long as the words of it that are put first.
+_MIN_RATIO_TO_ANSWER = 2
 # "No, reeds rot" answers; "No reeds rot" is a sentence of its own.
 _YES_NO = re.compile(r"^(?:yes|no)[,.:;]\s+", re.IGNORECASE)
 
@@ -203,15 +207,17 @@ class AnswerGenerator:
     def _check(self, draft: str, footnotes: Footnotes, quoted: set[Evidence]) -> Claim | None:
         """Return the claim to show for a draft: what fails the check is replaced by its source.
 
-        None when there is nothing to show that was not quoted before.
+        None when there is nothing to show that was not quoted before. A draft of a few words that
+        a source has is shown as it stands there.
         """
         excerpts = self._excerpts.evidence
-        if not self.ranking:
-            self.ranking = tuple(rank_sources(draft, self.question, excerpts))
+        ranking = rank_sources(draft, self.question, excerpts)
+        self.ranking = self.ranking or tuple(ranking)
         statement = _YES_NO.sub("", draft, count=1)
-        for item in excerpts:
-            if only_repeats(statement, item.sentence.text):
-                return _quote_once(item, footnotes, quoted)
+        repeated = [item for item in excerpts if only_repeats(statement, item.sentence.text)]
+        if repeated:
+            source = next(filter(repeated.__contains__, ranking), repeated[0])
+            return self._extract(draft, source, footnotes) or _quote_once(source, footnotes, quoted)
         sources = choose_sources(draft, self.question, excerpts)
         support = self.verifier.check(statement, _verifier_sources(sources, self.question))
         if support.supported and not _is_cut_off(statement):
@@ -219,6 +225,14 @@ class AnswerGenerator:
             return _generated_claim(draft, sources, support, footnotes, heading)
         self.dropped += 1
         return _quote_once(sources[0], footnotes, quoted) if sources else None
+
+    def _extract(self, draft: str, source: Evidence, footnotes: Footnotes) -> Claim | None:
+        """Return a claim of the few words of a source that a draft consists of; else None."""
+        words = find_answer_words(draft, self.question, source.sentence.text)
+        if self.is_list or not words:
+            return None
+        number = footnotes.cite(source)
+        return Claim(words, "extracted", (number,), supported=True, score=source.score)
 
 
 def _is_cut_off(text: str) -> bool:
@@ -253,6 +267,18 @@ def only_repeats(text: str, source: str) -> bool:
     """
     source_words = iter(_WORD.findall(source.casefold()))
     return all(word in source_words for word in _WORD.findall(text.casefold()))
+
+
+def find_answer_words(draft: str, question: str, source: str) -> str:
+    """Return a draft as it stands in a source, if it is a small part of it and not in the question.
+
+    A source of a few words is better quoted whole. Returns nothing else.
+    """
+    words = r"\s+".join(map(re.escape, draft.rstrip(". ").split()))
+    match = re.search(rf"(?<!\w){words}(?!\w)", source, re.IGNORECASE)
+    is_new = not set(content_terms(draft)).issubset(content_terms(question))
+    is_small = _MIN_RATIO_TO_ANSWER * len(draft) <= len(source)
+    return match[0] if match and is_new and is_small else ""
 
 
 def _verifier_sources(evidence: Iterable[Evidence], question: str) -> list[Source]:

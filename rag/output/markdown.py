@@ -79,7 +79,7 @@ def _body(answer: Answer) -> str:
 def _written(claim: Claim, previous: Claim | None) -> str:
     heading = f"- **{escape_markdown(claim.heading)}**: " if claim.heading else ""
     references = "".join(map("[^{}]".format, claim.citations))
-    return f"{separator(claim, previous)}{heading}{escape_markdown(claim.text)}{references}"
+    return f"{separator(claim, previous)}{heading}{escape_markdown(claim.shown_text)}{references}"
 
 
 def _quotations(citations: Sequence[Citation]) -> str:

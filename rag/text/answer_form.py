@@ -24,7 +24,7 @@ def format_written(claim: Claim, previous: Claim | None = None) -> str:
     """Return a written claim with its footnotes, as it follows the `previous` one."""
     heading = f"- {claim.heading}: " if claim.heading else ""
     footnotes = "".join(map(" [{}]".format, claim.citations))
-    return f"{separator(claim, previous)}{heading}{claim.text}{footnotes}"
+    return f"{separator(claim, previous)}{heading}{claim.shown_text}{footnotes}"
 
 
 def format_evidence(claims: Iterable[Claim], citations: Iterable[Citation]) -> str:
@@ -35,7 +35,7 @@ def format_evidence(claims: Iterable[Claim], citations: Iterable[Citation]) -> s
 
 
 def written_claims(claims: Iterable[Claim]) -> list[Claim]:
-    """Return the claims that answer in words of their own: generated or computed ones."""
+    """Return the claims that stand above the quotations, and answer."""
     return [claim for claim in claims if claim.kind != "quoted"]
 
 

@@ -153,7 +153,7 @@ def _claim_html(claim: Claim, citations: Sequence[Citation], linked: set[int]) -
     return "".join(
         (
             heading,
-            prose_html(claim.text),
+            prose_html(claim.shown_text),
             _footnotes_html(citations, linked),
             "" if claim.supported else f" {_badge_html('unsupported', 'unsupported')}",
             _RETRACTED if is_retracted else "",
@@ -198,7 +198,7 @@ def _paper_title(paper: Paper) -> str:
 def _claim_status(claim: Claim) -> str:
     if not claim.supported:
         return "unsupported"
-    return "checked" if claim.kind == "generated" else claim.kind
+    return {"generated": "checked", "extracted": "quoted"}.get(claim.kind, claim.kind)
 
 
 def _badges_html(statuses: Iterable[str]) -> str:
