@@ -1,0 +1,1 @@
+"""Weights of the entailment model; `README.md` is its model card."""
