@@ -83,7 +83,7 @@ class Assistant:
         self._embedder_lock = threading.Lock()
         self._importer = Importer(library, self._index, self._load_embedder)
         self._retriever = Retriever(library, self._index, self._load_embedder)
-        self._models = AnswerModels(language_model or settings.language_model, settings.nli_model)
+        self._models = AnswerModels(language_model or settings.language_model)
         self._pipeline = AnswerPipeline(
             library, self._retriever, self._models, weights or EvidenceWeights()
         )

@@ -20,6 +20,8 @@ DEFAULT_LANGUAGE_MODEL = "bundled"
 _APP = "footnote"
 # By setting: values that older versions wrote, each with its replacement.
 _RENAMED_VALUES = {"language_model": {"embedded": "bundled"}}
+# Settings of older versions, which are ignored.
+_REMOVED = frozenset({"nli_model"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,12 @@ class Settings:
 
     `library`: the default library folder. `embedder`: the embedding model for new libraries.
     `language_model`: `bundled`, `none`, a folder, a GGUF file, the Hugging Face id of a downloaded
-    model, or the address of a server. `nli_model`: a cross-encoder for natural language inference
-    that helps to verify generated sentences; empty for none.
+    model, or the address of a server.
     """
 
     library: str = ""
     embedder: str = DEFAULT_EMBEDDER
     language_model: str = DEFAULT_LANGUAGE_MODEL
-    nli_model: str = ""
 
     @property
     def library_folder(self) -> Path:
@@ -126,6 +126,8 @@ def _read_config_file() -> dict[str, str]:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read {file}: {error}") from error
+    for name in _REMOVED.intersection(values):
+        del values[name]
     for name, value in values.items():
         if name not in _NAMES:
             raise UsageError(f"{file}: {unknown_choice('setting', name, _NAMES)}")

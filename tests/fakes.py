@@ -7,6 +7,7 @@ import numpy as np
 
 from rag.models.runtimes.streaming import stream_from_thread
 from rag.text.terms import content_terms
+from rag.verification.verifier import Support, check_details
 
 
 class HashEmbedder:
@@ -102,3 +103,15 @@ class JudgingModel(ScriptedModel):
         if isinstance(self.judgement, Exception):
             raise self.judgement
         return self.judgement
+
+
+class WordVerifier:
+    """Verifier for which the meaning is clear if the sources have half of a sentence's words."""
+
+    def check(self, sentence, sources):
+        if verdict := check_details(sentence, sources):
+            return verdict
+        words = set(content_terms(sentence))
+        known = content_terms(" ".join(f"{source.text} {source.context}" for source in sources))
+        share = len(words.intersection(known)) / len(words)
+        return Support(share >= 0.5, share, "" if share >= 0.5 else "the source does not say this")

@@ -623,12 +623,11 @@ def test_config_shows_and_changes_settings(footnote, small_library, tmp_path, mo
         "library",
         "embedder",
         "language_model",
-        "nli_model",
     ]
     assert footnote("config", "library", small_library).lines == [f"library = {small_library}"]
     assert len(footnote("list").lines) == 12
     settings = {"library": str(small_library), "embedder": "all-MiniLM-L6-v2"}
-    settings |= {"language_model": "bundled", "nli_model": ""}
+    settings |= {"language_model": "bundled"}
     assert footnote("config", "--json").json == settings | {
         "file": str(tmp_path / "config" / "config.toml")
     }
@@ -652,8 +651,7 @@ def test_config_refuses_an_unknown_setting(footnote, arguments):
     run = footnote("config", *arguments)
     assert (run.code, run.out) == (2, "")
     assert run.err == (
-        "footnote: unknown setting 'libary'; "
-        "choose from: library, embedder, language_model, nli_model\n"
+        "footnote: unknown setting 'libary'; choose from: library, embedder, language_model\n"
     )
 
 

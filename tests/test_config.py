@@ -83,9 +83,14 @@ def test_saving_another_setting_updates_a_renamed_value(config_toml):
     assert 'language_model = "bundled"' in config_toml.read_text(encoding="utf-8")
 
 
+def test_setting_that_an_older_version_had_is_ignored(config_toml):
+    write_config(config_toml, b'nli_model = "some/model"\nlibrary = "/papers"\n')
+    assert load_settings() == Settings(library="/papers")
+
+
 @pytest.mark.parametrize("name", ["libary", "x"])
 def test_unknown_setting_is_refused_with_the_choices(name, config_toml):
-    message = f"unknown setting '{name}'; choose from: library, embedder, language_model, nli_model"
+    message = f"unknown setting '{name}'; choose from: library, embedder, language_model"
     with pytest.raises(UsageError, match=message):
         save_setting(name, "value")
     assert not config_toml.exists()

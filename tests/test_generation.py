@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import chain, pairwise
 
 import pytest
-from fakes import ScriptedModel, repeat_forever
+from fakes import ScriptedModel, WordVerifier, repeat_forever
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ from rag.answering.sources import choose_sources, rank_sources
 from rag.errors import ModelFailed, ModelTooSlow
 from rag.models.language_model import GenerationLimits
 from rag.records import Citation, Evidence, Paper, Sentence
-from rag.verification.verifier import LexicalVerifier, Source
+from rag.verification.verifier import Source
 
 
 def evidence_from(paper, text):
@@ -57,7 +57,7 @@ LIMITS = GenerationLimits(64, 20.0)
 
 def start_generation(model, limits=LIMITS, stop=None):
     """Return the generator of claims about `QUESTION`, not started yet."""
-    generator = AnswerGenerator(model, LexicalVerifier(), limits, QUESTION, EVIDENCE)
+    generator = AnswerGenerator(model, WordVerifier(), limits, QUESTION, EVIDENCE)
     return generator.generate(Footnotes(), stop or threading.Event())
 
 
@@ -70,7 +70,7 @@ class Generated:
 
     def __init__(self, reply, evidence=EVIDENCE, earlier=(), limits=LIMITS, **model):
         self.model = ScriptedModel(reply, **model)
-        self.generator = AnswerGenerator(self.model, LexicalVerifier(), limits, QUESTION, evidence)
+        self.generator = AnswerGenerator(self.model, WordVerifier(), limits, QUESTION, evidence)
         self.footnotes = Footnotes(earlier)
         self.claims = list(self.generator.generate(self.footnotes, threading.Event()))
         self.quotes = {citation.number: citation.quote for citation in self.footnotes.cited}
@@ -278,7 +278,7 @@ def test_unknown_source_number_is_never_shown(mark):
     "reply",
     [
         "Reed beds filter 60% of the nitrate [1].",
-        "Reed beds do not filter 40% of the nitrate [1].",
+        "The parliament voted on reed beds and railway budgets [1].",
         "GraphRAG filters 40% of the nitrate [1].",
         "Of the nitrate, reed beds filter 40% by [1].",  # the end is missing
     ],
@@ -379,7 +379,7 @@ def test_line_of_a_list_is_headed_by_the_title_of_its_paper():
     model = ScriptedModel(
         "- Nitrate is what reed beds filter [1].\n- Upkeep of marshes takes 5 hours [2]."
     )
-    generator = AnswerGenerator(model, LexicalVerifier(), LIMITS, QUESTION, EVIDENCE, is_list=True)
+    generator = AnswerGenerator(model, WordVerifier(), LIMITS, QUESTION, EVIDENCE, is_list=True)
     claims = list(generator.generate(Footnotes(), threading.Event()))
     assert [claim.heading for claim in claims] == [REEDS.title, COST.title]
 
@@ -570,7 +570,7 @@ def check_claim(claim, citations):
         assert not re.search(r"\[\s*\^?\d+\s*\]", claim.text)
         sources = [Source(citation.quote, citation.paper.title) for citation in citations]
         without_yes_or_no = re.sub(r"^(?:yes|no)[,.:;] ", "", claim.text, flags=re.IGNORECASE)
-        assert LexicalVerifier().check(without_yes_or_no, sources).supported
+        assert WordVerifier().check(without_yes_or_no, sources).supported
 
 
 # --- generation check ---------------------------------------------------------------------------
@@ -617,7 +617,7 @@ FAILING_REPLIES = {
 
 
 def check_passes(model):
-    return passes_generation_check(model, LexicalVerifier())
+    return passes_generation_check(model, WordVerifier())
 
 
 @pytest.fixture
@@ -627,12 +627,12 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_model_that_finds_the_right_sentence_passes_every_task():
-    assert measure_generation(ScriptedModel(answer_task), LexicalVerifier()) == 1
+    assert measure_generation(ScriptedModel(answer_task), WordVerifier()) == 1
 
 
 @pytest.mark.parametrize("reply", FAILING_REPLIES.values(), ids=FAILING_REPLIES)
 def test_model_that_ignores_the_question_does_not_pass(reply):
-    share = measure_generation(ScriptedModel(reply), LexicalVerifier())
+    share = measure_generation(ScriptedModel(reply), WordVerifier())
     assert 0 <= share < PASSING_SHARE
 
 
@@ -674,12 +674,12 @@ def test_bundled_model_passes_the_check_without_being_measured(bundled, cache):
 
 
 def test_bundled_model_passes(bundled):
-    assert measure_generation(bundled, LexicalVerifier()) >= PASSING_SHARE
+    assert measure_generation(bundled, WordVerifier()) >= PASSING_SHARE
 
 
 def test_promises_hold_for_the_bundled_model(bundled):
     limits = GenerationLimits(48, 60.0)
-    generator = AnswerGenerator(bundled, LexicalVerifier(), limits, QUESTION, EVIDENCE)
+    generator = AnswerGenerator(bundled, WordVerifier(), limits, QUESTION, EVIDENCE)
     footnotes = Footnotes()
     claims = list(generator.generate(footnotes, threading.Event()))
     assert list(start_generation(bundled, limits)) == claims

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import PAPERS
-from fakes import JudgingModel, ScriptedModel, repeat_forever
+from fakes import JudgingModel, ScriptedModel, WordVerifier, repeat_forever
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_answers import open_library
@@ -19,7 +19,7 @@ from rag import Answer, Assistant, ModelFailed, UsageError
 from rag.answering.pipeline import ABSTENTION_THRESHOLD
 from rag.answering.prompts import load_prompt
 from rag.records import Preview
-from rag.verification.verifier import LexicalVerifier, Source
+from rag.verification.verifier import Source
 
 QUESTION = "How much does the KV cache shrink with Sliding Ledgers?"
 GENERATED = "On average the KV cache shrinks by 71%."
@@ -72,7 +72,7 @@ def keeps_promises(answer):
         else:
             sources = [Source(citation.quote, citation.paper.title) for citation in cited]
             text = re.sub(r"^(?:yes|no)[,.:;] ", "", claim.text, flags=re.IGNORECASE)
-            assert LexicalVerifier().check(text, sources).supported
+            assert WordVerifier().check(text, sources).supported
     assert cited_numbers == set(citations)
     shown_numbers = set(map(int, re.findall(r"\[(\d+)\]$", answer.text, re.MULTILINE)))
     assert answer.abstained or shown_numbers <= set(citations)

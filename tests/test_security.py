@@ -27,14 +27,12 @@ from tiny_models import (
     save_tiny_embedder,
     save_tiny_gguf,
     save_tiny_language_model,
-    save_tiny_nli_model,
 )
 
 from rag import Assistant, Library, ModelUnavailable
 from rag.config import config_file, save_setting
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, Message
-from rag.models.nli import load_nli_model
 from rag.models.registry import load_embedder, load_language_model
 from ui.services.conversations import ConversationStore
 
@@ -203,19 +201,17 @@ def test_commands_and_page_use_no_network_and_no_port(run_offline, tmp_path):
 
 LOAD_MODELS = """
 import sys
-from rag.models.nli import load_nli_model
 from rag.models.registry import load_embedder, load_language_model
-embedder, nli, language = sys.argv[1:]
-print(load_embedder(embedder).dimension, load_nli_model(nli).predict([("a", "b")]) != [])
-print(load_language_model(language).context_tokens)
+embedder, language = sys.argv[1:]
+print(load_embedder(embedder).dimension, load_language_model(language).context_tokens)
 """
 
 
 @offline
 def test_models_in_folders_load_without_the_network(run_offline, models):
-    folders = models["embedder, cls"], models["nli"], models["language model"]
+    folders = models["embedder, cls"], models["language model"]
     run, attempts = run_offline(LOAD_MODELS, *folders)
-    assert (run.returncode, run.stdout.split()) == (0, ["32", "True", "512"]), run.stderr
+    assert (run.returncode, run.stdout.split()) == (0, ["32", "512"]), run.stderr
     assert attempts == []
 
 
@@ -470,7 +466,6 @@ def models(tmp_path_factory):
     return {
         "embedder, mean": save_tiny_embedder(folder / "mean", "mean"),
         "embedder, cls": save_tiny_embedder(folder / "cls", "cls"),
-        "nli": save_tiny_nli_model(folder / "nli"),
         "language model": save_tiny_language_model(folder / "language"),
     }
 
@@ -478,11 +473,10 @@ def models(tmp_path_factory):
 LOADERS = {
     "embedder, mean": load_embedder,
     "embedder, cls": load_embedder,
-    "nli": load_nli_model,
     "language model": load_language_model,
 }
 # The mean-pooling embedder has no tokenizer class and no PyTorch code path of its own.
-IN_PYTORCH = ["embedder, cls", "nli", "language model"]
+IN_PYTORCH = ["embedder, cls", "language model"]
 
 
 @pytest.fixture
@@ -609,22 +603,6 @@ def test_generation_code_in_a_model_folder_is_not_run(untrusted, canary):
     )
     assert generate(load_language_model(str(folder))) == expected
     assert not canary.exists()
-
-
-@no_foreign_code
-@pytest.mark.parametrize("name", ["torch.seed", "torch.nn.Sigmoid", "os.abort"])
-@pytest.mark.parametrize("form", ["new", "old"])
-def test_nli_model_cannot_name_a_function_to_be_called(untrusted, form, name):
-    folder = untrusted("nli")
-    settings = {
-        "new": {"sentence_transformers": {"activation_fn": name}},
-        "old": {"sbert_ce_default_activation_function": name},
-    }
-    update_json(folder / "config.json", **settings[form])
-    (probabilities,) = load_nli_model(str(folder)).predict([("a", "b")])
-    # The softmax of (0, 1, 2).
-    assert probabilities.entailment == pytest.approx(0.0900, abs=1e-3)
-    assert probabilities.contradiction == pytest.approx(0.6652, abs=1e-3)
 
 
 DAMAGED_FILES = [

@@ -9,10 +9,9 @@ from fakes import JudgingModel
 
 from rag.answering.answer_models import AnswerModels
 from rag.answering.prompts import load_prompt
-from rag.answering.support import FittedSupport, ProbeVerifier, load_support, verifying_prompt
-from rag.errors import ModelFailed
+from rag.answering.support import FittedSupport, SupportVerifier, load_support, verifying_prompt
 from rag.models.bundled_weights import bundled_gguf
-from rag.verification.verifier import LexicalVerifier, Source
+from rag.verification.verifier import Source
 
 TITLE = "Heron: counting boats on canals"
 MISSES = Source("Heron misses one boat in forty, while people miss one in nine.", TITLE)
@@ -42,12 +41,14 @@ def state_with_probability(probability):
 
 
 # The log-odds of a sentence are those of the probe, less 1 for each doubling of its fragments.
-EVEN = FittedSupport(PROBE, (1.0, 1.0, -1 / math.log(2), 0.0, 0.0), 0.75)
+THRESHOLD = {"state": 0.75, "entailment": 0.75}
+BY_FRAGMENTS = (1.0, 1.0, -1 / math.log(2), 0.0, 0.0)
+EVEN = FittedSupport(PROBE, {"state": BY_FRAGMENTS, "entailment": BY_FRAGMENTS}, THRESHOLD)
 
 
 def check(sentence, *sources, probability=0.999):
     model = StateModel(state_with_probability(probability))
-    return ProbeVerifier(model, EVEN).check(sentence, sources), model
+    return SupportVerifier(model, EVEN).check(sentence, sources), model
 
 
 @pytest.mark.parametrize(("probability", "supported"), [(0.76, True), (0.74, False)])
@@ -91,7 +92,7 @@ def test_more_fragments_make_a_sentence_less_probable():
 )
 def test_new_terms_and_the_quality_of_the_source_count(weights, source, log_odds):
     model = StateModel(state_with_probability(0.5))
-    verifier = ProbeVerifier(model, FittedSupport(PROBE, weights, 0.75))
+    verifier = SupportVerifier(model, FittedSupport(PROBE, {"state": weights}, THRESHOLD))
     support = verifier.check("Heron misses boats on rivers.", [source])
     assert support.score == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-3)
 
@@ -121,22 +122,19 @@ def test_prompt_names_a_title_once():
     assert "Statement: Boats are missed." in lines
 
 
-def test_model_that_does_not_show_its_state_fails():
-    verifier = ProbeVerifier(StateModel(None), FITTED)
-    with pytest.raises(ModelFailed, match="does not show its state"):
-        verifier.check("People overlook more boats.", [MISSES])
-
-
-def test_only_the_model_of_the_probe_verifies_what_it_writes():
-    models = AnswerModels("none")
-    assert isinstance(models.load_verifier(StateModel(None)), ProbeVerifier)
-    assert isinstance(models.load_verifier(JudgingModel()), LexicalVerifier)
+@pytest.mark.parametrize("model", [StateModel(None), JudgingModel()], ids=["silent", "other"])
+def test_entailment_model_tells_where_there_is_no_state(model):
+    verifier = AnswerModels("none").load_verifier(model)
+    true = verifier.check("Heron misses one boat in forty.", [replace(MISSES, log_odds=3.0)])
+    false = verifier.check("Heron misses people because boats are slow.", [MISSES])
+    assert (true.supported, false.supported) == (True, False)
+    assert false.reason == "the source does not say this"
 
 
 def test_fitted_probe_is_that_of_the_bundled_language_model_and_prompt():
     assert PROBE.fingerprint == bundled_gguf().fingerprint
     assert load_prompt("verify").digest == PROBE.prompt_digest, "fit the probe again"
-    assert 0.5 <= FITTED.threshold < 1
+    assert all(0.5 <= threshold < 1 for threshold in FITTED.threshold.values())
 
 
 @pytest.mark.parametrize(

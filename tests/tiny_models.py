@@ -25,7 +25,6 @@ GGUF_LAYERS = 2
 # Bytes of a block, where the scales are in it, and scales that give weights of about 0.1.
 GGUF_BLOCKS = {"Q4_K": (144, 0, [2e-4, 1.4e-3]), "Q6_K": (210, 208, [8e-5])}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-NLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
 def save_tiny_language_model(folder, template=LANGUAGE_TEMPLATE, positions=512):
@@ -175,26 +174,6 @@ def save_tiny_embedder(folder, pooling, seed=7):
     modules = [transformer, Pooling(config.hidden_size, pooling)]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"))
     return folder / "model"
-
-
-def save_tiny_nli_model(folder, labels=NLI_LABELS):
-    """Save a cross-encoder whose logits are 0 for entailment, 1 for neutral, 2 for contradiction.
-
-    `labels` gives the order of its outputs.
-    """
-    import torch
-    from transformers import BertForSequenceClassification
-
-    config = _save_letter_tokenizer(folder)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: output for output, label in enumerate(labels)}
-    config.num_labels = len(labels)
-    model = BertForSequenceClassification(config)
-    torch.nn.init.zeros_(model.classifier.weight)
-    logits = [float(NLI_LABELS.index(label.lower())) for label in labels]
-    model.classifier.bias.data = torch.tensor(logits)
-    model.save_pretrained(folder)
-    return folder
 
 
 def _save_letter_tokenizer(folder):

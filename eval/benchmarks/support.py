@@ -1,23 +1,25 @@
-"""Measure which generated sentences pass verification.
+"""Measure which sentences pass verification: true ones should, false ones should not.
 
-`python -m eval.benchmarks.support [--split dev] [--failures KIND]`
+`python -m eval.benchmarks.support`
 
-True sentences should pass: one-line descriptions of papers, written by people (`scitldr`), checked
-against the sentences of the abstract; and sentences of the sample library with a clause dropped,
-checked against the whole sentence. False ones should not: the same descriptions, checked against
-another abstract; and sentences of the sample library with one detail changed. Prints the shares
-with 95 % intervals for several thresholds of term overlap, with equal weights for all terms and
-with idf weights. The thresholds in `rag` were chosen on `dev`.
+The claims of public collections and the answers written about ACL abstracts are those that the
+entailment model was not trained with. Besides, there are one-line descriptions of papers, written
+by people (`scitldr`, split `dev`), checked against the paper's abstract and against another one;
+and sentences of the sample library with a clause dropped, and with one detail changed. Prints for
+each kind how many true and how many false sentences pass, and the mean of the shares that are
+judged rightly (balanced accuracy), with 95 % intervals.
 """
 
 import argparse
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from operator import attrgetter
 
+from eval.benchmarks.changed_sentences import NAME, change_details, shorten_sentence
 from eval.benchmarks.collections import (
     Document,
     Row,
@@ -26,28 +28,58 @@ from eval.benchmarks.collections import (
     read_jsonl,
     read_split,
 )
+from eval.benchmarks.reading_examples import Example
+from eval.benchmarks.support_examples import load_claims
 from eval.benchmarks.tables import Columns
 from eval.harness.statistics import bootstrap
-from rag.verification.verifier import LexicalVerifier, Source, Support
+from rag.models.reader import Reader
+from rag.models.registry import load_entailment_model
+from rag.verification.verifier import Source, check_details, entailment_log_odds
 
-THRESHOLDS = (0.3, 0.4, 0.5, 0.52, 0.6)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
-_MIN_WORDS = 5
 # A description is also checked against the abstract this many rows further down.
 _OTHER_OFFSET = 37
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A sentence, its sources, and whether they support it."""
+    """A sentence, its sources, and whether they support it; `set` is where it comes from."""
 
+    set: str
     kind: str
     sentence: str
     sources: tuple[Source, ...]
     is_true: bool
 
 
-Outcome = tuple[Case, Support]
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whether a case passes: by the entailment model alone, and if details are checked first."""
+
+    case: Case
+    is_entailed: bool
+    passes_both: bool
+
+
+_CHECKS: tuple[Callable[[Outcome], bool], ...] = (
+    attrgetter("is_entailed"),
+    attrgetter("passes_both"),
+)
+
+
+# --- claims with labels ---------------------------------------------------------------------------
+
+
+def claim_cases() -> Iterator[Case]:
+    """Yield the labelled claims that were held out when the entailment model was trained."""
+    for example in filter(attrgetter("is_held_out"), load_claims()):
+        yield _claim_case(example)
+
+
+def _claim_case(example: Example) -> Case:
+    (excerpts,) = example.papers
+    sources = tuple(Source(text, excerpts.title) for text in excerpts.sentences)
+    return Case(example.set, "claim", example.question, sources, excerpts.answers)
 
 
 # --- sentences written by people -----------------------------------------------------------------
@@ -61,9 +93,10 @@ def description_cases(documents: Sequence[Document], split: str) -> Iterator[Cas
     rows = read_split(data_folder() / "scitldr" / "queries_known_item.jsonl", split)
     for index, row in enumerate(rows):
         other = rows[(index + _OTHER_OFFSET) % len(rows)]
-        yield Case("own abstract", row["text"], abstracts[row["doc"]], True)
+        yield Case("descriptions", "own abstract", row["text"], abstracts[row["doc"]], True)
         if other["doc"] != row["doc"]:
-            yield Case("other abstract", row["text"], abstracts[other["doc"]], False)
+            sources = abstracts[other["doc"]]
+            yield Case("descriptions", "other abstract", row["text"], sources, False)
 
 
 def _split_sources(title: str, abstract: str) -> tuple[Source, ...]:
@@ -80,7 +113,7 @@ def sample_cases() -> Iterator[Case]:
         rows = list(read_jsonl(path))
     names: list[str] = []
     for row in rows:
-        names += _NAME.findall(row["abstract"])
+        names += NAME.findall(row["abstract"])
     for index, row in enumerate(rows):
         other_name = _find_foreign_name(row, names[index * 7 :] + names)
         for source in _split_sources(row["title"], row["abstract"]):
@@ -90,10 +123,10 @@ def sample_cases() -> Iterator[Case]:
 def _sentence_cases(source: Source, other_name: str) -> Iterator[Case]:
     shortened = shorten_sentence(source.text)
     for sentence in shortened:
-        yield Case("shortened", sentence, (source,), True)
+        yield Case("sample", "shortened", sentence, (source,), True)
     for sentence in (source.text, *shortened):
         for kind, changed in change_details(sentence, other_name):
-            yield Case(kind, changed, (source,), False)
+            yield Case("sample", kind, changed, (source,), False)
 
 
 def _find_foreign_name(row: Row, names: Sequence[str]) -> str:
@@ -105,166 +138,62 @@ def _find_foreign_name(row: Row, names: Sequence[str]) -> str:
     raise ValueError("every name occurs in the record")
 
 
-def shorten_sentence(sentence: str) -> list[str]:
-    """Return the parts before and after the first comma as sentences, if they are long enough."""
-    first, comma, rest = sentence.rstrip(".").partition(", ")
-    parts = [first, rest[:1].upper() + rest[1:]] if comma else []
-    return [f"{part}." for part in parts if len(part.split()) >= _MIN_WORDS]
-
-
-_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]*[A-Z0-9][\w-]*")
-_NUMBER = re.compile(r"(?<![\w.,-])\d+(?:\.\d+)?(?![\w.]*[a-z])")
-_OTHER_UNITS = {
-    "%": "x",
-    "x": "%",
-    " times": "%",
-    " GB": " MB",
-    " ms": " s",
-    "-bit": "-byte",
-    " percent": " times",
-}
-_UNIT = re.compile(r"(?<=\d)(?:%(?! points)|x\b| times\b| GB\b| ms\b|-bit\b| percent\b)")
-_AFFIRMATIONS = {
-    "cannot": "can",
-    "without": "with",
-    "no": "",
-    "not": "",
-    "never": "",
-    "neither": "both",
-    "nor": "and",
-}
-_NEGATION = re.compile(rf"\b(?:{'|'.join(_AFFIRMATIONS)})\b(?! only)")
-_AUXILIARY = re.compile(r"\b(?:is|are|was|were|can|could|may|does)\b(?! not|,)")
-_DIRECTIONS = (
-    "increases decreases,improves worsens,faster slower,higher lower,less more,fewer more,"
-    "better worse,larger smaller,outperforms underperforms,gains loses,raises reduces,rises falls,"
-    "grows shrinks,improve worsen,increase decrease,raise reduce,outperform underperform,"
-    "grow shrink,gain lose,improved worsened,increased decreased,raised reduced,longer shorter,"
-    "greater less,rises drops,increasing decreasing,improving worsening,raising reducing,"
-    "raises lowers,boosts cuts"
-)
-
-
-def _opposite_directions() -> dict[str, str]:
-    """Map each word of `_DIRECTIONS` to its opposite in the first pair that contains it."""
-    forward: dict[str, str] = {}
-    backward: dict[str, str] = {}
-    for pair in _DIRECTIONS.split(","):
-        up, down = pair.split()
-        forward.setdefault(up, down)
-        backward.setdefault(down, up)
-    return backward | forward
-
-
-_OPPOSITES = _opposite_directions()
-_DIRECTION = re.compile(rf"\b(?:{'|'.join(_OPPOSITES)})\b(?! than \d)")
-_COMPARISON = re.compile(
-    r"(?P<a>[A-Z][\w-]*[A-Z0-9][\w-]*)"
-    r"(?P<middle>[^,;:]*\b(?:outperforms?|beats?|surpass(?:es)?|exceeds?|than)\b[^,;:]*?)"
-    r"(?P<b>[A-Z][\w-]*[A-Z0-9][\w-]*)"
-)
-
-
-def change_details(sentence: str, other_name: str) -> Iterator[tuple[str, str]]:
-    """Yield (kind, false sentence) for every kind of detail in the sentence that can be changed."""
-    changes: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = {
-        "number": (_NUMBER, lambda match: _other_number(match[0], sentence)),
-        "unit": (_UNIT, lambda match: _OTHER_UNITS[match[0]]),
-        "negation out": (_NEGATION, lambda match: _AFFIRMATIONS[match[0]]),
-        "negation in": (_AUXILIARY, lambda match: f"{match[0]} not"),
-        "direction": (_DIRECTION, lambda match: _OPPOSITES[match[0]]),
-        "name": (_NAME, lambda _: other_name),
-        "comparison": (_COMPARISON, lambda match: match["b"] + match["middle"] + match["a"]),
-    }
-    for kind, (pattern, change) in changes.items():
-        changed = pattern.sub(change, sentence, count=1)
-        if changed != sentence:
-            yield kind, " ".join(changed.split())
-
-
-def _other_number(number: str, sentence: str) -> str:
-    """Return the number with another first digit, such that it does not occur in the sentence."""
-    for first in "123456789":
-        candidate = first + number[1:]
-        if candidate not in sentence:
-            return candidate
-    return number + "7"
-
-
 # --- verifying -----------------------------------------------------------------------------------
 
 
-def fit_idf(texts: Sequence[str]) -> Callable[[str], float]:
-    """Return a function from terms, as the verifier splits texts, to their idf in these texts."""
-    counts: Counter[str] = Counter()
-
-    def count_term(term: str) -> float:
-        counts[term] += 1
-        return 1.0
-
-    for text in texts:
-        LexicalVerifier(count_term).check(text, ())
-
-    def idf(term: str) -> float:
-        return math.log(1 + (len(texts) - counts[term] + 0.5) / (counts[term] + 0.5))
-
-    return idf
+def verify_cases(cases: Iterable[Case], model: Reader) -> list[Outcome]:
+    """Return for every case what lets it pass: the entailment model, and both checks."""
+    outcomes = []
+    for case in cases:
+        is_entailed = entailment_log_odds(model, case.sentence, case.sources) > 0
+        verdict = check_details(case.sentence, case.sources)
+        passes_both = verdict.supported if verdict else is_entailed
+        outcomes.append(Outcome(case, is_entailed, passes_both))
+    return outcomes
 
 
-def verify_cases(cases: Sequence[Case], weight: Callable[[str], float]) -> list[Outcome]:
-    """Check every case with these weights of terms, without a threshold."""
-    verifier = LexicalVerifier(weight, 0.0)
-    return [(case, verifier.check(case.sentence, case.sources)) for case in cases]
+def print_report(outcomes: Sequence[Outcome]) -> None:
+    """Print for each set the balanced accuracy, and for its kinds the shares that pass."""
+    columns = Columns("<40", ">6", "<22", "<22")
+    columns.print_row("", "cases", "entailment model", "with numbers and names")
+    by_set: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_set.setdefault(outcome.case.set, []).append(outcome)
+    for name, of_set in by_set.items():
+        cells = [_balanced_accuracy(of_set, check) for check in _CHECKS]
+        columns.print_row(f"{name}, balanced accuracy", len(of_set), *cells)
+        by_kind: dict[tuple[bool, str], list[Outcome]] = {}
+        for outcome in of_set:
+            by_kind.setdefault((not outcome.case.is_true, outcome.case.kind), []).append(outcome)
+        for (is_false, kind), of_kind in sorted(by_kind.items()):
+            shares = [bootstrap(list(map(float, map(check, of_kind)))) for check in _CHECKS]
+            label = f"  passes: {'false' if is_false else 'true'}, {kind}"
+            columns.print_row(label, len(of_kind), *shares)
 
 
-def print_report(name: str, outcomes: Sequence[Outcome]) -> None:
-    """Print for each kind the share of true sentences accepted, or of false ones rejected."""
-    by_kind: dict[tuple[bool, str], list[Support]] = {}
-    for case, support in outcomes:
-        is_false = not case.is_true
-        by_kind.setdefault((is_false, case.kind), []).append(support)
-    columns = Columns("<25", "<5", *["<22"] * len(THRESHOLDS))
-    columns.print_row(name, "cases", *THRESHOLDS)
-    for (is_false, kind), supports in sorted(by_kind.items()):
-        shares = []
-        for threshold in THRESHOLDS:
-            hits = [_is_accepted(support, threshold) != is_false for support in supports]
-            shares.append(bootstrap(hits))
-        label = f"  {'rejected' if is_false else 'accepted'} {kind}"
-        columns.print_row(label, f"{len(supports):5}", *shares)
+def _balanced_accuracy(outcomes: Sequence[Outcome], check: Callable[[Outcome], bool]) -> str:
+    """Return the mean of the shares of true and of false cases that are judged rightly.
 
-
-def _is_accepted(support: Support, threshold: float) -> bool:
-    return support.supported and support.score >= threshold
-
-
-def print_failures(kind: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the cases of a kind that were judged wrongly."""
-    for case, support in outcomes:
-        if case.kind == kind and support.supported != case.is_true:
-            print(f"\n{case.sentence}\n  {support.reason}")
-            for source in case.sources:
-                print(f"  {source.text}")
+    The interval is that of the mean of two independent shares.
+    """
+    means, errors = [], []
+    for is_true in (True, False):
+        of_label = [outcome for outcome in outcomes if outcome.case.is_true == is_true]
+        if not of_label:
+            return "-"
+        interval = bootstrap([float(check(outcome) == is_true) for outcome in of_label])
+        means.append(interval.mean)
+        errors.append((interval.high - interval.low) / 4)
+    mean, error = statistics.mean(means), math.hypot(*errors) / 2
+    return f"{mean:.3f} [{mean - 2 * error:.3f}, {mean + 2 * error:.3f}]"
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", default="dev", choices=("train", "dev", "test"))
-    parser.add_argument(
-        "--failures",
-        default="",
-        metavar="KIND",
-        help="also print the cases of this kind that were judged wrongly, with idf weights",
-    )
-    options = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     documents = load_documents(data_folder() / "scitldr")
-    cases = [*description_cases(documents, options.split), *sample_cases()]
-    print_report("plain", verify_cases(cases, lambda _term: 1.0))
-    idf = fit_idf([document.text for document in documents])
-    weighted = verify_cases(cases, idf)
-    print_report("idf", weighted)
-    print_failures(options.failures, weighted)
+    cases = [*claim_cases(), *description_cases(documents, "dev"), *sample_cases()]
+    print_report(verify_cases(cases, load_entailment_model()))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from eval.harness.question_sets import Row
 from eval.training.probes import load_bundled
 from eval.training.recording import AgreeingModel
 from rag import Assistant
-from rag.answering.log_odds import logit
+from rag.models.log_odds import logit
 from rag.records import Claim, Paper
 
 # Words in a row of a source that would be a text of its authors.

@@ -26,8 +26,8 @@ from eval.training.probes import FOLDS, load_bundled
 from eval.training.recording import AgreeingModel
 from rag import Assistant
 from rag.answering.generation import split_drafts
-from rag.answering.log_odds import logit
 from rag.answering.sources import new_terms_share, rank_sources
+from rag.models.log_odds import logit
 from rag.records import Evidence
 
 # As many sentences as the language model reads.

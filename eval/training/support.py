@@ -7,14 +7,14 @@ model after a sentence and its sources. It is fitted on sentences that the model
 (`eval.training.drafts`), on sentences that were written for this, true and false answers that look
 alike, and on claims of public collections in `DIR`, all with open licences. How the probe and other
 features make a probability is fitted on the model's own sentences, each judged by a probe that was
-fitted without its abstract. How many of its sentences for dev questions pass each threshold, and
-how many of these are true, is printed, and the verifier by rules beside it. The result is written
-to `rag/answering/support.json`.
+fitted without its abstract. The same is fitted with the entailment model in place of the probe, for
+other language models. How many sentences for dev questions pass each threshold, and how many of
+these are true, is printed. The result is written to `rag/answering/support.json`.
 """
 
 import argparse
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -23,25 +23,27 @@ from threading import Event
 import numpy as np
 from tqdm import tqdm
 
-import eval.data
+from eval.benchmarks.support_examples import DRAFTS, STATEMENTS, Statement, read_statements
 from eval.harness.generation_cache import CachedHiddenStateModel
-from eval.harness.labels import SUPPORTED
 from eval.harness.question_sets import find_data_folder, read_rows
 from eval.harness.statistics import Values
 from eval.training.probes import FOLDS, fit_probe, load_bundled, print_quality
 from rag.answering import support
-from rag.answering.log_odds import sigmoid
 from rag.answering.pipeline import GENERATION_LIMITS
 from rag.answering.probe import Probe, write_probe_file
 from rag.answering.prompts import load_prompt
-from rag.answering.support import FittedSupport, support_features, verifying_prompt
+from rag.answering.support import (
+    METHODS,
+    FittedSupport,
+    Method,
+    support_features,
+    verifying_prompt,
+)
+from rag.models.registry import load_entailment_model
 from rag.models.vectors import Vectors
 from rag.text.sentences import split_sentences
-from rag.verification.verifier import LexicalVerifier, Source, check_form
+from rag.verification.verifier import Source, check_details, entailment_log_odds
 
-_FOLDER = Path(eval.data.__file__).parent / "training"
-# Sentences of the language model itself, and sentences that were written like its own.
-DRAFTS, STATEMENTS = _FOLDER / "drafts.jsonl", _FOLDER / "statements.jsonl"
 # Claims of each public collection, half of them true.
 _PUBLIC = {
     "support_scifact_train": 60,
@@ -54,17 +56,8 @@ _MAX_SOURCE_CHARS, _MAX_CLAIM_CHARS = 1_000, 350
 _SEED = 5
 _PRECISION = 0.85
 # Chosen on the sentences for dev questions (`eval/LOG.md`).
-_THRESHOLD = 0.85
-_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """Sentence with its sources; `group` is the abstract or text that it is about."""
-
-    text: str
-    sources: tuple[Source, ...]
-    group: str
+_THRESHOLDS: dict[Method, float] = {"state": 0.85, "entailment": 0.7}
+_TRIED_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +73,6 @@ _STATEMENT, _STATE, _LABEL = map(attrgetter, ("statement", "state", "is_supporte
 
 
 # --- statements ----------------------------------------------------------------------------------
-
-
-def read_statements(file: Path, split: str = "train") -> Iterator[tuple[bool, Statement]]:
-    """Yield the sentences of a split in a file, and whether their sources support them."""
-    papers = {}
-    for paper in read_rows(find_data_folder() / "acl" / "acl.jsonl"):
-        papers[paper["id"]] = paper
-    for row in read_rows(file):
-        if row.get("split", "train") != split:
-            continue
-        sources = []
-        for name, start, end in row["sources"]:
-            text = papers[name]["abstract"][start:end].strip()
-            log_odds = row.get("log_odds", 0.0)
-            source = Source(text, papers[name]["title"], row["question"], log_odds=log_odds)
-            sources.append(source)
-        label = row["label"] == SUPPORTED
-        yield label, Statement(row["sentence"], tuple(sources), row["paper"])
 
 
 def read_public_claims(folder: Path) -> Iterator[tuple[bool, Statement]]:
@@ -176,13 +151,14 @@ def _print_passing(name: str, labels: Sequence[bool], passes: Sequence[bool]) ->
     )
 
 
-def _passes_form(statement: Statement) -> bool:
-    verdict = check_form(statement.text, statement.sources)
+def _passes_details(statement: Statement) -> bool:
+    verdict = check_details(statement.text, statement.sources)
     return verdict is None or verdict.supported
 
 
-def _passes_rules(statement: Statement) -> bool:
-    return LexicalVerifier().check(statement.text, statement.sources).supported
+def _entailment(example: Example) -> float:
+    statement = example.statement
+    return entailment_log_odds(load_entailment_model(), statement.text, statement.sources)
 
 
 def main() -> None:
@@ -199,45 +175,56 @@ def main() -> None:
     _describe("written sentences, probe", written, verify_unseen(written, [*drafts, *public]))
     by_state = verify_unseen(drafts, [*written, *public])
     _describe("drafts, probe", drafts, by_state)
-    combination, scores = fit_combination(drafts, by_state)
-    _describe("drafts, all features", drafts, scores)
+    by_method = {"state": by_state, "entailment": np.array(list(map(_entailment, drafts)))}
+    combination = {name: fit_combination(name, drafts, by_method[name]) for name in METHODS}
     intercept, weights = fit([*drafts, *written, *public])
     probe = Probe(model.fingerprint, load_prompt("verify").digest, intercept, weights)
-    fitted = FittedSupport(probe, combination, _THRESHOLD)
-    print_thresholds(fitted, read_examples(model, list(read_statements(DRAFTS, "dev"))))
+    fitted = FittedSupport(probe, combination, _THRESHOLDS)
+    dev = read_examples(model, list(read_statements(DRAFTS, "dev")))
+    print_thresholds(fitted, "state", dev, probe.intercept + _states(dev) @ probe.weights)
+    print_thresholds(fitted, "entailment", dev, map(_entailment, dev))
     file = Path(support.__file__).with_suffix(".json")
-    write_probe_file(file, probe, combination=combination, threshold=_THRESHOLD)
+    write_probe_file(file, probe, combination=combination, threshold=_THRESHOLDS)
 
 
-def fit_combination(
-    drafts: Sequence[Example], by_state: Values
-) -> tuple[tuple[float, ...], Values]:
-    """Return intercept and weights of the features, and the log-odds of each draft.
+def fit_combination(method: Method, drafts: Sequence[Example], log_odds: Values) -> Sequence[float]:
+    """Return intercept and weights of the features, given the log-odds of each draft by a method.
 
-    `by_state` are the log-odds of the probe.
+    Prints how well they tell the drafts, not seen when they were fitted.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    inputs = np.array(list(map(_features, drafts, by_state)))
-    model = LogisticRegression().fit(inputs, list(map(_LABEL, drafts)))
-    intercept = float(model.intercept_[0])
-    return (intercept, *map(float, model.coef_[0])), intercept + inputs @ model.coef_[0]
+    inputs = np.array(list(map(_features, drafts, log_odds)))
+    labels = list(map(_LABEL, drafts))
+    groups = [example.statement.group for example in drafts]
+    folds = GroupKFold(FOLDS)
+    scores = cross_val_predict(
+        LogisticRegression(), inputs, labels, groups=groups, cv=folds, method="decision_function"
+    )
+    _describe(f"drafts, all features, {method}", drafts, scores)
+    model = LogisticRegression().fit(inputs, labels)
+    return float(model.intercept_[0]), *map(float, model.coef_[0])
 
 
-def _features(example: Example, by_state: float) -> list[float]:
+def _features(example: Example, log_odds: float) -> list[float]:
     statement = example.statement
-    return support_features(sigmoid(by_state), statement.text, statement.sources)
+    return support_features(log_odds, statement.text, statement.sources)
 
 
-def print_thresholds(fitted: FittedSupport, examples: Sequence[Example]) -> None:
+def print_thresholds(
+    fitted: FittedSupport, method: Method, examples: Sequence[Example], log_odds: Iterable[float]
+) -> None:
     """Print for some thresholds how many examples pass, and how many of these are true."""
-    by_state = fitted.probe.intercept + _states(examples) @ fitted.probe.weights
-    features = map(_features, examples, by_state)
-    probabilities = np.array(list(map(fitted.combine, features)))
+    probabilities = []
+    for example, by_model in zip(examples, log_odds, strict=True):
+        passes = _passes_details(example.statement)
+        features = _features(example, by_model)
+        probabilities.append(fitted.combine(method, features) if passes else 0.0)
     is_true = np.array(list(map(_LABEL, examples)))
-    print(f"{len(examples)} sentences for dev questions, {is_true.sum()} of them true")
-    for threshold in _THRESHOLDS:
-        passed = probabilities >= threshold
+    print(f"{method}: {len(examples)} sentences for dev questions, {is_true.sum()} of them true")
+    for threshold in _TRIED_THRESHOLDS:
+        passed = np.array(probabilities) >= threshold
         print(f"  {threshold}: {passed.sum()} pass, {is_true[passed].sum()} of them true")
 
 
@@ -245,10 +232,9 @@ def _describe(name: str, examples: Sequence[Example], scores: Values) -> None:
     """Print how well scores and rules tell true sentences."""
     labels, statements = list(map(_LABEL, examples)), list(map(_STATEMENT, examples))
     print_quality(name, labels, scores)
-    form = np.array(list(map(_passes_form, statements)))
+    form = np.array(list(map(_passes_details, statements)))
     threshold = choose_threshold(np.array(labels)[form].tolist(), scores[form])
-    _print_passing("rules", labels, list(map(_passes_rules, statements)))
-    _print_passing("scores", labels, ((scores >= threshold) & form).tolist())
+    _print_passing("those of both checks", labels, ((scores >= threshold) & form).tolist())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models of one assistant: the generator, which is the chosen language model, and the verifier."""
+"""Models of one assistant: the chosen language model, and the verifier of what it writes."""
 
 import contextlib
 import threading
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 from rag.answering.followup_kinds import FollowUpKind, find_kind
 from rag.answering.generation_check import passes_generation_check
-from rag.answering.support import ProbeVerifier, load_support
+from rag.answering.support import SupportVerifier, load_support
 from rag.errors import ModelError, ModelUnavailable
 from rag.models.language_model import LanguageModel
-from rag.models.nli import load_nli_model
 from rag.models.registry import BUNDLED_LANGUAGE_MODEL, NO_LANGUAGE_MODEL, load_language_model
 from rag.records import Paper
-from rag.verification.verifier import LexicalVerifier, NliVerifier, Verifier
+from rag.verification.verifier import Verifier
 
 if TYPE_CHECKING:
     from rag.integrations.llama_index import AnyLLM
@@ -22,19 +21,14 @@ if TYPE_CHECKING:
 class AnswerModels:
     """Models of one assistant, loaded on first use. Thread-safe."""
 
-    def __init__(self, language_model: "str | LanguageModel | AnyLLM", nli_model: str = "") -> None:
-        """Take a language model, by name or loaded, and optionally the name of an NLI model.
-
-        The NLI model (natural-language inference) verifies generated sentences.
-        """
+    def __init__(self, language_model: "str | LanguageModel | AnyLLM") -> None:
+        """Take a language model, by name or loaded."""
         self._language_model = (
             language_model if isinstance(language_model, str) else _adapt(language_model)
         )
-        self._nli_model = nli_model
         self._lock = threading.Lock()
         self._loaded: dict[str, LanguageModel | None] = {}
         self._errors: dict[str, ModelError] = {}
-        self._nli_verifier: NliVerifier | None = None
 
     @property
     def language_model_name(self) -> str:
@@ -93,19 +87,8 @@ class AnswerModels:
             return None
 
     def load_verifier(self, model: LanguageModel) -> Verifier:
-        """Return the verifier of the sentences that a model generates.
-
-        It is the NLI model if one was chosen, else the language model itself if a probe was fitted
-        for it, else rules. Raises `ModelUnavailable`.
-        """
-        if not self._nli_model:
-            support = load_support()
-            fits = support.probe.fits(model)
-            return ProbeVerifier(model, support) if fits else LexicalVerifier()
-        with self._lock:
-            if self._nli_verifier is None:
-                self._nli_verifier = NliVerifier(load_nli_model(self._nli_model))
-            return self._nli_verifier
+        """Return the verifier of the sentences that a model generates."""
+        return SupportVerifier(model, load_support())
 
     def _load(self, name: str) -> LanguageModel | None:
         """Load a model once; after a failure, raise the same error each time."""

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from rag.answering.log_odds import sigmoid
 from rag.library.library import Library
+from rag.models.log_odds import sigmoid
 from rag.models.reader import Reader, ReaderInput, Reading
 from rag.models.vectors import Vectors
 from rag.records import Evidence, Hit, Paper, Sentence

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from threading import Event
 
-from rag.answering.log_odds import logit
 from rag.answering.prompts import load_prompt, neutralize_markers, restore_markers
 from rag.answering.sources import choose_sources, rank_sources
 from rag.errors import ModelFailed
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
+from rag.models.log_odds import logit
 from rag.records import Citation, Claim, Evidence
 from rag.text.prompt_injection import title_is_injection
 from rag.text.sentences import split_sentences

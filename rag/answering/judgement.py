@@ -13,9 +13,9 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-from rag.answering.log_odds import logit, sigmoid
 from rag.answering.probe import Probe, read_probe_file
 from rag.models.language_model import ChoiceModel, GenerationLimits, LanguageModel, Message
+from rag.models.log_odds import logit, sigmoid
 
 CHOICES = ("Yes", "No")
 

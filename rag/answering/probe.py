@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rag.answering.log_odds import sigmoid
 from rag.models.language_model import GenerationLimits, HiddenStateModel, LanguageModel, Message
+from rag.models.log_odds import sigmoid
 from rag.models.vectors import Vectors
 
 

@@ -7,7 +7,7 @@ the model has picked from the text. `python -m eval.training.sources` measures b
 
 from collections.abc import Iterable, Sequence
 
-from rag.answering.log_odds import logit
+from rag.models.log_odds import logit
 from rag.records import Evidence
 from rag.text.terms import content_terms
 

@@ -88,9 +88,9 @@ def config(
 ) -> None:
     r"""Show the settings, or change one.
 
-    The settings are library (a folder), embedder (the embedding model of new libraries),
+    The settings are library (a folder), embedder (the embedding model of new libraries) and
     language_model (bundled, none, a folder, a GGUF file, the Hugging Face id of a downloaded model,
-    or the address of a server) and nli_model (a model that helps to verify generated sentences).
+    or the address of a server).
 
     \b
     footnote config

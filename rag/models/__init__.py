@@ -1,4 +1,4 @@
-"""Find, load and run embedding, language and NLI models by name.
+"""Find, load and run embedding and language models by name.
 
 Prompts, and the choice of the model that answers, belong in `rag.answering`.
 """

@@ -101,6 +101,17 @@ def load_reader() -> Reader:
     return reader
 
 
+@cache
+def load_entailment_model() -> Reader:
+    """Load the model that says whether excerpts support a statement, once.
+
+    It reads the statement in place of a question, and `answers` are the log-odds of support.
+    """
+    runtime = importlib.import_module("rag.models.runtimes.openvino_reader")
+    model: Reader = runtime.open_reader(runtime.ENTAILMENT_FOLDER)
+    return model
+
+
 def load_embedder(name: str = DEFAULT_EMBEDDER) -> Embedder:
     """Load an embedding model by name. Nothing is downloaded.
 

@@ -1,4 +1,4 @@
-"""The reader in OpenVINO, from the files in `rag/models/reader_model`.
+"""The reader in OpenVINO, from the files in `rag/models/reader_model`; so is the entailment model.
 
 The encoder reads a question and an abstract together, except that the question does not see the
 abstract. It returns a vector for each token and three numbers that are added to the scores.
@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from rag.models import reader_model
+from rag.models import entailment_model, reader_model
 from rag.models.files import fingerprint_files
 from rag.models.reader import ReaderInput, Reading
 from rag.models.runtimes.openvino_encoder import OpenVinoEncoder, TokenIds
 from rag.models.vectors import Vectors, normalize
 
 MODEL_FOLDER = Path(reader_model.__file__).parent
+ENTAILMENT_FOLDER = Path(entailment_model.__file__).parent
 MAX_TOKENS = 512
 _MAX_QUESTION_TOKENS = 64
 _MAX_TITLE_TOKENS = 40
