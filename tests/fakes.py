@@ -7,7 +7,8 @@ import numpy as np
 
 from rag.models.runtimes.streaming import stream_from_thread
 from rag.text.terms import content_terms
-from rag.verification.verifier import Support, check_details
+from rag.verification.details import check_details
+from rag.verification.verifier import Support
 
 
 class HashEmbedder:

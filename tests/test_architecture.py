@@ -78,6 +78,8 @@ PUBLIC_MODULES = {
     "rag.text.prompt_injection",
     "rag.text.sentences",
     "rag.text.terms",
+    "rag.verification.details",
+    "rag.verification.entailment",
     "rag.verification.verifier",
 }
 # The trainings also use what they fit.

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from rag.models.reader import Reading
 from rag.models.registry import load_entailment_model
-from rag.verification.verifier import Source, check_details, entailment_log_odds
+from rag.verification.details import check_details
+from rag.verification.entailment import entailment_log_odds
+from rag.verification.verifier import Source
 
 
 def load_sentences():

@@ -34,7 +34,9 @@ from eval.benchmarks.tables import Columns
 from eval.harness.statistics import bootstrap
 from rag.models.reader import Reader
 from rag.models.registry import load_entailment_model
-from rag.verification.verifier import Source, check_details, entailment_log_odds
+from rag.verification.details import check_details
+from rag.verification.entailment import entailment_log_odds
+from rag.verification.verifier import Source
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 # A description is also checked against the abstract this many rows further down.

@@ -42,7 +42,9 @@ from rag.answering.support import (
 from rag.models.registry import load_entailment_model
 from rag.models.vectors import Vectors
 from rag.text.sentences import split_sentences
-from rag.verification.verifier import Source, check_details, entailment_log_odds
+from rag.verification.details import check_details
+from rag.verification.entailment import entailment_log_odds
+from rag.verification.verifier import Source
 
 # Claims of each public collection, half of them true.
 _PUBLIC = {

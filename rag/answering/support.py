@@ -23,8 +23,10 @@ from rag.answering.sources import new_terms_share
 from rag.models.language_model import GenerationLimits, LanguageModel, Message
 from rag.models.log_odds import logit, sigmoid
 from rag.models.registry import load_entailment_model
+from rag.verification.details import check_details
+from rag.verification.entailment import entailment_log_odds
 from rag.verification.fragments import count_fragments
-from rag.verification.verifier import Source, Support, check_details, entailment_log_odds
+from rag.verification.verifier import Source, Support
 
 _LIMITS = GenerationLimits(tokens=1, seconds=60.0)
 

@@ -13,12 +13,32 @@ from itertools import product
 
 from rag.text.quantities import NUMBER_WORDS, TIME_UNITS
 from rag.text.terms import STOP_WORDS, content_terms, index_text, query_terms
+from rag.verification.verifier import Source, Support
 
 # "It depends." contains nothing to check.
 _MIN_CONTENT_WORDS = 2
 
 
-def is_copy(sentence: str, quotations: Iterable[str]) -> bool:
+def check_details(sentence: str, sources: Sequence[Source]) -> Support | None:
+    """Return what can be told without the meaning; None if the meaning decides.
+
+    A copy is supported. A sentence is not if it is too short to check, or if it has a number or a
+    name that the sources lack.
+    """
+    quotations, contexts = [], []
+    for source in sources:
+        quotations.append(source.text)
+        contexts.append(f"{source.context}. {source.question}")
+    if _is_copy(sentence, quotations):
+        return Support(True, 1.0, "")
+    if not sources:
+        return Support(False, 0.0, "no source was cited")
+    years = [str(source.year) for source in sources if source.year]
+    reason = _find_unsupported_detail(sentence, [*quotations, *years], contexts)
+    return Support(False, 0.0, reason) if reason else None
+
+
+def _is_copy(sentence: str, quotations: Iterable[str]) -> bool:
     """Return True for a copy of a quotation, apart from marks, white space and the full stop."""
     copy = _strip_marks(sentence)
     if not any(map(str.isalnum, copy)):
@@ -31,7 +51,7 @@ def without_marks(text: str) -> str:
     return _MARK.sub("", text).strip()
 
 
-def find_unsupported_detail(
+def _find_unsupported_detail(
     sentence: str, quotations: Sequence[str], contexts: Sequence[str]
 ) -> str:
     """Return why a sentence is unsupported whatever it means; nothing if the meaning decides.
