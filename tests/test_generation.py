@@ -568,7 +568,7 @@ def check_claim(claim, citations):
         assert claim.text in citations[0].quote
     else:
         assert not re.search(r"\[\s*\^?\d+\s*\]", claim.text)
-        sources = [Source(citation.quote, citation.paper.title) for citation in citations]
+        sources = [Source(each.quote, each.paper.title, QUESTION) for each in citations]
         without_yes_or_no = re.sub(r"^(?:yes|no)[,.:;] ", "", claim.text, flags=re.IGNORECASE)
         assert WordVerifier().check(without_yes_or_no, sources).supported
 

@@ -70,7 +70,10 @@ def keeps_promises(answer):
         elif claim.kind == "extracted":
             assert claim.text in cited[0].quote
         else:
-            sources = [Source(citation.quote, citation.paper.title) for citation in cited]
+            asked = f"{answer.question} {answer.trace.rewritten_query}"
+            sources = [
+                Source(each.quote, each.paper.title, asked, each.paper.year) for each in cited
+            ]
             text = re.sub(r"^(?:yes|no)[,.:;] ", "", claim.text, flags=re.IGNORECASE)
             assert WordVerifier().check(text, sources).supported
     assert cited_numbers == set(citations)
