@@ -41,7 +41,7 @@ PUBLIC_SETS = (
     "mnli",
     "fever_symmetric",
 )
-# What the entailment model has to notice; numbers and names are checked by rule.
+# What the entailment model has to notice; numbers and names are compared exactly.
 _CHANGES = ("direction", "negation in", "negation out", "comparison")
 _PER_CHANGE = 500
 _UNUSED_NAME = "Osprey"
